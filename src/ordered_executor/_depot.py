@@ -1,0 +1,140 @@
+"""The depot: where warm lanes wait for the next executor.
+
+A lane is lent again only to an executor that would make the same one: same context, environment, initializer and
+arguments (by identity), working directory, `os.environ` and `sys.path`.  After `idle_timeout` seconds it is ended.
+
+Who ends what: the depot's one thread ends lanes whose time is up; `empty` ends all, at the exit of the interpreter too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from . import _wire
+from ._lane import SERVING, Lane, LaneKind
+
+_changed = threading.Condition()
+_lanes: list[tuple[float, Any, Lane]] = []  # guarded by: _changed.  (deadline, key, lane), in the order given
+_thread: threading.Thread | None = None  # guarded by: _changed
+
+
+def _key(kind: LaneKind) -> tuple[Any, ...]:
+    return (
+        None if kind.context is None else kind.context.get_start_method(),
+        id(kind.context),
+        id(kind.initializer),
+        tuple(map(id, kind.initargs)),
+        None if kind.env is None else tuple(sorted(kind.env.items())),
+        _directory(),
+        dict(os.environ),
+        tuple(sys.path),
+        os.getpid(),
+    )
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def take(kind: LaneKind) -> Lane | None:
+    """A warm lane of this kind, if there is one that lives."""
+    if not _lanes:
+        return None
+    key = _key(kind)
+    with _changed:
+        for place in range(len(_lanes) - 1, -1, -1):  # the warmest first
+            _, its_key, lane = _lanes[place]
+            if its_key != key or not _same(lane.kind, kind):
+                continue
+            del _lanes[place]
+            if lane.process is not None and not lane.process.gone():
+                return lane
+            lane.bury()
+    return None
+
+
+def _same(one: LaneKind, other: LaneKind) -> bool:
+    # The key compared identities; with the lane's own kind alive, they cannot have been used again.
+    return (
+        one.context is other.context
+        and one.initializer is other.initializer
+        and len(one.initargs) == len(other.initargs)
+        and all(a is b for a, b in zip(one.initargs, other.initargs, strict=True))
+    )
+
+
+def give(lane: Lane, idle_timeout: float) -> None:
+    """Keep an idle, healthy lane for `idle_timeout` seconds."""
+    global _thread
+    assert lane.state == SERVING and not lane.sent, lane
+    lane.post = lambda _: None  # if it dies here, `take` sees it
+    with _changed:
+        _lanes.append((time.monotonic() + idle_timeout, _key(lane.kind), lane))
+        if _thread is None or not _thread.is_alive():
+            _thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
+            _thread.start()
+        _changed.notify()
+
+
+def _watch() -> None:
+    """End lanes whose time is up; end itself when none is left."""
+    global _thread
+    while True:
+        with _changed:
+            if not _lanes:
+                _thread = None
+                return
+            due = min(deadline for deadline, _, _ in _lanes)
+            now = time.monotonic()
+            if due > now:
+                _changed.wait(due - now)
+                continue
+            over = [lane for deadline, _, lane in _lanes if deadline <= now]
+            _lanes[:] = [entry for entry in _lanes if entry[0] > now]
+        _end(over)
+
+
+def empty(patience: float = 5.0) -> None:
+    """End the idle workers that wait for the next executor, and wait until they are gone.
+
+    For suites that check for left-over processes, and for programs that want the memory back at once.  Waits at most
+    about `patience` seconds for workers to leave by themselves; then they are killed.
+    """
+    with _changed:
+        over = [lane for _, _, lane in _lanes]
+        _lanes.clear()
+        _changed.notify_all()
+        thread = _thread
+    _end(over, patience)
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(patience)
+
+
+def _end(lanes: list[Lane], patience: float = 5.0) -> None:
+    for lane in lanes:
+        lane.writer.put(lane.frame(_wire.END))
+        lane.end()
+    until = time.monotonic() + patience
+    for lane in lanes:
+        lane.join(until - time.monotonic())  # loky's thread ends when the process has
+        if not lane.joined:
+            lane.kill_now()
+            lane.join(patience)
+        lane.bury()
+
+
+def _in_forked_child() -> None:
+    global _changed, _thread
+    _changed = threading.Condition()
+    _lanes.clear()
+    _thread = None
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

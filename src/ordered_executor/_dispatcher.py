@@ -1,0 +1,276 @@
+"""The dispatcher: which tickets go to which lane, in batches of what size.  Pure: no process, thread or clock.
+
+Tickets leave in order: what was returned or lost comes first, being lower than anything that waits.
+
+Progress (contract 3) rests on two rules.  *Lowest first*: every lane that takes anything takes the lowest ticket there
+is.  *A lane that returns a ticket returns everything it has not started.*  So the ticket at the head is either with a
+lane, and the first thing there that is not home (a lane runs in ticket order, and nothing at the head is ever gated);
+or it is here, and then no lane holds a lower one, and the next lane that is free, or that replaces a dead one, gets it.
+A gated lane need not become free for that: it holds tickets, so somebody holds the head.
+
+A batch is one or two milliseconds of work.  Smaller: the round trip costs more than the work.  Larger: a slow task
+holds back what stands behind it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Hashable
+from typing import Any
+
+from ._future import Future
+from ._map import Span
+from ._ticket import Batch, Options
+
+BATCH_SECONDS = 0.0015
+# A second batch is sent ahead to a lane while its first is shorter than this: about a round trip and a thread switch.
+AHEAD_SECONDS = 0.006
+BATCH_MOST = 4096
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Pace:
+    """How long a task takes and how large its payload is, learned from the batches that came home."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        self.bytes = 0.0
+
+    def learn(self, count: int, seconds: float, size: int) -> None:
+        each = seconds / count
+        if self.seconds is None or each > 4 * self.seconds:
+            self.seconds = each  # suddenly longer tasks: believe it at once, or a whole batch of them is sent
+        else:
+            # the more tasks an observation covers, the more it weighs
+            weight = min(0.5, 0.1 * count)
+            self.seconds += weight * (each - self.seconds)
+        self.bytes += min(0.5, 0.1 * count) * (size / count - self.bytes)
+
+    def batch_size(self) -> int:
+        if self.seconds is None:
+            return 1
+        size = min(BATCH_MOST, int(BATCH_SECONDS / max(self.seconds, 1e-7)))
+        if self.bytes > 1:
+            size = min(size, int(BATCH_BYTES / self.bytes))
+        return max(1, size)
+
+
+class LaneQueue:
+    """What one lane has been given and has not sent home."""
+
+    def __init__(self, key: Hashable, quota: int | None) -> None:
+        self.key = key
+        self.quota = quota  # tasks it may still start; None: any number
+        self.batches: deque[Batch] = deque()
+        self.tickets = 0
+
+    def add(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.tickets += batch.count
+        if self.quota is not None:
+            self.quota -= batch.count
+
+
+class Dispatcher:
+    """Tickets that wait, tickets that came back, and what each lane has."""
+
+    def __init__(self, window: int, max_lanes: int) -> None:
+        self._waiting: deque[Any] = deque()  # futures and slices, in ticket order
+        self._returned: list[tuple[int, Any]] = []  # a heap by ticket
+        self._most = max(1, min(BATCH_MOST, window // (2 * max_lanes)))
+        self._max_lanes = max_lanes
+        self._grown = 1
+        self._numbers = 0
+        self.pace = Pace()
+        self.lanes: dict[Hashable, LaneQueue] = {}
+        self.waiting_tickets = 0
+
+    # ---------------------------------------------------------------------------------------------------- what waits
+
+    def add(self, entry: Future[Any] | Span) -> None:
+        """A newly claimed entry, behind all others."""
+        if type(entry) is Span:
+            self._waiting.append(Slice(entry, 0, entry.count))
+        else:
+            self._waiting.append(entry)
+        self.waiting_tickets += entry.count
+
+    def put_back(self, batch: Batch, start: int) -> None:
+        """The tickets from index `start` of the batch on are to be sent again, before all that wait."""
+        count = batch.count - start
+        if count <= 0:
+            return
+        owner = batch.owners[0]
+        if type(owner) is Slice:
+            piece = Slice(owner.span, owner.start + start, count)
+            piece.apart = batch.apart
+            heapq.heappush(self._returned, (piece.first, piece))
+        else:
+            for future in batch.owners[start:]:
+                heapq.heappush(self._returned, (future.first, future))
+        self.waiting_tickets += count
+
+    def drop_span(self, span: Span) -> list[tuple[int, int]]:
+        """Forget what no lane has of a span: `(first, count)` runs that are skipped now."""
+        runs = []
+        kept: deque[Any] = deque()
+        for entry in self._waiting:
+            if type(entry) is Slice and entry.span is span:
+                runs.append((entry.first, entry.count))
+            else:
+                kept.append(entry)
+        self._waiting = kept
+        self.waiting_tickets -= sum(count for _, count in runs)
+        return runs
+
+    def never_sent(self) -> list[Any]:
+        """Forget what no lane has ever had; return it in ticket order."""
+        entries = list(self._waiting)
+        self._waiting.clear()
+        self.waiting_tickets -= sum(entry.count for entry in entries)
+        return entries
+
+    def clear(self) -> list[Any]:
+        """Forget everything that waits; return it in ticket order, returned tickets first."""
+        entries = [entry for _, entry in sorted(self._returned, key=lambda pair: pair[0])] + list(self._waiting)
+        self._returned.clear()
+        self._waiting.clear()
+        self.waiting_tickets = 0
+        return entries
+
+    # ------------------------------------------------------------------------------------------------------- the lanes
+
+    def open_lane(self, key: Hashable, quota: int | None) -> None:
+        self.lanes[key] = LaneQueue(key, quota)
+
+    def close_lane(self, key: Hashable) -> LaneQueue:
+        return self.lanes.pop(key)
+
+    def next_lane(self) -> LaneQueue | None:
+        """The lane that should be given a batch now: the one with the least to do, if it wants any."""
+        best = None
+        for lane in self.lanes.values():
+            if self._wants(lane) and (best is None or lane.tickets < best.tickets):
+                best = lane
+                if not lane.tickets:
+                    break
+        return best
+
+    def _wants(self, lane: LaneQueue) -> bool:
+        if lane.quota is not None and lane.quota <= 0:
+            return False
+        ahead = len(lane.batches)
+        if ahead == 0:
+            return True
+        seconds = self.pace.seconds
+        return ahead == 1 and seconds is not None and seconds * lane.tickets < AHEAD_SECONDS
+
+    # ------------------------------------------------------------------------------------------------------ the batches
+
+    def take(self, lane: LaneQueue) -> tuple[Batch | None, list[Future[Any]]]:
+        """The next batch for a lane, and the futures on the way that turned out to be cancelled."""
+        size = min(self.pace.batch_size(), self._most, 2 * self._grown)
+        if lane.quota is not None:
+            size = min(size, lane.quota)
+        # Near the end, leave something for the other lanes.
+        size = max(1, min(size, -(-self.waiting_tickets // self._max_lanes)))
+        cancelled: list[Future[Any]] = []
+        futures: list[Future[Any]] = []
+        batch = None
+        while self.waiting_tickets:
+            entry = self._returned[0][1] if self._returned else self._waiting[0]
+            if type(entry) is Slice:
+                if not futures:
+                    batch = self._take_slice(
+                        entry, size, self._most if lane.quota is None else min(self._most, lane.quota)
+                    )
+                break
+            if futures and (entry.first != futures[-1].first + 1):
+                break
+            if self._returned:
+                heapq.heappop(self._returned)
+                self.waiting_tickets -= 1
+            else:
+                self._waiting.popleft()
+                self.waiting_tickets -= 1
+                if not entry.start():
+                    cancelled.append(entry)
+                    continue
+            futures.append(entry)
+            if len(futures) == size:
+                break
+        if futures:
+            batch = Batch(self._numbers, futures[0].first, len(futures), futures)
+        if batch is not None:
+            self._numbers += 1
+            self._grown = max(self._grown, batch.count)
+            lane.add(batch)
+        return batch, cancelled
+
+    def _take_slice(self, piece: Slice, size: int, size_limit: int) -> Batch:
+        returned = bool(self._returned)
+        if piece.span.chunksize is not None:
+            size = min(size_limit, piece.span.chunksize)
+        taken = piece if piece.count <= size else piece.cut(size)
+        if taken is piece:
+            heapq.heappop(self._returned) if returned else self._waiting.popleft()
+        elif returned:
+            heapq.heapreplace(self._returned, (piece.first, piece))
+        self.waiting_tickets -= taken.count
+        return Batch(self._numbers, taken.first, taken.count, [taken], apart=taken.apart)
+
+    def arrived(self, lane: LaneQueue, number: int, start: int, count: int) -> tuple[Batch | None, int]:
+        """Outcomes came home.  Returns their batch, and how many of them are known already (a peek was faster)."""
+        batch = lane.batches[0] if lane.batches else None
+        if batch is None or batch.number != number:
+            assert batch is None or number < batch.number, (number, batch)
+            return None, count
+        known = batch.home - start
+        assert known >= 0, (batch, start)
+        fresh = max(0, count - known)
+        batch.home += fresh
+        lane.tickets -= fresh
+        if batch.home == batch.count:
+            lane.batches.popleft()
+        return batch, min(known, count)
+
+    def returned(self, lane: LaneQueue, number: int, start: int, apart: bool = False) -> None:
+        """A lane hands back the batch from `start` on, and everything behind it; what is before it is home."""
+        while lane.batches:
+            batch = lane.batches.pop()
+            begin = start if batch.number == number else 0
+            assert batch.number >= number and batch.home == begin, (batch, number, start)
+            lane.tickets -= batch.count - begin
+            if lane.quota is not None:
+                lane.quota += batch.count - begin
+            batch.apart = batch.apart or (apart and batch.number == number)
+            self.put_back(batch, begin)
+            if batch.number == number:
+                return
+
+
+class Slice:
+    """A part of a span that goes its way as one piece."""
+
+    __slots__ = ("apart", "count", "first", "span", "start")
+
+    def __init__(self, span: Span, start: int, count: int) -> None:
+        self.span = span
+        self.start = start
+        self.count = count
+        self.first = span.first + start
+        self.apart = False
+
+    @property
+    def options(self) -> Options:
+        return self.span.options
+
+    def cut(self, count: int) -> Slice:
+        """Cut `count` tickets off the front."""
+        front = Slice(self.span, self.start, count)
+        front.apart = self.apart
+        self.start += count
+        self.first += count
+        self.count -= count
+        return front

@@ -1,0 +1,142 @@
+"""The exceptions a user can meet, and how an error of a worker is dressed for the reader in the parent.
+
+Guarantees: every class derives from the standard one that existing code already catches (`TimeoutError`,
+`BrokenProcessPool`, `RuntimeError`); a timeout of ours is never confused with a `TimeoutError` that a task raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+
+# The standard library's own class, although its name is private: tools that show remote tracebacks know it.
+# tests/test_private_names.py notices when it goes.
+from concurrent.futures.process import _RemoteTraceback
+from typing import TYPE_CHECKING, Any
+
+from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorkerError
+
+
+def remote_traceback(text: str) -> Exception:
+    """What an error from a worker has as its `__cause__`: the interpreter prints the text."""
+    make: Any = _RemoteTraceback
+    return make(f'\n"""\n{text}"""')  # type: ignore[no-any-return]
+
+
+class TerminatedWorkerError(_LokyTerminatedWorkerError):  # type: ignore[misc]  # loky ships no types
+    """The worker died while it ran this task.  A `concurrent.futures.process.BrokenProcessPool`.
+
+    Only the task that was running gets it; the executor carries on.  Attributes: `ticket`, `pid`, `exitcode`
+    (negative: the number of the signal; `None`: unknown).
+    """
+
+    def __init__(
+        self, message: str, ticket: int | None = None, pid: int | None = None, exitcode: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.ticket = ticket
+        self.pid = pid
+        self.exitcode = exitcode
+
+
+if TYPE_CHECKING or FuturesTimeoutError is TimeoutError:
+
+    class _Timeout(TimeoutError):
+        """A timeout of ours."""
+
+else:  # Python 3.10 has two classes, and there is code that catches either
+
+    class _Timeout(FuturesTimeoutError, TimeoutError):
+        """A timeout of ours."""
+
+
+class TaskTimeoutError(_Timeout):
+    """The task ran longer than `task_timeout` and its worker was killed.  Attributes: `ticket`, `pid`."""
+
+    def __init__(self, message: str, ticket: int | None = None, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.ticket = ticket
+        self.pid = pid
+
+
+class TaskKilledError(RuntimeError):
+    """The task was stopped by `Future.kill()`, or by `shutdown(kill_workers=True)`.  Attribute: `ticket`."""
+
+    def __init__(self, message: str, ticket: int | None = None) -> None:
+        super().__init__(message)
+        self.ticket = ticket
+
+
+class ResultsTimeoutError(_Timeout):
+    """Nothing came out of `results()` or `outcomes()` in time.  Nothing is lost: ask again."""
+
+
+class ShutdownTimeoutError(_Timeout):
+    """`shutdown(timeout=...)` ran out.  `unfinished` lists the tickets that are; call again, or kill."""
+
+    def __init__(self, message: str, unfinished: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.unfinished = tuple(unfinished)
+
+
+class RemoteError(Exception):
+    """Stands for an exception that cannot travel between processes.
+
+    Attributes: `type_name` (with its module), `message`, `traceback_text` (from the worker).
+    """
+
+    def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
+        super().__init__(type_name, message, traceback_text)
+        self.type_name = type_name
+        self.message = message
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """`error.add_note(note)`, on Python 3.10 too (where it is kept, and not printed)."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+        return
+    with contextlib.suppress(Exception):  # a class with __slots__ or a hostile __setattr__ goes without
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+
+
+def exit_text(exitcode: int | None) -> str:
+    """Say in words how a process ended.
+
+    >>> exit_text(-9), exit_text(3), exit_text(None)
+    ('SIGKILL', 'exit code 3', 'unknown exit code')
+    """
+    if exitcode is None:
+        return "unknown exit code"
+    if exitcode < 0:
+        try:
+            return signal.Signals(-exitcode).name
+        except ValueError:
+            return f"signal {-exitcode}"
+    return f"exit code {exitcode}"
+
+
+def error_group(message: str, errors: Sequence[BaseException]) -> BaseException:
+    """An `ExceptionGroup`; on Python 3.10, which has none, an `UnseenErrors` with the same attributes."""
+    if sys.version_info >= (3, 11):
+        return BaseExceptionGroup(message, list(errors))  # noqa: F821 (there from 3.11 on)
+    return UnseenErrors(message, errors)
+
+
+class UnseenErrors(Exception):
+    """Stands in for `ExceptionGroup` on Python 3.10: `message`, `exceptions`."""
+
+    def __init__(self, message: str, exceptions: Sequence[BaseException]) -> None:
+        super().__init__(message, tuple(exceptions))
+        self.message = message
+        self.exceptions = tuple(exceptions)
+
+    def __str__(self) -> str:
+        return f"{self.message}: " + "; ".join(f"{type(e).__name__}: {e}" for e in self.exceptions)

@@ -1,0 +1,289 @@
+"""The executor: submit here, read there, in the same order.
+
+    submit           claim             dispatch         run         gate             release       future / results
+    _executor   ->   _releaser    ->   _dispatcher  ->  _worker ->  _gate     ->     _sequencer -> _future, _results
+                     waits: backlog    batches, lanes               waits: window    in order
+    |<----------------- parent process -------------->|<--- worker process --->|<--------- parent process -------->|
+                        ^_________________________________________________^_____ the head moves: room, window _____|
+
+    A moment with window=4 and three workers, while ticket 5 is slow:
+
+    tickets   0 … 4      5          6  7  8          9           10          11 12 13 …
+    state     released   running    early (home)     gated       gated       waiting
+                         ^ head                      ^ limit = head + 4                  tail ^
+
+This file is the thin face: it checks what it is given and hands on to the releaser.  It holds no thread and no process,
+so that an executor nobody holds any more can go (what was submitted is finished all the same).
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from ._backend import Backend
+from ._check import check_callable, check_choice, check_count, check_flag, check_seconds
+from ._errors import ShutdownTimeoutError, error_group
+from ._future import Future, log_unseen
+from ._gate import Window
+from ._map import MapResults
+from ._releaser import Marked, Releaser
+from ._results import Results, read_either, read_outcome, read_value
+from ._statistics import Statistics, take_statistics
+from ._ticket import Options, Outcome
+
+logger = logging.getLogger("ordered_executor")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# How many failures that nobody looked at are logged one by one at shutdown.
+_LOGGED_MOST = 10
+
+
+class OrderedExecutor(Executor):
+    """What all ordered executors have in common; a subclass brings the backend."""
+
+    _first_ticket = 0  # tests let it start just below a wrap
+
+    def __init__(
+        self,
+        backend: Backend,
+        window: Window,
+        max_workers: int,
+        *,
+        backlog: int | None,
+        retries: int,
+        timeout: float | None,
+        keep_results: bool,
+        unseen_errors: str,
+    ) -> None:
+        check_count("backlog", backlog, 1, optional=True)
+        check_count("retries", retries, 0)
+        check_seconds("task_timeout", timeout)
+        check_flag("keep_results", keep_results)
+        check_choice("unseen_errors", unseen_errors, ("log", "raise", "ignore"))
+        self._max_workers = max_workers
+        self._options = Options(retries, timeout)
+        self._releaser = Releaser(
+            backend, window, max_workers, backlog, keep_results, unseen_errors, self._first_ticket
+        )
+        self._releaser.start()
+        # Nobody holds the executor any more: finish what was submitted, then end.
+        weakref.finalize(self, self._releaser.close_claims).atexit = False
+
+    # ------------------------------------------------------------------------------------------------------- submit
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn(*args, **kwargs)` in a worker; return its future at once.
+
+        Order: futures complete in the order of their submission, whoever finishes first.
+        Waits: only if the executor has a `backlog`, while that many tickets are unread; never in a done-callback.
+        Raises: `RuntimeError` after shutdown, `BrokenProcessPool` if no worker can run, `TypeError` if `fn` cannot
+        be called.  What is wrong with the arguments (they cannot be pickled) shows in the future.
+        Cost: some microseconds; the arguments are pickled later, when the task is sent to a worker.
+        """
+        return self._submit(fn, args, kwargs, self._options)
+
+    def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Future[Any]:
+        if not callable(fn):
+            check_callable("fn", fn)
+        releaser = self._releaser
+        future: Future[Any] = Future(releaser, (fn, args, kwargs), options)
+        releaser.claim_future(future)
+        return future
+
+    def mark(self, value: T) -> Future[T]:
+        """Put a value into the order, without a worker: it comes out when everything before it has.
+
+        For "this batch is done" markers.  Returns its future.  Waits and raises as `submit` does.
+        """
+        future: Future[T] = Future(self._releaser, Marked(value), self._options)
+        self._releaser.claim_future(future)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Yield `fn(*args)` for the arguments that `zip(*iterables)` gives, in their order.
+
+        A call that fails raises at its place, and the iterator goes on behind it; so does an error of the input.
+        Closing the iterator, or letting go of it half way, cancels what no worker has.  Yielded results are not kept.
+        Not part of `results()`.
+
+        `timeout`: seconds from now within which a result must be there when it is asked for, else a `TimeoutError`.
+        `chunksize`: how many calls are sent to a worker together, at most; `None` finds out what is best.
+        `buffersize`: how many inputs may be taken that are not yielded yet; `None` takes all of them now, so an endless
+        iterable needs it.
+        """
+        return self._map(fn, iterables, timeout, chunksize, buffersize, self._options)
+
+    def _map(
+        self,
+        fn: Any,
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
+        options: Options,
+    ) -> Iterator[Any]:
+        check_callable("fn", fn)
+        check_seconds("timeout", timeout, zero=True)
+        check_count("chunksize", chunksize, 1, optional=True)
+        check_count("buffersize", buffersize, 1, optional=True)
+        return MapResults(self._releaser, fn, zip(*iterables), options, timeout, buffersize, chunksize)  # noqa: B905 (as map does)
+
+    def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
+        """A light view on this executor whose `submit` and `map` use other settings.
+
+        `retries`: how often a task is run again if its worker dies.  `timeout`: seconds a task may run before it is
+        stopped, from its start in the worker.  What is not given stays as the executor has it.
+        """
+        check_count("retries", retries, 0, optional=True)
+        check_seconds("timeout", timeout)
+        mine = self._options
+        return OptionsView(
+            self, Options(mine.retries if retries is None else retries, mine.timeout if timeout is None else timeout)
+        )
+
+    # --------------------------------------------------------------------------------------------------------- read
+
+    def results(self, *, timeout: float | None = None, errors: str = "raise", follow: bool = False) -> Results[Any]:
+        """The ordered stream of outcomes: everything submitted (but not mapped) that nobody has read.
+
+        Yields in ticket order; each outcome once, across all readers and threads.  Waits for the next, at most
+        `timeout` seconds each (then `ResultsTimeoutError`; ask again, nothing is lost).  Ends when all that was
+        submitted has been yielded; with `follow=True` when, moreover, the executor is shut down.  A failed task raises
+        at its place, and the next `next()` goes on; `errors="yield"` yields the exception instead.  A cancelled ticket
+        is not yielded.
+
+        Also an asynchronous iterator.
+        """
+        check_seconds("timeout", timeout, zero=True)
+        check_choice("errors", errors, ("raise", "yield"))
+        check_flag("follow", follow)
+        return self._read(read_value if errors == "raise" else read_either, timeout, follow)
+
+    def outcomes(self, *, timeout: float | None = None, follow: bool = False) -> Results[Outcome]:
+        """The same stream as `results()`, as `Outcome(ticket, value, error)`, for those who must know which."""
+        check_seconds("timeout", timeout, zero=True)
+        check_flag("follow", follow)
+        return self._read(read_outcome, timeout, follow)
+
+    def _read(self, read: Callable[[Future[Any]], T], timeout: float | None, follow: bool) -> Results[T]:
+        releaser = self._releaser
+
+        def read_and_count(future: Future[Any]) -> T:
+            if future.take_unread():
+                releaser.backlog.leave()
+            return read(future)
+
+        return Results(releaser.stream, lambda: releaser.claims.tail, read_and_count, timeout, follow)
+
+    def statistics(self) -> Statistics:
+        """A snapshot of the executor.  Does not wait; the numbers are of about the same moment."""
+        return take_statistics(self._releaser)
+
+    # ----------------------------------------------------------------------------------------------------- shutdown
+
+    def shutdown(
+        self,
+        wait: bool = True,
+        timeout: float | None = None,
+        *,
+        cancel_futures: bool = False,
+        kill_workers: bool = False,
+    ) -> None:
+        """Take no more tasks; finish what was submitted; end the workers.
+
+        `wait`: return when all of that is done, or after `timeout` seconds with a `ShutdownTimeoutError` that lists
+        what is not (call again, or kill).  In a done-callback it never waits.  `cancel_futures`: cancel what no worker
+        has.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled if
+        `cancel_futures` says so.  May be called again, from any thread, at any time.
+        """
+        check_seconds("timeout", timeout, zero=True)
+        self._shutdown(wait, timeout, cancel_futures, kill_workers, may_raise=True)
+
+    def _shutdown(
+        self, wait: bool, timeout: float | None, cancel_futures: bool, kill_workers: bool, may_raise: bool
+    ) -> None:
+        releaser = self._releaser
+        releaser.close_claims()
+        if cancel_futures:
+            releaser.cancel_waiting()
+        if kill_workers:
+            releaser.kill_all()
+        if not wait or releaser.on_releaser():
+            return
+        if not releaser.finished.wait(timeout):
+            unfinished = releaser.unfinished()
+            what = (
+                f"tickets {unfinished[:10]}{' …' if len(unfinished) > 10 else ''} are unfinished"
+                if unfinished
+                else "workers are still ending"
+            )
+            raise ShutdownTimeoutError(
+                f"the executor was not done within {timeout} s: {what}. Nothing is lost: call shutdown() again, "
+                "or shutdown(kill_workers=True)",
+                unfinished,
+            )
+        self._report_unseen(may_raise)
+
+    def _report_unseen(self, may_raise: bool) -> None:
+        """Failures that nobody looked at: say so before it is too late."""
+        how = self._releaser.unseen_errors
+        if how == "ignore":
+            return
+        unseen = [
+            (future, error) for future in self._releaser.stream.futures() if (error := future.unseen_error) is not None
+        ]
+        for future, _ in unseen:
+            future.see()
+        if how == "raise" and unseen and may_raise:
+            raise error_group("tasks failed and nobody looked at them", [error for _, error in unseen])
+        for future, error in unseen[:_LOGGED_MOST]:
+            log_unseen(future.first, error)
+        if len(unseen) > _LOGGED_MOST:
+            logger.error("… and at the failures of %d more tickets", len(unseen) - _LOGGED_MOST)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Shut down and wait; after Ctrl-C without waiting for what is not done."""
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._shutdown(True, None, interrupted, interrupted, may_raise=kind is None)
+
+
+class OptionsView:
+    """What `OrderedExecutor.options` returns: `submit` and `map` of the same executor, with other settings."""
+
+    def __init__(self, executor: OrderedExecutor, options: Options) -> None:
+        self._executor = executor
+        self._options = options
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As the executor's `submit`, with the view's settings."""
+        return self._executor._submit(fn, args, kwargs, self._options)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As the executor's `map`, with the view's settings."""
+        return self._executor._map(fn, iterables, timeout, chunksize, buffersize, self._options)

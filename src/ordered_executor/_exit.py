@@ -1,0 +1,58 @@
+"""The end of the interpreter: what was submitted is finished, then the workers end.
+
+`threading._register_atexit` is private, and the only way: functions of `atexit` run after the threads have been joined,
+too late for an executor that needs its threads.  concurrent.futures and loky use it too.  It runs last in, first out,
+and loky's own hook, which waits for the calls in its pools, must run after ours, which ends them: so ours is registered
+when the first lane has started, which registered loky's.  tests/test_exit.py notices when it goes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from typing import Any
+
+from . import _depot
+
+_live: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers that have not finished
+_registered = False
+# Set when the first lane has been started, or could not be: from then on the hook is in place.
+primed = threading.Event()
+
+
+def watch(releaser: Any) -> None:
+    _live.add(releaser)
+
+
+def register() -> None:
+    """After the first lane has started."""
+    global _registered
+    if not _registered:
+        _registered = True
+        hook = getattr(threading, "_register_atexit", atexit.register)
+        with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
+            hook(_at_exit)
+    primed.set()
+
+
+def _at_exit() -> None:
+    releasers = list(_live)
+    for releaser in releasers:
+        releaser.close_claims()
+    for releaser in releasers:
+        releaser.finished.wait()
+    _depot.empty()
+
+
+def _in_forked_child() -> None:
+    global _live, primed
+    for releaser in list(_live):
+        releaser.abandon()
+    _live = weakref.WeakSet()
+    primed = threading.Event()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

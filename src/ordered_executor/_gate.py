@@ -1,0 +1,84 @@
+"""The gate: who may send an outcome home.
+
+`Window` is the parent's side: how far past the head an outcome may travel.  `Gate` is the worker's: the wait.
+
+A ticket passes if it is the head, or if it is inside both bounds:
+
+- `ticket < limit`, where `limit = head + window`;
+- the bytes that this lane has sent and that are not released yet, plus its own, are within the lane's credit.
+
+The limit, the head and the bytes given back are words in the lane's memory: passing costs no system call.  A worker
+that may not pass *asks*: it sends what it holds (ticket, bytes) and waits for a frame on its pipe.
+
+No wake-up is lost, and nothing polls:
+
+1. the worker reads the words: it may not pass; it sends ASK; it waits;
+2. the parent changes the words, at any moment;
+3. the parent reads ASK, later than 1, and judges by the newest words.  It answers OPEN at once if the ticket passes
+   now; else the lane is on the list of gated lanes, and each later move of the head judges it again.
+
+Whoever waits here is ended by that OPEN (the head always gets there: its ticket is let through everywhere), or by the
+end of the pipe, or of the process.  Why frames and not an Event: the `set()` of multiprocessing's and loky's waits for
+an answer of each sleeper, and hangs for ever if one was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ._lane_memory import CREDIT_BACK, GATED, HEAD, LIMIT, MASK, STATE, LaneMemory, distance
+
+# A window that no one set: wide enough that batches are never cut short by it; the bytes bound memory.
+WIDE_WINDOW_PER_LANE = 4 * 4096
+
+
+class Window:
+    """How far past the head an outcome may travel, as the parent enforces it."""
+
+    def __init__(self, tickets: int | None, max_bytes: int, max_lanes: int) -> None:
+        self.tickets = WIDE_WINDOW_PER_LANE * max_lanes if tickets is None else tickets
+        self.bytes = max_bytes
+        self.credit = max_bytes // max_lanes
+
+    def limit(self, head: int) -> int:
+        return head + self.tickets
+
+    def passes(self, head: int, ticket: int, size: int, unreleased: int) -> bool:
+        """Whether an outcome of `size` bytes may come home, when so many bytes of its lane are unreleased."""
+        return ticket == head or (ticket < self.limit(head) and unreleased + size <= self.credit)
+
+
+class Gate:
+    """The wait in the worker."""
+
+    def __init__(
+        self, memory: LaneMemory, credit: int, ask: Callable[[int, int], None], wait: Callable[[], None]
+    ) -> None:
+        self._memory = memory
+        self._words = memory.words
+        self._credit = credit
+        self._ask = ask
+        self._wait = wait
+        self.sent = 0  # bytes, modulo 2**64 like the word that gives them back
+
+    def passes(self, ticket: int, size: int) -> bool:
+        words = self._words
+        if distance(ticket, words[LIMIT]) > 0 and distance(words[CREDIT_BACK], self.sent) + size <= self._credit:
+            return True
+        return distance(ticket, words[HEAD]) >= 0
+
+    def room(self, first: int) -> tuple[int, int]:
+        """How many tickets from `first` on, and how many bytes, pass as things are now."""
+        words = self._words
+        return distance(first, words[LIMIT]), self._credit - distance(words[CREDIT_BACK], self.sent)
+
+    def enter(self, ticket: int, size: int) -> None:
+        """Wait until the ticket may pass."""
+        while not self.passes(ticket, size):
+            self._words[STATE] = GATED
+            self._ask(ticket, size)
+            self._wait()  # always: so that there is one OPEN for each ASK, and none is left over for the next
+
+    def count(self, size: int) -> None:
+        """So many bytes were sent."""
+        self.sent = (self.sent + size) & MASK

@@ -1,0 +1,313 @@
+"""A lane as the parent holds it: one worker process and what belongs to it.
+
+Owns the pool, the two pipes, the lifeline, the memory and the process handle; knows what was sent to the worker and
+what of that is in shared memory.  Decides nothing: `_lanes` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pickle
+import re
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future as StandardFuture
+from dataclasses import dataclass
+from multiprocessing import resource_tracker as standard_tracker
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from loky.backend import resource_tracker as lokys_tracker
+from loky.process_executor import ProcessPoolExecutor
+
+from . import _os, _wire, _worker
+from ._lane_memory import (
+    CREDIT_BACK,
+    HEAD,
+    LIMIT,
+    MASK,
+    TAKEN,
+    LaneMemory,
+)
+from ._parcels import Parcels, Sent
+from ._payload import Large, dumps_whole
+from ._ticket import Batch
+
+STARTING, SERVING, ENDING = range(3)
+
+
+@dataclass(frozen=True)
+class LaneKind:
+    """What a worker is made with: lanes of one kind are interchangeable."""
+
+    context: BaseContext | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    env: dict[str, str] | None
+
+
+_leases = itertools.count(1)
+_alive: weakref.WeakSet[Lane] = weakref.WeakSet()
+
+
+class Lane:
+    """See the module."""
+
+    # set by whoever has the lane
+    post: Callable[[Callable[[], None]], None]
+    on_death: Callable[[Lane], None]
+    # set by start()
+    memory: LaneMemory
+    parcels: Parcels
+    reader: _wire.FrameReader
+    writer: _wire.FrameWriter
+    reader_fd: int
+    writer_fd: int
+    _lifeline: int
+    _pool: Any
+    _call: StandardFuture[Any]
+    _thread: threading.Thread | None
+
+    def __init__(self, kind: LaneKind) -> None:
+        self.kind = kind
+        self.state = STARTING
+        self.pid: int | None = None
+        self.process: _os.Process | None = None
+        self.lease = 0
+        self.generation = 0
+        self.writing = False
+        self.unreleased = 0
+        self.asks = (0, 0)
+        self.doomed: Any = None
+        self.kill_at: float | None = None
+        self.start_deadline: float | None = None
+        self.heard = 0.0
+        self.peek_after = 0.005
+        self.call_ended = False
+        self.taken = 0
+
+    # ---------------------------------------------------------------------------------------------------- start, end
+
+    @classmethod
+    def start(cls, kind: LaneKind) -> Lane:
+        """Start a worker.  Returns when its process runs; it says READY later."""
+        lane = cls(kind)
+        lane.memory = LaneMemory.create()
+        to_worker_read, lane.writer_fd = _os.make_pipe()
+        lane.reader_fd, to_parent_write = _os.make_pipe()
+        lifeline, lane._lifeline = os.pipe()
+        theirs = (to_worker_read, to_parent_write, lifeline)
+        lane.parcels = Parcels(lane.memory)
+        try:
+            end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
+            initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
+            _start_trackers()
+            with _os.sigint_blocked():
+                lane._pool = ProcessPoolExecutor(
+                    1,
+                    timeout=None,
+                    context=kind.context,
+                    initializer=_worker.attach,
+                    initargs=(end, initializer, kind.initargs),
+                    env=kind.env,
+                )
+                lane._call = lane._pool.submit(_worker.serve)
+            lane._thread = _manager_thread(lane._pool)
+        except BaseException:
+            for fd in (lane.reader_fd, lane.writer_fd, lane._lifeline):
+                os.close(fd)
+            lane.memory.close()
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        os.set_inheritable(lane.memory.fd, False)
+        lane.reader = _wire.FrameReader(lane.reader_fd)
+        lane.writer = _wire.FrameWriter(lane.writer_fd)
+        _alive.add(lane)
+        return lane
+
+    def watch_call(self) -> None:
+        """Have loky say when the call ends: a worker that dies while it starts has no other witness."""
+        self._call.add_done_callback(self._on_call_ended)
+
+    def _on_call_ended(self, _: StandardFuture[Any]) -> None:
+        # on a thread of loky's
+        self.post(self._report_end)
+
+    def _report_end(self) -> None:
+        self.call_ended = True
+        self.on_death(self)
+
+    def ready(self, pid: int) -> None:
+        self.pid = pid
+        self.process = _os.Process(pid)
+        self.start_deadline = None
+        if self.state == STARTING:
+            self.state = SERVING
+
+    def end(self) -> None:
+        """Loky ends the process as soon as the call returns."""
+        self._pool.shutdown(wait=False)
+
+    def kill_tree(self) -> None:
+        """Kill the worker and what it has started.  Does not wait."""
+        with contextlib.suppress(Exception):
+            self._pool.shutdown(wait=False, kill_workers=True)
+
+    def kill_now(self) -> None:
+        """Kill the worker itself."""
+        self.kill_tree()
+        if self.process is not None:
+            self.process.signal(9)
+
+    def bury(self) -> None:
+        """The process is gone: let go of everything."""
+        self.kill_tree()
+        self.state = ENDING
+        for fd in (self.reader_fd, self.writer_fd, self._lifeline):
+            os.close(fd)
+        if self.process is not None:
+            self.process.close()
+        self.memory.close()
+        _alive.discard(self)
+
+    def join(self, timeout: float) -> None:
+        """Wait until loky has let go of the process."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, timeout))
+
+    @property
+    def joined(self) -> bool:
+        return self._thread is None or not self._thread.is_alive()
+
+    def exitcode(self) -> int | None:
+        """How the process ended, by its own status or by what loky saw of it."""
+        if self.process is not None and self.process.exitcode is not None:
+            return self.process.exitcode
+        if self._call.done() and not self._call.cancelled():
+            found = re.search(r"\((-?\d+)\)", str(self._call.exception()))
+            return int(found.group(1)) if found else None
+        return None
+
+    def abandon(self) -> None:
+        """In a forked child: close what would keep the parent's workers from noticing the parent's end."""
+        for fd in (self.reader_fd, self.writer_fd, self._lifeline, self.memory.fd):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    # -------------------------------------------------------------------------------------------------------- a lease
+
+    def begin_lease(self, credit: int, head: int, limit: int) -> None:
+        """The lane is lent to an executor: nothing of the one before it may show."""
+        self.lease = next(_leases) & 0xFFFFFFFF
+        self.generation = self.unreleased = self.taken = 0
+        self.parcels.forget()
+        self.memory.reset()
+        self.open(head, limit)
+
+    def open(self, head: int, limit: int) -> None:
+        words = self.memory.words
+        words[LIMIT] = limit & MASK
+        words[HEAD] = head & MASK
+
+    def give_back(self, size: int) -> None:
+        if size:
+            self.unreleased -= size
+            words = self.memory.words
+            words[CREDIT_BACK] = (words[CREDIT_BACK] + size) & MASK
+
+    # -------------------------------------------------------------------------------------------------------- frames
+
+    def frame(self, kind: int, body: bytes = b"") -> bytes:
+        return _wire.frame(kind, self.lease, body)
+
+    def batch_frame(self, batch: Batch) -> list[bytes]:
+        """The parts of a batch's frame.  What cannot be packed goes into `batch.failed`."""
+        body = self.parcels.pack(batch, self.generation)
+        if len(self.parcels.sent) == 1:
+            self.heard = time.monotonic()
+        return [_wire.HEADER.pack(len(body), _wire.BATCH, self.lease), body]
+
+    def batch_done(self, number: int) -> None:
+        """Everything of the batch is home."""
+        self.parcels.done(number)
+        self.heard = time.monotonic()
+
+    def handed_back(self, number: int) -> None:
+        """What the worker has not started of the batch, and those behind it, will be sent again, maybe elsewhere."""
+        self.generation += 1
+        self.parcels.handed_back(number)
+
+    def read_stream(self, stream: memoryview) -> list[Any]:
+        outcomes: list[Any] = pickle.loads(stream)  # basic types and bytes: nothing of the user's runs here
+        return outcomes
+
+    def read_large(self, body: memoryview) -> tuple[int, int, int, int, Large]:
+        """One outcome with large buffers: copied out of lane memory, or off the end of the frame."""
+        length = int.from_bytes(body[:8], "little")
+        number, index, size, nanoseconds, head, place, lengths = _wire.unpack(body[8 : 8 + length])
+        source, at = (body, 8 + length) if place is None else (self.memory.bytes, place)
+        buffers = []
+        for length in lengths:
+            # one copy: a view would be shared with forked children, and pin the place
+            buffers.append((bytes if not head[1:] and len(lengths) == 1 else bytearray)(source[at : at + length]))
+            at += length
+        if place is not None:
+            self.taken += 1
+            self.memory.words[TAKEN] = self.taken
+        return number, index, size, nanoseconds, Large(head, buffers)
+
+    # ------------------------------------------------------------------------------------------------------ the clock
+
+    @property
+    def sent(self) -> deque[Sent]:
+        return self.parcels.sent
+
+    @property
+    def peek_at(self) -> float | None:
+        """When to look for finished outcomes of a batch that is not."""
+        if not self.sent or self.sent[0].count == 1 or self.state != SERVING:
+            return None
+        return self.heard + self.peek_after
+
+    @property
+    def timeout_at(self) -> float | None:
+        return self.sent[0].look_at if self.sent and self.doomed is None else None
+
+    def due(self) -> float | None:
+        """When somebody should look at this lane next, if at all."""
+        due = None
+        for at in (self.kill_at, self.start_deadline, self.peek_at, self.timeout_at):
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
+
+
+def _manager_thread(pool: ProcessPoolExecutor) -> threading.Thread | None:
+    """Loky's thread for a pool, to be joined at the end.
+
+    The name is private: there is no other way to know that a pool shut down with `wait=False` has let go of everything
+    (with `wait=True` it joins under a lock that all pools share).  tests/test_private_names.py notices when it goes.
+    """
+    thread = getattr(pool, "_executor_manager_thread", None)
+    return thread if isinstance(thread, threading.Thread) else None
+
+
+def _start_trackers() -> None:
+    """Start the two resource trackers before Ctrl-C is held back, or they would hold it back for ever."""
+    standard_tracker.ensure_running()
+    lokys_tracker.ensure_running()
+
+
+def _in_forked_child() -> None:
+    for lane in list(_alive):
+        lane.abandon()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,164 @@
+"""A lane's memory: a page of words, the finished small outcomes of the batch that runs, and room for large buffers.
+
+One anonymous file, mapped by the parent and by the worker.  Every word is eight aligned bytes with one writer, so a
+read never tears; what needs two words is put into one, or read between two looks at a third.
+
+    words     | LIMIT HEAD CREDIT_BACK TAKEN   (the parent writes)
+              | STATE SEGMENT PROGRESS STARTED (the worker writes)
+    outcomes  | the stream of the running batch: a list pickle that is still open (see below)
+    to parent | large buffers of results
+    to worker | large buffers of arguments
+
+The stream of outcomes.  `SEGMENT` says which outcome of which batch is the first in it, `PROGRESS` how many outcomes of
+the batch are finished and how long the stream is: one word, so the two always agree.  A stream is `STREAM_OPEN`, then
+the pickles of the outcomes without their stop codes; with `STREAM_CLOSE` behind it, it is one pickle of a list.  That
+is sound because outcomes there are of basic types or bytes, whose pickles refer to nothing before them.
+
+Order of the worker's writes, so that whoever reads after its death never sees the outcomes of one batch as another's:
+a new segment first sets `PROGRESS` to nothing, then `SEGMENT`.  Read in between, it counts less than nothing, which
+means: all that was there has been sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import pickle
+from collections import deque
+from typing import Any
+
+from . import _os
+
+WORDS = 512
+LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
+STATE, SEGMENT, PROGRESS, STARTED = 16, 17, 18, 19
+
+STREAM_AT = 4096
+STREAM_BYTES = 256 * 1024
+STREAM_OPEN = b"\x80\x05]("
+STREAM_CLOSE = b"e."
+# Address space, not memory: pages come into being when they are first used, and low ones are used again.
+BUFFER_BYTES = 256 * 1024 * 1024
+TO_PARENT_AT = STREAM_AT + STREAM_BYTES
+TO_WORKER_AT = TO_PARENT_AT + BUFFER_BYTES
+TOTAL_BYTES = TO_WORKER_AT + BUFFER_BYTES
+_RESERVE_STEP = 1024 * 1024
+
+MASK = (1 << 64) - 1
+HALF = 1 << 63
+COUNT_BITS = 32
+COUNT_MASK = (1 << COUNT_BITS) - 1
+
+# STATE of a worker.  Only the worker moves it.
+STARTING, INITIALIZING, IDLE, LOADING, RUNNING, GATED, SENDING = range(7)
+STATE_NAMES = ("starting", "initializing", "idle", "loading", "running", "gated", "sending")
+
+
+def distance(first: int, last: int) -> int:
+    """How far `last` is past `first`, where both wrap at 64 bits (serial number arithmetic, RFC 1982).
+
+    >>> distance(5, 7), distance(7, 5), distance(MASK, 1)
+    (2, -2, 2)
+    """
+    gap = (last - first) & MASK
+    return gap if gap < HALF else gap - (MASK + 1)
+
+
+class LaneMemory:
+    """The mapping, on either side."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, TOTAL_BYTES)
+        self.bytes = memoryview(self._map)
+        self.words = self.bytes[: WORDS * 8].cast("Q")
+
+    @classmethod
+    def create(cls) -> LaneMemory:
+        fd = _os.memory_file(TOTAL_BYTES)
+        # the part that is always used; without it there is no lane
+        if hasattr(os, "posix_fallocate") and not _os.reserve(fd, 0, TO_PARENT_AT):
+            os.close(fd)
+            raise OSError("no memory for a lane: the system would not give 260 KiB of shared memory")
+        return cls(fd)
+
+    def close(self) -> None:
+        self.words.release()
+        self.bytes.release()
+        with contextlib.suppress(BufferError):  # somebody still looks at it; it goes with them
+            self._map.close()
+        os.close(self.fd)
+
+    def reset(self) -> None:
+        """For a new lease.  While the worker is idle, by the parent."""
+        for word in (LIMIT, HEAD, CREDIT_BACK, TAKEN):
+            self.words[word] = 0
+
+    def stream(self, number: int) -> tuple[int, list[Any]] | None:
+        """The finished outcomes of batch `number` that lie here: the index of the first, and the list.
+
+        Sound when the worker is dead or stopped, and also while it runs: what it may have changed meanwhile shows in
+        `SEGMENT`, and then there is nothing to be had (it is on its way through the pipe).
+        """
+        words = self.words
+        segment = words[SEGMENT]
+        if segment >> COUNT_BITS != number & COUNT_MASK:
+            return None
+        start = segment & COUNT_MASK
+        progress = words[PROGRESS]
+        done, length = progress >> COUNT_BITS, progress & COUNT_MASK
+        if done <= start:
+            return None
+        raw = bytes(self.bytes[STREAM_AT : STREAM_AT + length])
+        if words[SEGMENT] != segment or words[PROGRESS] & COUNT_MASK < length:
+            return None
+        outcomes = pickle.loads(raw + STREAM_CLOSE)
+        return start, outcomes
+
+
+class BufferRoom:
+    """Where the next large buffer may be written: blocks in one half of a lane's memory, freed in the order made.
+
+    It goes back to low addresses as soon as there is room, so that few pages are ever touched.
+    """
+
+    def __init__(self, memory: LaneMemory, at: int) -> None:
+        self._memory = memory
+        self._at = at
+        self._blocks: deque[tuple[int, int]] = deque()  # (offset, end), oldest first
+        self._reserved = 0
+        self.freed = 0
+
+    def take(self, size: int) -> int | None:
+        """The place of a free block, from the beginning of the lane's memory; None if there is no room."""
+        offset = self._place(size)
+        if offset is None or offset + size > BUFFER_BYTES:
+            return None
+        end = offset + size
+        if end > self._reserved:
+            upto = min(BUFFER_BYTES, -(-end // _RESERVE_STEP) * _RESERVE_STEP)
+            if not _os.reserve(self._memory.fd, self._at + self._reserved, upto - self._reserved):
+                return None
+            self._reserved = upto
+        self._blocks.append((offset, end))
+        return self._at + offset
+
+    def _place(self, size: int) -> int | None:
+        if not self._blocks:
+            return 0
+        oldest, newest_end = self._blocks[0][0], self._blocks[-1][1]
+        wrapped = newest_end <= oldest
+        if wrapped:
+            return newest_end if newest_end + size <= oldest else None
+        return 0 if size <= oldest else newest_end
+
+    def free(self, count: int) -> None:
+        """The oldest `count` blocks are done with."""
+        for _ in range(count):
+            self._blocks.popleft()
+        self.freed += count
+
+    def forget(self) -> None:
+        self._blocks.clear()
+        self.freed = 0

@@ -1,0 +1,532 @@
+"""The backend of worker processes: lanes, each a loky pool of one worker that runs one long call.
+
+Why one worker a pool: loky fails every pending future and kills every worker of a pool when one dies.  A pool of one
+makes a crash, a kill and a timeout cost one lane, and blame exact.  Why one long call: a task there and back over the
+lane's own pipe costs a third of a call through loky's queues, and loky's idle exit and recycling cannot interfere.
+
+    STARTING --READY--> SERVING --retire, close--> ENDING --process gone--> (off the list)
+        |                  |                          |
+        +------------------+----- process gone -------+---> Lost, or nothing if nothing was lost
+
+All of it runs on the releaser, but `wake` and what loky's own threads post when a call ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any
+
+from . import _depot, _exit, _os, _wire
+from ._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
+from ._errors import TaskTimeoutError, TerminatedWorkerError, exit_text
+from ._gate import Window
+from ._lane import ENDING, SERVING, Lane, LaneKind
+from ._lane_memory import (
+    COUNT_BITS,
+    COUNT_MASK,
+    LOADING,
+    PROGRESS,
+    RUNNING,
+    SEGMENT,
+    STARTED,
+    STATE,
+    STATE_NAMES,
+)
+from ._parcels import Sent
+from ._payload import unpack
+from ._ticket import Batch
+
+logger = logging.getLogger("ordered_executor")
+
+# A batch of which nothing was heard for so long is looked up in lane memory: a slow task must not withhold the
+# finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
+PEEK_SECONDS = 0.005
+PEEK_MOST_SECONDS = 0.1
+# How often to look whether a task that is to be stopped runs now; how often whether one with a time limit has begun.
+KILL_SECONDS = 0.002
+TIMEOUT_SECONDS = 0.05
+# How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
+TREE_SECONDS = 0.3
+# How long a process that was told to end may take before it is killed.
+END_SECONDS = 5.0
+
+
+class LokyBackend:
+    """Lanes of loky workers.  See `_backend.Backend`."""
+
+    def __init__(
+        self,
+        kind: LaneKind,
+        window: Window,
+        max_lanes: int,
+        quota: int | None = None,
+        timeout: float | None = None,
+        reuse: bool = True,
+        idle_timeout: float = 10.0,
+    ) -> None:
+        self._kind = kind
+        self._window = window
+        self._max_lanes = max_lanes
+        self._quota = quota
+        self._timeout = timeout
+        self._reuse = reuse and quota is None
+        self._idle_timeout = idle_timeout
+        self._lanes: set[Lane] = set()
+        self._gated: set[Lane] = set()
+        self._events: list[Event] = []
+        self._head = 0
+        self._limit = 0
+        self._closing = False
+        self._posts: deque[Callable[[], None]] = deque()
+        self._buried: list[Lane] = []
+        self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
+            _wire.READY: self._on_ready,
+            _wire.INIT_FAILED: self._on_init_failed,
+            _wire.DONE: self._on_done,
+            _wire.LARGE: self._on_large,
+            _wire.ASK: self._on_ask,
+            _wire.RETURNED: self._on_returned,
+        }
+        self._selector = selectors.DefaultSelector()
+        self._wake_lock = threading.RLock()
+        self._released = False  # guarded by: _wake_lock
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wakes)
+
+    # --------------------------------------------------------------------------------------------------- any thread
+
+    def wake(self) -> None:
+        # Reentrant: a signal handler or a finalizer may come here while this thread is here.
+        with self._wake_lock:
+            if not self._released:
+                with contextlib.suppress(BlockingIOError):  # the pipe is full: it is awake already
+                    os.write(self._wake_write, b"!")
+
+    def _post(self, call: Callable[[], None]) -> None:
+        self._posts.append(call)
+        self.wake()
+
+    def _drain_wakes(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    # --------------------------------------------------------------------------------------------------- lanes begin
+
+    def want(self, lanes: int) -> None:
+        missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
+        for _ in range(missing):
+            if not self._open_lane():
+                break
+
+    def _open_lane(self) -> bool:
+        lane = _depot.take(self._kind) if self._reuse else None
+        if lane is None:
+            if self._lanes and _os.descriptors_left() < _os.DESCRIPTORS_A_LANE:
+                logger.warning("no descriptors are left for another worker; going on with %d", len(self._lanes))
+                self._max_lanes = len(self._lanes)
+                return False
+            try:
+                lane = Lane.start(self._kind)
+            except Exception as error:
+                self._cannot_start(error)
+                return False
+            finally:
+                _exit.register()
+        lane.post = self._post
+        lane.on_death = self._on_death
+        self._lanes.add(lane)
+        self._selector.register(lane.reader_fd, selectors.EVENT_READ, partial(self._on_frames, lane))
+        if lane.process is not None:
+            self._watch_process(lane)
+        if lane.state == SERVING:
+            self._lend(lane)
+        elif self._timeout is not None:
+            lane.start_deadline = time.monotonic() + 30 + self._timeout
+        lane.watch_call()
+        return True
+
+    def _cannot_start(self, error: Exception) -> None:
+        if self._lanes:
+            logger.warning("could not start another worker (%s); going on with %d", error, len(self._lanes))
+            self._max_lanes = len(self._lanes)
+            return
+        reason = BrokenProcessPool(f"no worker can be started: {type(error).__name__}: {error}")
+        reason.__cause__ = error
+        self._events.append(Broken(reason))
+
+    def _lend(self, lane: Lane) -> None:
+        lane.begin_lease(self._window.credit, self._head, self._limit)
+        self._put(lane, lane.frame(_wire.LEASE, _wire.pack((self._window.credit,))))
+        self._events.append(Ready(lane, self._quota))
+
+    def _watch_process(self, lane: Lane) -> None:
+        if lane.process is not None and lane.process.fd is not None:
+            self._selector.register(lane.process.fd, selectors.EVENT_READ, partial(self._on_death, lane))
+
+    # ----------------------------------------------------------------------------------------------------- to a lane
+
+    def send(self, lane: Any, batch: Batch) -> None:
+        self._put(lane, *lane.batch_frame(batch))
+
+    def done(self, lane: Any, batch: Batch) -> None:
+        lane.batch_done(batch.number)
+
+    def give_back(self, lane: Any, size: int) -> None:
+        lane.give_back(size)
+
+    def open(self, head: int, limit: int) -> None:
+        self._head, self._limit = head, limit
+        for lane in self._lanes:
+            if lane.state == SERVING:
+                lane.open(head, limit)
+        for lane in tuple(self._gated):
+            self._judge(lane)
+
+    def _judge(self, lane: Lane) -> None:
+        """Let a gated lane pass, if it may.  By the newest words, which are in its memory already."""
+        ticket, size = lane.asks
+        if self._window.passes(self._head, ticket, size, lane.unreleased):
+            self._gated.discard(lane)
+            self._put(lane, lane.frame(_wire.OPEN))
+        else:
+            self._gated.add(lane)
+
+    def _put(self, lane: Lane, *parts: bytes) -> None:
+        lane.writer.put(*parts)
+        self._watch_writing(lane)
+
+    def _watch_writing(self, lane: Lane) -> None:
+        """Have the selector say when the pipe takes more, as long as something is left."""
+        pending = lane.writer.pending
+        if pending and not lane.writing:
+            self._selector.register(lane.writer_fd, selectors.EVENT_WRITE, partial(self._on_writable, lane))
+        elif lane.writing and not pending:
+            self._selector.unregister(lane.writer_fd)
+        lane.writing = pending
+
+    def _on_writable(self, lane: Lane) -> None:
+        lane.writer.flush()
+        self._watch_writing(lane)
+
+    # --------------------------------------------------------------------------------------------------- from a lane
+
+    def wait(self, timeout: float | None) -> list[Event]:
+        if self._events:
+            timeout = 0
+        timeout = self._shorten(timeout)
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        while self._posts:
+            self._posts.popleft()()
+        self._look_at_clock()
+        events, self._events = self._events, []
+        return events
+
+    def _on_frames(self, lane: Lane) -> None:
+        if lane not in self._lanes:
+            return
+        for kind, lease, body in lane.reader.frames():
+            if lease == lane.lease or kind in (_wire.READY, _wire.INIT_FAILED):  # else: of an earlier lease
+                self._on_frame[kind](lane, body)
+        lane.heard = time.monotonic()
+        lane.peek_after = PEEK_SECONDS
+        if lane.reader.ended:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(lane.reader_fd)
+
+    def _on_ask(self, lane: Lane, body: memoryview) -> None:
+        ticket, size = _wire.unpack(body)
+        lane.asks = (ticket, size)
+        self._judge(lane)
+
+    def _on_returned(self, lane: Lane, body: memoryview) -> None:
+        number, start, apart = _wire.unpack(body)
+        lane.handed_back(number)
+        self._events.append(Returned(lane, number, start, apart))
+
+    def _on_ready(self, lane: Lane, body: memoryview) -> None:
+        (pid,) = _wire.unpack(body)
+        lane.ready(pid)
+        self._watch_process(lane)
+        if self._closing:
+            self._end(lane)
+        else:
+            self._lend(lane)
+
+    def _on_init_failed(self, lane: Lane, body: memoryview) -> None:
+        _, error = unpack(bytes(body), lambda: "raised by the initializer")
+        reason = BrokenProcessPool(f"the initializer failed in a worker: {type(error).__name__}: {error}")
+        reason.__cause__ = error
+        lane.state = ENDING
+        self._events.append(Broken(reason))
+
+    def _on_done(self, lane: Lane, body: memoryview) -> None:
+        number, start, count, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
+        outcomes = lane.read_stream(body[_wire.DONE_HEAD.size :])
+        assert len(outcomes) == count, (len(outcomes), count)
+        lane.unreleased += size
+        self._events.append(Arrived(lane, number, start, outcomes, size, nanoseconds * 1e-9))
+
+    def _on_large(self, lane: Lane, body: memoryview) -> None:
+        number, index, size, nanoseconds, outcome = lane.read_large(body)
+        lane.unreleased += size
+        self._events.append(Arrived(lane, number, index, [outcome], size, nanoseconds * 1e-9))
+
+    # ------------------------------------------------------------------------------------------------------ the clock
+
+    def _shorten(self, timeout: float | None) -> float | None:
+        """How long to sleep at most: until the next time that somebody must be looked at."""
+        at = None
+        for lane in self._lanes:
+            due = lane.due()
+            if due is not None and (at is None or due < at):
+                at = due
+        if at is None:
+            return timeout
+        left = max(0.0, at - time.monotonic())
+        return left if timeout is None else min(timeout, left)
+
+    def _look_at_clock(self) -> None:
+        now = 0.0
+        for lane in tuple(self._lanes):
+            due = lane.due()
+            if due is None:
+                continue
+            now = now or time.monotonic()
+            if now >= due:
+                self._look_at(lane, now)
+
+    def _look_at(self, lane: Lane, now: float) -> None:
+        if lane.kill_at is not None and now >= lane.kill_at:
+            lane.kill_at = now + END_SECONDS
+            lane.kill_now()
+        if lane.start_deadline is not None and now >= lane.start_deadline:
+            self._look_at_start(lane, now)
+        if lane.peek_at is not None and now >= lane.peek_at:
+            self._peek(lane)
+            lane.heard = now
+            lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
+        if lane.timeout_at is not None and now >= lane.timeout_at:
+            self._look_at_running(lane, now)
+
+    def _look_at_start(self, lane: Lane, now: float) -> None:
+        """The initializer may take `task_timeout`, from its own start."""
+        assert self._timeout is not None
+        begun = lane.memory.words[STARTED]
+        if begun and now >= begun * 1e-9 + self._timeout:
+            lane.start_deadline = None
+            self._events.append(
+                Broken(BrokenProcessPool(f"the initializer took longer than task_timeout={self._timeout} s"))
+            )
+        else:
+            lane.start_deadline = (begun * 1e-9 if begun else now) + self._timeout
+
+    def _peek(self, lane: Lane) -> None:
+        """Fetch what is finished of a batch that is not: as far as the window lets it."""
+        sent = lane.sent[0]
+        found = lane.memory.stream(sent.number) if lane not in self._gated else None
+        if found is None:
+            return
+        start, outcomes = found
+        most = self._limit - (sent.first + start)
+        size = lane.memory.words[PROGRESS] & COUNT_MASK
+        if lane.unreleased + size > self._window.credit:
+            most = 1 if sent.first + start == self._head else 0
+        if most > 0:
+            self._events.append(Arrived(lane, sent.number, start, outcomes[:most], 0, 0.0))
+
+    def _look_at_running(self, lane: Lane, now: float) -> None:
+        """Stop the task that runs if it has overrun its time, or is to be stopped."""
+        sent = lane.sent[0]
+        sent.look_at = now + (KILL_SECONDS if sent.kills else min(sent.shortest, TIMEOUT_SECONDS))
+        words = lane.memory.words
+        running = self._running(lane)
+        begun = words[STARTED] * 1e-9
+        if running is None or running[0] != sent.number & COUNT_MASK or running != self._running(lane):
+            return
+        index = running[1]
+        if index in sent.kills:
+            self._kill(lane, sent, index, sent.kills[index])
+            return
+        timeout = sent.timeouts[index] if sent.timeouts else None
+        if timeout is None or not begun:
+            return
+        if now >= begun + timeout:
+            ticket = sent.first + index
+            text = f"ticket {ticket} ran longer than its timeout of {timeout} s and was stopped (worker pid {lane.pid})"
+            self._kill(lane, sent, index, TaskTimeoutError(text, ticket, lane.pid))
+        elif not sent.kills:
+            sent.look_at = begun + timeout
+
+    # ---------------------------------------------------------------------------------------------- stop, look, kill
+
+    @staticmethod
+    def _running(lane: Lane) -> tuple[int, int] | None:
+        """The batch (its number, modulo) and the index of the task that runs, by the lane's row."""
+        words = lane.memory.words
+        if words[STATE] != RUNNING:
+            return None
+        return words[SEGMENT] >> COUNT_BITS, words[PROGRESS] >> COUNT_BITS
+
+    def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
+        for sent in lane.sent:
+            if sent.number == number:
+                sent.kills[index] = reason
+                sent.look_at = 0.0  # now, or as soon as it is this batch's turn
+
+    def _kill(self, lane: Lane, sent: Sent, index: int, reason: BaseException) -> None:
+        """Stop the process, look whether it is still at this task, and only then kill it."""
+        target = (sent.number & COUNT_MASK, index)
+        if lane.process is None or lane.doomed is not None:
+            return
+        if lane.process.stop() and self._running(lane) == target:
+            lane.doomed = (Blame(sent.number, index), reason)
+            lane.kill_at = time.monotonic() + TREE_SECONDS
+            lane.kill_tree()
+        else:
+            lane.process.resume()
+
+    def _on_death(self, lane: Lane) -> None:
+        """The process is gone, or loky says that its call ended."""
+        if lane not in self._lanes:
+            return
+        if lane.process is not None and not lane.process.gone():
+            if lane.state < ENDING and lane.call_ended:
+                lane.kill_at = time.monotonic()  # loky gave it up: so do we, but only when it is gone
+            return
+        self._on_frames(lane)  # what it sent before is not lost
+        if lane not in self._lanes:
+            return
+        self._forget(lane)
+        if lane.state == ENDING:
+            self._events.append(Ended(lane))
+        else:
+            self._report(lane)
+        lane.bury()
+        self._buried = [old for old in self._buried if not old.joined]
+        self._buried.append(lane)
+
+    def _forget(self, lane: Lane) -> None:
+        """Off the list and out of the selector."""
+        self._lanes.discard(lane)
+        self._gated.discard(lane)
+        fds = [lane.reader_fd, lane.writer_fd]
+        if lane.process is not None and lane.process.fd is not None:
+            fds.append(lane.process.fd)
+        for fd in fds:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(fd)
+        lane.writing = False
+
+    def _report(self, lane: Lane) -> None:
+        """What a dead lane leaves: the finished outcomes in its memory, and whom it died of."""
+        blame: Blame | None = None
+        suspect: int | None = None
+        state = lane.memory.words[STATE]
+        if lane.sent:
+            sent = lane.sent[0]
+            found = lane.memory.stream(sent.number)
+            known = -1
+            if found is not None:
+                start, outcomes = found
+                known = start + len(outcomes)
+                self._events.append(Arrived(lane, sent.number, start, outcomes, 0, 0.0))
+            row = (lane.memory.words[SEGMENT] >> COUNT_BITS, lane.memory.words[PROGRESS] >> COUNT_BITS)
+            if row[0] == sent.number & COUNT_MASK:
+                if state == LOADING:
+                    suspect = sent.number
+                elif state == RUNNING and row[1] < sent.count:
+                    blame = Blame(sent.number, row[1])
+                elif known < sent.count and row[1] < sent.count and state > RUNNING and known <= row[1]:
+                    blame = Blame(sent.number, row[1], finished=True)
+        deliberate = lane.doomed is not None
+        if lane.doomed is not None:
+            blame, reason = lane.doomed
+        else:
+            reason = self._death(lane, blame, state)
+        self._events.append(Lost(lane, blame, reason, deliberate, suspect))
+
+    def _death(self, lane: Lane, blame: Blame | None, state: int) -> TerminatedWorkerError:
+        code = lane.exitcode()
+        how = exit_text(code)
+        what = "while it was " + STATE_NAMES[state]
+        ticket = None
+        if blame is not None:
+            ticket = lane.sent[0].first + blame.index
+            what = (
+                f"after it had finished ticket {ticket} and before it had sent its result"
+                if blame.finished
+                else f"while it ran ticket {ticket}"
+            )
+        text = f"the worker with pid {lane.pid} died ({how}) {what}"
+        if how == "SIGKILL":
+            text += "; the system kills so when memory runs out: see whether the task needs too much"
+        return TerminatedWorkerError(text, ticket, lane.pid, code)
+
+    # ------------------------------------------------------------------------------------------------------- lanes end
+
+    def retire(self, lane: Any) -> None:
+        if lane.state == SERVING:
+            self._end(lane)
+
+    def _end(self, lane: Lane) -> None:
+        """Tell an idle lane to end."""
+        lane.state = ENDING
+        lane.kill_at = time.monotonic() + END_SECONDS
+        self._put(lane, lane.frame(_wire.END))
+        lane.end()
+
+    def close(self, kill: bool) -> None:
+        self._closing = True
+        for lane in tuple(self._lanes):
+            if kill:
+                lane.state = ENDING
+                lane.kill_at = time.monotonic() + TREE_SECONDS
+                lane.kill_tree()
+            elif lane.state == SERVING:
+                if self._reuse and not lane.writing and not lane.sent:
+                    self._forget(lane)
+                    _depot.give(lane, self._idle_timeout)
+                else:
+                    self._end(lane)
+
+    @property
+    def closed(self) -> bool:
+        return self._closing and not self._lanes
+
+    def release(self) -> None:
+        """After `closed`: the last things.  Waits for loky's threads, whose processes are gone."""
+        for lane in self._buried:
+            lane.join(END_SECONDS)
+        self._selector.close()
+        with self._wake_lock:
+            self._released = True
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    def abandon(self) -> None:
+        """In a forked child: these lanes are the parent's."""
+        for lane in self._lanes:
+            lane.abandon()
+        for fd in (self._wake_read, self._wake_write):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def snapshot(self) -> dict[str, Any]:
+        lanes = list(self._lanes)
+        return {
+            "workers": sum(lane.state <= SERVING for lane in lanes),
+            "gated": len(self._gated),
+            "pids": tuple(sorted(lane.pid for lane in lanes if lane.pid is not None and lane.state <= SERVING)),
+        }

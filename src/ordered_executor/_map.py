@@ -1,0 +1,217 @@
+"""`map`: many calls of one function, without a future each.
+
+A `Span` owns a run of tickets, one per call; the dispatcher cuts batches out of it.  Its outcomes are handed over
+segment by segment and unpacked by the reader, one by one, as it yields them: nothing yielded is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from itertools import islice
+from typing import Any, Protocol
+
+from ._errors import ResultsTimeoutError
+from ._payload import BASIC, call_name, unpack
+from ._ticket import Options, Skip
+
+# How long one refill of a bounded map may pull from the input before the reader gets its outcome.
+REFILL_SECONDS = 0.001
+
+
+class Delivery:
+    """Where the releaser puts a map's outcomes.  Apart from the reader, so that a reader nobody holds can go."""
+
+    def __init__(self) -> None:
+        self.segments: deque[tuple[int, list[Any]]] = deque()
+        self.arrived = threading.Condition()
+        self.waiting = False  # guarded by: arrived
+        self.closed = False
+
+    def put(self, first: int, outcomes: list[Any]) -> None:
+        """Outcomes from ticket `first` on, in order.  On the releaser."""
+        if self.closed:
+            return
+        self.segments.append((first, outcomes))
+        if self.waiting:
+            with self.arrived:
+                self.arrived.notify_all()
+
+
+class Span:
+    """Consecutive calls `fn(*args[i])` with the tickets `first + i`."""
+
+    def __init__(
+        self, delivery: Delivery, fn: Callable[..., Any], args: list[Any], options: Options, chunksize: int | None
+    ) -> None:
+        self.first = -1
+        self.count = len(args)
+        self.fn = fn
+        self.args = args  # an argument tuple becomes None when its outcome is home
+        self.options = options
+        self.chunksize = chunksize  # how many go to a worker together, at most; None: as many as pays
+        self.losses: dict[int, int] = {}  # per index, how often its worker died
+        self.cancelled = False
+        self.delivery = delivery
+
+
+class Claimer(Protocol):
+    """What a map asks of the executor."""
+
+    def claim_span(self, span: Span) -> None: ...
+    def cancel_span(self, span: Span) -> None: ...
+    def on_releaser(self) -> bool: ...
+
+
+class MapResults(Iterator[Any]):
+    """The results of a `map`, in order.
+
+    A call that failed raises here, and the next `next()` goes on behind it.  Closing it (or letting it go) cancels
+    the calls that no worker has.  Results that were yielded are not kept.
+    """
+
+    def __init__(
+        self,
+        claimer: Claimer,
+        fn: Callable[..., Any],
+        inputs: Iterator[Any],
+        options: Options,
+        timeout: float | None,
+        buffersize: int | None,
+        chunksize: int | None,
+    ) -> None:
+        self._claimer = claimer
+        self._fn = fn
+        self._inputs: Iterator[Any] | None = inputs
+        self._options = options
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._buffersize = buffersize
+        self._chunksize = chunksize
+        self._step = 1 if buffersize is None else max(1, buffersize // 8)
+        self._input_error: BaseException | None = None
+        self._spans: deque[Span] = deque()
+        self._open = 0  # claimed and not yet yielded
+        self._delivery = Delivery()
+        self._started = False
+        self._current: list[Any] = []  # outcomes of one segment, last first
+        self._ticket = -1  # of the last in _current
+        self._pull(buffersize)
+
+    def _pull(self, most: int | None) -> None:
+        """Take inputs, at most `most`, and claim tickets for them."""
+        if self._inputs is None:
+            return
+        args: list[Any] = []
+        try:
+            if most is None or not self._spans:
+                args.extend(islice(self._inputs, most))
+                ended = most is None or len(args) < most
+            else:
+                ended = False
+                until = time.monotonic() + REFILL_SECONDS
+                for _ in range(most):
+                    args.append(next(self._inputs))
+                    if time.monotonic() > until:
+                        break
+        except StopIteration:
+            ended = True
+        except BaseException as error:
+            # An error of the input has its place behind the inputs before it.
+            if not isinstance(error, Exception):
+                raise
+            ended, self._input_error = True, error
+        if ended:
+            self._inputs = None
+        if args:
+            span = Span(self._delivery, self._fn, args, self._options, self._chunksize)
+            self._open += len(args)
+            self._spans.append(span)
+            self._claimer.claim_span(span)
+
+    def __iter__(self) -> MapResults:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._current:
+            self._next_segment()
+        outcome = self._current.pop()
+        ticket = self._ticket
+        self._ticket += 1
+        self._open -= 1
+        if self._inputs is not None and self._buffersize is not None and self._open + self._step <= self._buffersize:
+            self._pull(self._step)
+        if type(outcome) in BASIC:
+            return outcome
+        value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_name(self._fn)}(…), in a map")
+        del outcome
+        if error is None:
+            return value
+        if isinstance(error, StopIteration):
+            raise RuntimeError(f"the call with ticket {ticket} raised StopIteration") from error
+        try:
+            raise error
+        finally:
+            del error, value
+
+    def _next_segment(self) -> None:
+        self._started = True
+        if self._delivery.closed:
+            raise StopIteration
+        if not self._open:
+            error, self._input_error = self._input_error, None
+            if error is not None:
+                raise error
+            if self._inputs is None:
+                self._spans.clear()
+                raise StopIteration
+            self._pull(self._step)
+            if not self._open:
+                self._next_segment()
+                return
+        self._wait()
+        self._ticket, outcomes = self._delivery.segments.popleft()
+        if type(outcomes[0]) is Skip:
+            # The executor was shut down with cancel_futures: as with the standard ones, the rest is cancelled.
+            self._delivery.closed = True
+            raise CancelledError(f"the calls from ticket {self._ticket} on were cancelled")
+        self._current = outcomes[::-1]
+        while self._spans and self._spans[0].first + self._spans[0].count <= self._ticket:
+            self._spans.popleft()
+
+    def _wait(self) -> None:
+        """Until a segment is there.  Ended by `Delivery.put`: the releaser delivers every ticket, skips included."""
+        delivery = self._delivery
+        if delivery.segments:
+            return
+        if self._claimer.on_releaser():
+            raise RuntimeError("a done-callback waits for a map, which cannot go on while callbacks run")
+        with delivery.arrived:
+            delivery.waiting = True  # put() looks at it without the lock: look at the segments after setting it
+            try:
+                while not delivery.segments:
+                    remaining = None if self._deadline is None else self._deadline - time.monotonic()
+                    if remaining is not None and remaining <= 0:
+                        self.close()
+                        raise ResultsTimeoutError("the results of the map did not all come within its timeout")
+                    delivery.arrived.wait(remaining)
+            finally:
+                delivery.waiting = False
+
+    def close(self) -> None:
+        """Cancel the calls that no worker has; yield nothing more."""
+        if self._delivery.closed:
+            return
+        self._delivery.closed = True
+        self._inputs = None
+        self._delivery.segments.clear()
+        self._current = []
+        for span in tuple(self._spans):
+            self._claimer.cancel_span(span)
+
+    def __del__(self) -> None:
+        # As with the standard executors: a map whose results nobody ever asked for is run for its side effects.
+        if self.__dict__.get("_started", False):
+            self.close()

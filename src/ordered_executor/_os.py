@@ -1,0 +1,187 @@
+"""What the operating system gives, each with its fallback: memory without a name, process handles, death signals.
+
+Linux has all of it.  Where something is missing the fallback is slower or less exact, never less safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+
+import loky
+
+# fcntl numbers that Python's fcntl module does not have on 3.10 (Linux, all architectures but a few dead ones)
+_F_SETSIG = getattr(fcntl, "F_SETSIG", 10)
+_PIPE_BYTES = 1024 * 1024
+# what a lane takes in the parent, loky's pool included (measured: 14)
+DESCRIPTORS_A_LANE = 16
+
+
+def memory_file(size: int) -> int:
+    """A descriptor of `size` bytes of memory that has no name: nothing to leak, whoever dies."""
+    if hasattr(os, "memfd_create"):
+        with contextlib.suppress(OSError):
+            fd = os.memfd_create("ordered-executor", os.MFD_CLOEXEC)
+            os.ftruncate(fd, size)
+            return fd
+    with tempfile.TemporaryFile() as file:  # unlinked at once
+        os.ftruncate(file.fileno(), size)
+        return os.dup(file.fileno())
+
+
+def reserve(fd: int, start: int, size: int) -> bool:
+    """Make sure that the pages are there before they are written: a missing page is a SIGBUS, which kills."""
+    if not hasattr(os, "posix_fallocate"):
+        return False  # macOS: no large buffers in memory; they go through the pipe
+    try:
+        os.posix_fallocate(fd, start, size)
+    except OSError:
+        return False
+    return True
+
+
+def make_pipe() -> tuple[int, int]:
+    """A pipe `(read, write)`, with a roomy buffer where that can be had."""
+    read, write = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return read, write
+
+
+class Process:
+    """A handle of a running child: exact where there are pidfds, by number elsewhere.
+
+    The child is reaped by somebody else (loky); here it is only watched, stopped and killed.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.exitcode: int | None = None
+        self.fd: int | None = None
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self.fd = os.pidfd_open(pid)
+
+    def signal(self, number: int) -> bool:
+        """Send a signal; False if the process is gone."""
+        try:
+            if self.fd is not None:
+                signal.pidfd_send_signal(self.fd, number)
+            else:
+                os.kill(self.pid, number)
+        except OSError:
+            return False
+        return True
+
+    def gone(self) -> bool:
+        """Whether the process has ended.  Notes its exit code, if it is still to be had."""
+        if self.exitcode is not None:
+            return True
+        if not hasattr(os, "waitid"):
+            return not self.signal(0)
+        kind, number = (os.P_PIDFD, self.fd) if self.fd is not None else (os.P_PID, self.pid)
+        try:
+            status = os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # WNOWAIT: leave it to its reaper
+        except OSError:
+            return True
+        if status is None:
+            return False
+        self.exitcode = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+        return True
+
+    def stop(self, patience: float = 0.05) -> bool:
+        """SIGSTOP, and wait until it stands: then its memory cannot change.  False if it does not in time."""
+        if not self.signal(signal.SIGSTOP):
+            return False
+        if not hasattr(os, "waitid"):
+            return True
+        kind, number = (os.P_PIDFD, self.fd) if self.fd is not None else (os.P_PID, self.pid)
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            try:
+                if os.waitid(kind, number, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    return True
+            except OSError:
+                return False
+            time.sleep(0.0002)  # there is no way to wait for a stop with a limit but to look again
+        return False
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+def die_with_parent(lifeline: int) -> None:
+    """Kill this process when the other end of the pipe `lifeline` closes, which only the parent holds.
+
+    On Linux the kernel sends SIGKILL, also while this process is stopped or holds the interpreter lock.  Elsewhere a
+    thread waits for the end of the pipe.
+    """
+    try:
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+    except (AttributeError, OSError):
+        os.set_blocking(lifeline, True)
+        threading.Thread(
+            target=_watch_lifeline, args=(lifeline,), name="ordered-executor-lifeline", daemon=True
+        ).start()
+        return
+    try:
+        if os.read(lifeline, 1) == b"":  # it had closed before anybody watched
+            os.kill(os.getpid(), signal.SIGKILL)
+    except BlockingIOError:
+        pass
+
+
+def _watch_lifeline(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def sigint_blocked() -> Iterator[None]:
+    """What is started meanwhile starts with Ctrl-C held back (it cannot handle it before it stands)."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_sigint_here() -> None:
+    """Leave Ctrl-C to the parent, in a worker.
+
+    A handler that does nothing, not SIG_IGN: programs that a task starts would inherit that one.
+    """
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def descriptors_left() -> int:
+    """How many more descriptors this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 1 << 20
+    used = 64
+    with contextlib.suppress(OSError):
+        used = len(os.listdir("/dev/fd"))
+    return max(0, soft - used)
+
+
+def default_workers() -> int:
+    """The CPUs this process may use; fewer if its limit on descriptors does not carry so many lanes."""
+    return max(1, min(int(loky.cpu_count()), descriptors_left() // DESCRIPTORS_A_LANE))

@@ -1,0 +1,182 @@
+"""What a lane's worker has been sent, and how it is packed.
+
+Keeps, per batch, what must be kept until its outcomes are home: its large buffers in lane memory, its time limits, and
+which of its tasks are to be stopped.
+
+A batch travels in one of two forms.  *Many*: the slice of a map, all arguments in one pickle.  *Calls*: each call in a
+pickle of its own, loaded just before it runs, so that a bad one harms only itself; a slice that could not be packed or
+loaded together goes that way too.  The functions stand apart, so that a batch of one function carries it once.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import deque
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from . import _wire
+from ._dispatcher import Slice
+from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
+from ._payload import LARGE_BYTES, Large, dumps, dumps_whole
+from ._ticket import Batch
+
+
+class Sent:
+    """A batch as the lane knows it: what must be kept until its outcomes are home."""
+
+    __slots__ = ("blocks", "count", "first", "kills", "look_at", "number", "shortest", "timeouts")
+
+    def __init__(self, batch: Batch) -> None:
+        self.number = batch.number
+        self.first = batch.first
+        self.count = batch.count
+        self.blocks = 0  # large buffers in lane memory
+        self.timeouts: list[float | None] = []
+        self.shortest = 0.0
+        self.look_at: float | None = None
+        self.kills: dict[int, BaseException] = {}  # tasks to be stopped when they run
+
+
+class Parcels:
+    """The batches a worker has, oldest first."""
+
+    def __init__(self, memory: LaneMemory) -> None:
+        self._memory = memory
+        self._room = BufferRoom(memory, TO_WORKER_AT)
+        self.sent: deque[Sent] = deque()
+        self._given_up: deque[Sent] = deque()
+
+    def forget(self) -> None:
+        """For a new lease."""
+        self.sent.clear()
+        self._given_up.clear()
+        self._room.forget()
+
+    def pack(self, batch: Batch, generation: int) -> bytes:
+        """The body of the batch's frame.  What cannot be packed goes into `batch.failed`."""
+        sent = Sent(batch)
+        owner = batch.owners[0]
+        if type(owner) is Slice:
+            many, calls, fns = self._pack_slice(batch, owner, sent)
+        else:
+            many = None
+            calls, fns = self._pack_futures(batch, sent)
+        timed = self._note_timeouts(batch, owner, sent)
+        self.sent.append(sent)
+        return _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, many, calls))
+
+    def _note_timeouts(self, batch: Batch, owner: Any, sent: Sent) -> bool:
+        if type(owner) is Slice:
+            timeout = owner.options.timeout
+            if timeout is None:
+                return False
+            sent.timeouts = [timeout] * batch.count
+        else:
+            if all(future.options.timeout is None for future in batch.owners):
+                return False
+            sent.timeouts = [future.options.timeout for future in batch.owners]
+        sent.shortest = min(t for t in sent.timeouts if t is not None)
+        sent.look_at = time.monotonic() + sent.shortest
+        return True
+
+    def _pack_slice(self, batch: Batch, piece: Any, sent: Sent) -> tuple[Any, list[Any], list[bytes]]:
+        args = piece.span.args[piece.start : piece.start + piece.count]
+        try:
+            fns = [dumps_whole(piece.span.fn)]
+        except BaseException as error:
+            batch.failed = {index: _copy_of(error) for index in range(batch.count)}
+            return None, [None] * batch.count, []
+        if not batch.apart:
+            try:
+                return self._place(dumps(args), sent), [], fns
+            except BaseException:
+                pass  # one of them; which one, shows below
+        calls: list[Any] = []
+        for index, mine in enumerate(args):
+            try:
+                calls.append((0, self._place(dumps((mine, {})), sent)))
+            except BaseException as error:
+                batch.failed[index] = error
+                calls.append(None)
+        return None, calls, fns
+
+    def _pack_futures(self, batch: Batch, sent: Sent) -> tuple[list[Any], list[bytes]]:
+        fns: list[bytes] = []
+        known: dict[int, int] = {}
+        calls: list[Any] = []
+        for index, future in enumerate(batch.owners):
+            try:
+                if future.killed is not None:
+                    raise future.killed
+                if type(future.call[0]) is not tuple:
+                    fn, args, kwargs = future.call
+                    shared = _may_be_shared(fn)
+                    packed = dumps((args, kwargs)) if shared else dumps((fn, args, kwargs))
+                    # the function is kept for messages, and packed again only if it must be sent again
+                    future.call = ((fn, shared), packed)
+                (fn, shared), packed = future.call
+                which = -1
+                if shared:
+                    which = known.get(id(fn), -1)
+                    if which < 0:
+                        fns.append(dumps_whole(fn))
+                        which = known[id(fn)] = len(fns) - 1
+                calls.append((which, self._place(packed, sent)))
+            except BaseException as error:
+                batch.failed[index] = error
+                calls.append(None)
+        return calls, fns
+
+    def _place(self, packed: bytes | Large, sent: Sent) -> Any:
+        """What goes into the frame for something packed; large buffers into lane memory, if there is room."""
+        if type(packed) is bytes:
+            if len(packed) < LARGE_BYTES:
+                return packed
+            packed = Large(b"", [packed])
+        assert type(packed) is Large
+        places: list[Any] = []
+        for buffer in packed.buffers:
+            view = memoryview(buffer).cast("B")
+            at = self._room.take(len(view)) if len(view) else None
+            if at is None:
+                places.append(bytes(view))
+            else:
+                self._memory.bytes[at : at + len(view)] = view
+                places.append((at, len(view)))
+                sent.blocks += 1
+        return (bytes(packed.head), places)
+
+    def done(self, number: int) -> None:
+        """Everything of the batch is home: its place in lane memory is free."""
+        sent = self.sent.popleft()
+        assert sent.number == number, (sent.number, number)
+        self._given_up.append(sent)
+        self._free_blocks()
+
+    def handed_back(self, number: int) -> None:
+        """The worker has sent home what it had finished of the batch; the rest and those behind it are not its any more."""
+        while self.sent and self.sent[-1].number & COUNT_MASK != number:
+            self._given_up.appendleft(self.sent.pop())
+        assert self.sent, "a lane handed back a batch that it does not have"
+        self._given_up.appendleft(self.sent.pop())
+        self._free_blocks()
+
+    def _free_blocks(self) -> None:
+        # Blocks are freed in the order made: not before those of the batches in front of them.
+        while self._given_up and (not self.sent or self._given_up[0].number < self.sent[0].number):
+            self._room.free(self._given_up.popleft().blocks)
+
+
+def _may_be_shared(fn: Any) -> bool:
+    """Whether the calls of a batch may share one copy of the function: it has no state that a call could leave."""
+    kind = type(fn)
+    return kind is BuiltinFunctionType or kind is type or (kind is FunctionType and fn.__closure__ is None)
+
+
+def _copy_of(error: BaseException) -> BaseException:
+    try:
+        return copy.copy(error)
+    except Exception:
+        return error

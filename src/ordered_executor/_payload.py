@@ -1,0 +1,295 @@
+"""User objects to bytes and back.
+
+Everything of the user's is pickled and unpickled here, each under its own `try`, so that one bad object costs one
+ticket.  Plain pickle where it does, cloudpickle where it does not (lambdas, closures, whatever lives in `__main__`).
+
+An outcome travels in one of three forms:
+
+- *basic*: an exact `int`, `float`, `bool`, `None` or `str`.  Its pickle has no reference to anything before it, so the
+  pickles of many can stand behind each other inside one list pickle, and a whole batch is read by one `loads`.
+- *packed*: a `bytes` object, one byte of `Kind` and then the pickle.  (A `bytes` value of the user's is packed too, so
+  a `bytes` in a batch always is one of ours.)
+- *large*: a `Large`: packed head, and the buffers that pickle protocol 5 hands out of band, never copied into a pickle.
+
+Why not one pickle for a whole batch of results: the finished outcomes of a batch must outlive the worker, one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import traceback
+from collections import ChainMap
+from collections.abc import Callable, Sequence
+from multiprocessing.reduction import ForkingPickler
+from types import FunctionType
+from typing import Any, NamedTuple, cast
+
+import cloudpickle
+
+from ._errors import RemoteError, add_note, remote_traceback
+from ._ticket import Failure
+
+PROTOCOL = 5
+BASIC = frozenset({int, float, bool, type(None), str})
+# From here on an outcome is handed over through lane memory, by itself.  Lower: more frames; higher: more copying.
+LARGE_BYTES = 32 * 1024
+
+KIND_VALUE = b"v"
+KIND_BYTES = b"b"
+KIND_ERROR = b"e"
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Large(NamedTuple):
+    """A packed outcome or call with the buffers that belong to it."""
+
+    head: Buffer
+    buffers: Sequence[Buffer]
+
+    @property
+    def size(self) -> int:
+        return len(self.head) + sum(len(b) for b in self.buffers)
+
+
+class RemoteFailure(NamedTuple):
+    """An exception as the worker sends it: itself if it can travel, and always its description."""
+
+    pickled: bytes | None
+    type_name: str
+    message: str
+    traceback_text: str
+
+
+class _NeedsCloudpickle(Exception):
+    """Plain pickle would send a reference that the other side cannot follow."""
+
+
+class _PlainPickler(ForkingPickler):
+    """Plain pickle (with the reducers of multiprocessing), which refuses what only cloudpickle can carry."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        # `__main__` is another module in a worker: its functions and classes must go by value.
+        if type(obj) is FunctionType or isinstance(obj, type):
+            module = obj.__module__
+            if module == "__main__" or (module in cloudpickle.list_registry_pickle_by_value()):
+                raise _NeedsCloudpickle
+        return NotImplemented
+
+
+class _Plain:
+    """A plain pickler and its output, used again and again: making one costs three times what a small dump does."""
+
+    def __init__(self) -> None:
+        self._out = io.BytesIO()
+        self.buffers: list[pickle.PickleBuffer] = []
+        self._pickler = _PlainPickler(self._out, PROTOCOL, True, self.buffers.append)
+
+    def dumps(self, obj: Any) -> bytes:
+        try:
+            self._pickler.dump(obj)
+            return self._out.getvalue()
+        finally:
+            self._out.seek(0)
+            self._out.truncate()
+            self._pickler.clear_memo()
+
+
+# A stack of idle picklers, not one: pickling runs user code, which may come back here, from any thread.
+_idle: list[_Plain] = []
+
+
+def _dump_cloud(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+    out = io.BytesIO()
+    pickler = cloudpickle.CloudPickler(out, PROTOCOL, buffers.append)
+    # what multiprocessing knows to send (connections, sockets, …), behind what cloudpickle knows
+    pickler.dispatch_table = ChainMap(*pickler.dispatch_table.maps, ForkingPickler(io.BytesIO()).dispatch_table)
+    pickler.dump(obj)
+    return out.getvalue()
+
+
+def dumps(obj: Any) -> bytes | Large:
+    """Pickle one object; `Large` if it has buffers worth sending out of band.
+
+    Raises whatever the object's own pickling raises; a `pickle.PicklingError` or `TypeError` mostly.
+    """
+    try:
+        plain = _idle.pop()
+    except IndexError:
+        plain = _Plain()
+    try:
+        head = plain.dumps(obj)
+        buffers = plain.buffers.copy()
+    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
+        buffers = []
+        head = _dump_cloud(obj, buffers)
+    finally:
+        plain.buffers.clear()
+        _idle.append(plain)
+    if not buffers:
+        return head
+    return Large(head, [_flat(b) for b in buffers])
+
+
+def dumps_whole(obj: Any) -> bytes:
+    """Pickle one object, its buffers included."""
+    packed = dumps(obj)
+    return packed if type(packed) is bytes else cast("bytes", cloudpickle.dumps(obj, PROTOCOL))
+
+
+def _flat(buffer: pickle.PickleBuffer) -> memoryview:
+    return buffer.raw()
+
+
+def loads(packed: bytes | Large) -> Any:
+    """Undo `dumps`."""
+    if type(packed) is Large:
+        return pickle.loads(packed.head, buffers=packed.buffers)
+    return pickle.loads(packed)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------- outcomes, worker side
+
+
+def pack_value(value: Any) -> bytes | Large:
+    """Pack a task's result.  A result that cannot be pickled becomes the error that says so."""
+    if type(value) is bytes:
+        return KIND_BYTES + value if len(value) < LARGE_BYTES else Large(KIND_BYTES, [value])
+    try:
+        packed = dumps(value)
+    except BaseException as error:
+        add_note(error, f"The task went well, but its result, of type {_name(type(value))}, could not be pickled.")
+        return pack_error(error)
+    if type(packed) is Large:
+        return Large(KIND_VALUE + bytes(packed.head), packed.buffers)
+    whole = cast("bytes", packed)
+    return KIND_VALUE + whole if len(whole) < LARGE_BYTES else Large(KIND_VALUE, [whole])
+
+
+def pack_error(error: BaseException) -> bytes | Large:
+    """Pack an exception: itself if it survives the journey, else its description."""
+    packed = pack_error_whole(error)
+    return packed if len(packed) < LARGE_BYTES else Large(packed[:1], [packed[1:]])
+
+
+def pack_error_whole(error: BaseException) -> bytes:
+    """The same in one piece, whatever its size."""
+    text = _traceback_text(error)
+    message = _message(error)
+    failure = RemoteFailure(_travelling(error), _name(type(error)), message, text)
+    return KIND_ERROR + pickle.dumps(tuple(failure), PROTOCOL)
+
+
+def _travelling(error: BaseException) -> bytes | None:
+    """The pickle of an exception that is known to load again, or None."""
+    for attempt in (error, _Rebuilt.of(error)):
+        try:
+            packed = dumps_whole(attempt)
+            again = pickle.loads(packed)
+            if type(again) is _Rebuilt:
+                again = again.build()
+            if type(again) is type(error):
+                return packed
+        except BaseException:
+            continue
+    return None
+
+
+class _Rebuilt(NamedTuple):
+    """An exception whose `__init__` takes something else than its `args`: put together without calling it."""
+
+    cls: type[BaseException]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: BaseException) -> _Rebuilt:
+        state = {}
+        for name, value in vars(error).items():
+            try:
+                pickle.loads(dumps_whole(value))
+                state[name] = value
+            except BaseException:
+                state[name] = f"<{_name(type(value))} that could not be pickled>"
+        return cls(type(error), error.args, state)
+
+    def build(self) -> BaseException:
+        error = self.cls.__new__(self.cls, *self.args)
+        error.__dict__.update(self.state)
+        return error
+
+
+def _name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as broken:
+        return f"<its __str__ raised {_name(type(broken))}>"
+
+
+def _traceback_text(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except BaseException:
+        return f"{_name(type(error))}: <its traceback could not be printed>\n"
+
+
+# ------------------------------------------------------------------------------------------- outcomes, parent side
+
+
+def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | None]:
+    """Turn an outcome that came home into `(value, error)`.  Never raises; errors carry the remote traceback."""
+    cls = type(outcome)
+    if cls in BASIC:
+        return outcome, None
+    if cls is Failure:
+        return None, outcome.error
+    try:
+        head: Any = outcome if cls is bytes else outcome.head
+        buffers: Any = () if cls is bytes else outcome.buffers
+        kind = bytes(head[:1])
+        # a large pickle, or a large bytes object, is a buffer by itself behind the kind
+        alone = len(head) == 1 and len(buffers) == 1
+        if kind == KIND_BYTES:
+            return (bytes(buffers[0]) if alone else bytes(head[1:])), None
+        body = buffers[0] if alone else memoryview(head)[1:]
+        if kind == KIND_ERROR:
+            return None, _unpack_error(RemoteFailure(*pickle.loads(body)), note)
+        return pickle.loads(body, buffers=() if alone else buffers), None
+    except BaseException as error:
+        add_note(error, f"The task went well, but its result could not be unpickled. {note()}")
+        return None, error
+
+
+def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseException:
+    error: Any = None
+    if failure.pickled is not None:
+        with contextlib.suppress(BaseException):
+            error = pickle.loads(failure.pickled)
+            if type(error) is _Rebuilt:
+                error = error.build()
+    if not isinstance(error, BaseException):
+        error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
+    assert isinstance(error, BaseException)
+    error.__cause__ = remote_traceback(failure.traceback_text)
+    add_note(error, note())
+    return error
+
+
+def call_name(fn: Any) -> str:
+    """A callable's name for messages, without running any code of the user's.
+
+    >>> call_name(len), call_name(call_name)
+    ('len', 'ordered_executor._payload.call_name')
+    """
+    inner = getattr(fn, "func", fn) if type(fn).__name__ == "partial" else fn
+    if isinstance(inner, (type, type(call_name), type(len))):
+        module = inner.__module__
+        qualname = inner.__qualname__
+        return qualname if module in (None, "builtins", "__main__") else f"{module}.{qualname}"
+    return f"{type(inner).__qualname__} object"

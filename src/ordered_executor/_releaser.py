@@ -1,0 +1,595 @@
+"""The releaser: the one private thread, which does everything but run the user's tasks.
+
+It takes claims and posts from user threads, hears from the backend, puts outcomes into order, finishes futures, runs
+their callbacks, sends batches.  So nothing of it needs a lock, no lock is held while user code runs, and Ctrl-C in a
+user thread cannot interrupt it.
+
+    user threads --claim--> _claims  --+
+                 --post---> _posts   --+--> step(): hear, number, release, dispatch --> backend
+    backend.wait() ----------events----+
+
+What user threads share with it: `_claims` with `_base` (the claim lock), `_posts` (a deque: append and popleft are
+atomic), and the flag `_asleep`.  No wake-up is lost: the releaser sets `_asleep`, then looks at claims and posts, then
+waits; a user thread adds to them, then looks at `_asleep`, then wakes.
+
+Claiming.  One `append` is the claim: the ticket follows from what was appended before.  A user thread that is
+interrupted before it has claimed nothing, after it the ticket is in order.  The numbers are given for good when the
+releaser takes the claims.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any
+
+from . import _exit
+from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Returned
+from ._backlog import Backlog
+from ._dispatcher import Dispatcher, LaneQueue, Slice
+from ._errors import TaskKilledError
+from ._future import Future
+from ._gate import Window
+from ._map import Span
+from ._payload import BASIC, call_name, unpack
+from ._results import Stream
+from ._sequencer import Sequencer
+from ._ticket import SKIP, Batch, Failure, Segment
+
+logger = logging.getLogger("ordered_executor")
+
+# Workers that die so often before anything comes home are not worth starting again.
+DEATHS_IN_VAIN = 4
+
+
+class Claims:
+    """Where user threads claim tickets.  `lock` is reentrant: a finalizer or a signal handler may claim too."""
+
+    def __init__(self, first: int) -> None:
+        self.lock = threading.RLock()
+        self._entries: list[Any] = []  # guarded by: lock
+        self._base = first  # guarded by: lock; the ticket after all that were taken
+        self.closed: BaseException | None = None  # guarded by: lock
+
+    @property
+    def tail(self) -> int:
+        with self.lock:
+            return self._tail_locked()
+
+    def _tail_locked(self) -> int:
+        if not self._entries:
+            return self._base
+        last = self._entries[-1]
+        return int(last.first + last.count)
+
+    def claim(self, entry: Any) -> None:
+        """Give the entry the next tickets.  Raises what `close` was given."""
+        with self.lock:
+            if self.closed is not None:
+                raise _copy(self.closed)
+            entry.first = self._tail_locked()
+            self._entries.append(entry)  # the claim
+
+    def take(self) -> list[Any]:
+        """On the releaser: all new entries, numbered for good."""
+        with self.lock:
+            entries, self._entries = self._entries, []
+            number = self._base
+            for entry in entries:
+                entry.first = number
+                number += entry.count
+            self._base = number
+        return entries
+
+    def waiting(self) -> bool:
+        return bool(self._entries)
+
+    def close(self, reason: BaseException) -> None:
+        with self.lock:
+            if self.closed is None or isinstance(reason, BrokenProcessPool):
+                self.closed = reason
+
+
+class Releaser:
+    """See the module.  `step` is one turn; `run` is the thread."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        window: Window,
+        max_lanes: int,
+        backlog: int | None = None,
+        keep_results: bool = True,
+        unseen_errors: str = "log",
+        first_ticket: int = 0,
+    ) -> None:
+        self.backend = backend
+        self.window = window
+        self.unseen_errors = unseen_errors
+        self.keep_results = keep_results
+        self.claims = Claims(first_ticket)
+        self.sequencer = Sequencer(first_ticket)
+        self.dispatcher = Dispatcher(window.tickets, max_lanes)
+        self.stream = Stream(first_ticket, keep_results, self.on_releaser)
+        self.backlog = Backlog(backlog, self._all_done)
+        self.finished = threading.Event()
+        self.max_lanes = max_lanes
+        self._posts: deque[Callable[[], None]] = deque()
+        self._asleep = False
+        self._thread: threading.Thread | None = None
+        self._ident: int | None = None
+        self._broken: BaseException | None = None
+        self._closing = False
+        self._backend_closing = False
+        self._killed = False
+        self._deaths = 0
+        backend.open(first_ticket, window.limit(first_ticket))
+
+    # ---------------------------------------------------------------------------------------------- from any thread
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self.run, name="ordered-executor-releaser", daemon=True)
+        _exit.watch(self)
+        self._thread.start()
+
+    def on_releaser(self) -> bool:
+        return threading.get_ident() == self._ident
+
+    @property
+    def head(self) -> int:
+        return self.sequencer.head
+
+    def claim(self, entry: Any) -> None:
+        """Give it its tickets and wake the releaser."""
+        self.claims.claim(entry)
+        self._poke()
+
+    def claim_future(self, future: Future[Any]) -> None:
+        self.backlog.enter(may_wait=not self.on_releaser())
+        try:
+            self.claim(future)
+        except BaseException:
+            self.backlog.leave()
+            raise
+        if not _exit.primed.is_set():
+            self._wait_for_first_lane()
+
+    def claim_span(self, span: Span) -> None:
+        self.claim(span)
+        if not _exit.primed.is_set():
+            self._wait_for_first_lane()
+
+    def _wait_for_first_lane(self) -> None:
+        """Once in a process: what is submitted at the very end of a program needs the exit hook, which needs a lane.
+
+        Ended by `_exit.register`, which the releaser reaches whether the lane starts or not; and by `run`, at its end.
+        """
+        if self._thread is not None and not self.on_releaser():
+            _exit.primed.wait()
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have the releaser call something.  Never waits."""
+        self._posts.append(call)
+        self._poke()
+
+    def _poke(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self.backend.wake()
+
+    def skip(self, future: Future[Any]) -> None:
+        self.post(lambda: self._skip(future))
+
+    def kill(self, future: Future[Any]) -> bool:
+        if future.done():
+            return False
+        self.post(lambda: self._kill(future))
+        return True
+
+    def note_read(self, future: Future[Any]) -> None:
+        """Its holder has read a finished future."""
+        future.see()
+        if self.on_releaser():
+            return  # in a callback: whoever reads the stream has not seen it
+        if future.take_unread():
+            self.backlog.leave()
+            self.stream.let_go(future)
+
+    def cancel_span(self, span: Span) -> None:
+        span.cancelled = True
+        self.post(lambda: self._drop_span(span))
+
+    def close_claims(self) -> None:
+        """Nothing more will be submitted."""
+        self.claims.close(RuntimeError("cannot schedule new futures after shutdown"))
+        self.backlog.close()
+        self.stream.end()
+        self.post(self._begin_closing)
+
+    def cancel_waiting(self) -> None:
+        self.post(self._cancel_waiting)
+
+    def kill_all(self) -> None:
+        self.post(self._kill_all)
+
+    def abandon(self) -> None:
+        """In a forked child: the executor is the parent's."""
+        self.claims = Claims(0)
+        self.claims.close(RuntimeError("this executor belongs to the parent process; make one after os.fork()"))
+        self.backlog.close()
+        self.stream.end()
+        self.backend.abandon()
+        self._asleep = False
+        self.finished.set()
+
+    def unfinished(self) -> list[int]:
+        """The first tickets that are not released, for messages."""
+        return list(range(self.sequencer.head, min(self.claims.tail, self.sequencer.head + 1000)))
+
+    def _all_done(self) -> bool:
+        return self.sequencer.head == self.claims.tail
+
+    # --------------------------------------------------------------------------------------------------- the thread
+
+    def run(self) -> None:
+        self._ident = threading.get_ident()
+        try:
+            while not (self._closing and self.backend.closed):
+                self.step(None)
+        except BaseException as error:  # a defect of ours: fail what is pending, so that nobody waits for ever
+            logger.critical("the executor broke down", exc_info=True)
+            reason = BrokenProcessPool(f"a defect of ordered-executor: {type(error).__name__}: {error}")
+            reason.__cause__ = error
+            self._last_resort(reason)
+        finally:
+            self._asleep = False
+            self.backend.release()
+            _exit.primed.set()
+            self.finished.set()
+
+    def _last_resort(self, reason: BaseException) -> None:
+        try:
+            self._break(reason)
+            self._release()
+            self.backend.close(kill=True)
+            while not self.backend.closed:
+                self.backend.wait(0.1)
+        except BaseException:
+            logger.critical("the executor could not be taken down", exc_info=True)
+
+    def step(self, timeout: float | None) -> None:
+        """One turn: wait for something to happen, at most `timeout` seconds, and do what follows from it."""
+        self._asleep = True
+        if self._posts or self.claims.waiting():
+            timeout = 0
+        events = self.backend.wait(timeout)
+        self._asleep = False
+        for event in events:
+            self._hear(event)
+        if self.claims.waiting():
+            self._take_claims()
+        while self._posts:
+            self._posts.popleft()()
+        self._release()
+        while self.dispatcher.waiting_tickets and self._dispatch():
+            self._release()
+        if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
+            self._close_backend()
+
+    # ------------------------------------------------------------------------------------------------------ claims
+
+    def _take_claims(self) -> None:
+        for entry in self.claims.take():
+            self.sequencer.claim(entry.count)
+            if type(entry) is Span:
+                if entry.cancelled:
+                    self._put(entry.first, entry.count, [entry], [SKIP] * entry.count)
+                elif self._broken is not None:
+                    self._put(entry.first, entry.count, [entry], self._failures(self._broken, entry.count))
+                else:
+                    self.dispatcher.add(entry)
+            elif type(entry.call) is Marked:
+                value = entry.call.value
+                if entry.start():
+                    self._put(entry.first, 1, [entry], [Marked(value)])
+                else:
+                    self._skip(entry)
+            elif self._broken is not None:
+                if entry.start():
+                    self._put(entry.first, 1, [entry], self._failures(self._broken, 1))
+                else:
+                    self._skip(entry)
+            else:
+                self.dispatcher.add(entry)
+
+    def _put(self, first: int, count: int, owners: list[Any], outcomes: list[Any]) -> None:
+        """Outcomes made in the parent."""
+        self.sequencer.put(Segment(first, count, owners, outcomes))
+
+    def _skip(self, future: Future[Any]) -> None:
+        if not future.skipped:
+            if future.first >= self.sequencer.tail:
+                self.post(lambda: self._skip(future))  # claimed after this turn's claims were taken
+                return
+            future.skipped = True
+            self._put(future.first, 1, [future], [SKIP])
+
+    def _drop_span(self, span: Span) -> None:
+        for first, count in self.dispatcher.drop_span(span):
+            self._put(first, count, [span], [SKIP] * count)
+
+    # ------------------------------------------------------------------------------------------------------ release
+
+    def _release(self) -> None:
+        sequencer = self.sequencer
+        while (segment := sequencer.release()) is not None:
+            self._deliver(segment)
+            if segment.lane is not None and segment.size:
+                self.backend.give_back(segment.lane, segment.size)
+            # Only now that it was delivered may others come closer.
+            self.backend.open(sequencer.head, self.window.limit(sequencer.head))
+            self.stream.publish(sequencer.head)
+
+    def _deliver(self, segment: Segment) -> None:
+        owner = segment.owners[0]
+        if type(owner) is not Future:
+            span = owner.span if type(owner) is Slice else owner
+            span.delivery.put(segment.first, segment.outcomes)
+            return
+        keep, basic = self.stream.keep, BASIC
+        for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
+            value, error, cls = outcome, None, type(outcome)
+            if cls not in basic:
+                if outcome is SKIP:
+                    if future.take_unread():
+                        self.backlog.leave()
+                    continue
+                if cls is Marked:
+                    value = outcome.value
+                else:
+                    value, error = unpack(outcome, partial(_describe, future, segment))
+            keep(future)
+            future.finish(value, error)
+            value = error = None
+        if not self.keep_results and self.backlog.bounded:
+            for future in segment.owners:
+                if future.take_unread():
+                    self.backlog.leave()
+
+    # ----------------------------------------------------------------------------------------------------- dispatch
+
+    def _dispatch(self) -> bool:
+        """Send batches to the lanes that want some.  True if a cancelled ticket was met, so that the head may move."""
+        dispatcher, skipped = self.dispatcher, False
+        while dispatcher.waiting_tickets and not self._killed:
+            lane = dispatcher.next_lane()
+            if lane is None:
+                break
+            batch, cancelled = dispatcher.take(lane)
+            for future in cancelled:
+                self._skip(future)
+                skipped = True
+            if batch is not None:
+                self.backend.send(lane.key, batch)
+        if dispatcher.waiting_tickets and self._broken is None and not self._killed:
+            busy = sum(1 for lane in dispatcher.lanes.values() if lane.tickets)
+            self.backend.want(min(self.max_lanes, busy + dispatcher.waiting_tickets))
+        return skipped
+
+    # ------------------------------------------------------------------------------------------------------- events
+
+    def _hear(self, event: Event) -> None:
+        if type(event) is Arrived:
+            self._on_arrived(event)
+        elif type(event) is Ready:
+            self.dispatcher.open_lane(event.lane, event.quota)
+        elif type(event) is Returned:
+            lane = self.dispatcher.lanes.get(event.lane)
+            if lane is not None:
+                self.dispatcher.returned(lane, event.number, event.start, event.apart)
+        elif type(event) is Lost:
+            self._on_lost(event)
+        elif type(event) is Ended:
+            if event.lane in self.dispatcher.lanes:
+                self.dispatcher.close_lane(event.lane)
+        else:
+            assert type(event) is Broken
+            self._break(event.reason)
+
+    def _on_arrived(self, event: Arrived) -> None:
+        lane = self.dispatcher.lanes.get(event.lane)
+        if lane is None:  # the executor is broken, and has failed these tickets
+            return
+        self._deaths = 0
+        batch, known = self.dispatcher.arrived(lane, event.number, event.start, len(event.outcomes))
+        if event.seconds:
+            self.dispatcher.pace.learn(len(event.outcomes), event.seconds, event.size)
+        if batch is None or known == len(event.outcomes):
+            if event.size:
+                self.backend.give_back(event.lane, event.size)
+        else:
+            self._take_home(batch, event.start + known, event.outcomes[known:] if known else event.outcomes, event)
+        if batch is not None and batch.home == batch.count:
+            self.backend.done(event.lane, batch)
+            self._retire(lane)
+
+    def _take_home(self, batch: Batch, start: int, outcomes: list[Any], event: Arrived) -> None:
+        count = len(outcomes)
+        for index, error in batch.failed.items():
+            if start <= index < start + count:
+                outcomes[index - start] = Failure(error)
+        owner = batch.owners[0]
+        if type(owner) is Slice:
+            begin = owner.start + start
+            owner.span.args[begin : begin + count] = [None] * count
+            owners: Any = batch.owners
+        else:
+            owners = batch.owners if count == batch.count else batch.owners[start : start + count]
+        self.sequencer.put(Segment(batch.first + start, count, owners, outcomes, event.lane, event.size))
+
+    def _retire(self, lane: LaneQueue) -> None:
+        if lane.quota == 0 and not lane.batches:
+            self.backend.retire(lane.key)
+
+    def _on_lost(self, event: Lost) -> None:
+        """A lane is gone.  Its running task is charged; what it had not started goes to others."""
+        if event.lane not in self.dispatcher.lanes:
+            self._died_in_vain(event)
+            return
+        lane = self.dispatcher.close_lane(event.lane)
+        blame = event.blame
+        if blame is None and not event.deliberate and not lane.batches:
+            self._died_in_vain(event)
+        for batch in lane.batches:
+            start = batch.home
+            if blame is not None and batch.number == blame.number:
+                assert blame.index == start, (blame, batch)
+                if event.deliberate or not self._charge(batch, start):
+                    self._fail(batch, start, event.reason)
+                    start += 1
+            elif batch.number == event.suspect:
+                if (batch.apart or batch.count == 1) and not self._charge(batch, start):
+                    self._fail(batch, start, event.reason)
+                    start += 1
+                batch.apart = True
+            self.dispatcher.put_back(batch, start)
+
+    def _charge(self, batch: Batch, index: int) -> bool:
+        """Note that a worker died of this ticket; True if it may run again."""
+        owner = batch.owners[0]
+        if type(owner) is Slice:
+            place = owner.start + index
+            losses = owner.span.losses[place] = owner.span.losses.get(place, 0) + 1
+            return bool(losses <= owner.options.retries)
+        future = batch.owners[index]
+        future.losses += 1
+        return bool(future.losses <= future.options.retries)
+
+    def _fail(self, batch: Batch, index: int, reason: BaseException) -> None:
+        """The ticket ends with an error that the parent made."""
+        owner = batch.owners[0]
+        owners = batch.owners if type(owner) is Slice else [batch.owners[index]]
+        if type(owner) is Slice:
+            owner.span.args[owner.start + index] = None
+        self._put(batch.first + index, 1, list(owners), [Failure(reason)])
+
+    def _died_in_vain(self, event: Lost) -> None:
+        self._deaths += 1
+        if self._deaths >= DEATHS_IN_VAIN and not self._closing_now():
+            reason = BrokenProcessPool(
+                f"{self._deaths} workers in a row died before they had finished anything; the last: {event.reason}"
+            )
+            reason.__cause__ = event.reason
+            self._break(reason)
+
+    def _closing_now(self) -> bool:
+        return self._closing and self.sequencer.head == self.sequencer.tail
+
+    # ------------------------------------------------------------------------------------------------- kill and close
+
+    def _kill(self, future: Future[Any]) -> None:
+        """Stop one task that was with a worker."""
+        if future.done():
+            return
+        future.killed = TaskKilledError(f"ticket {future.first} was stopped by kill()", future.first)
+        for lane in self.dispatcher.lanes.values():
+            for batch in lane.batches:
+                index = future.first - batch.first
+                if batch.home <= index < batch.count and batch.owners[0].count == 1 and batch.owners[index] is future:
+                    self.backend.kill(lane.key, batch.number, index, future.killed)
+                    return
+        # It is here, to be sent again: it will end with that error instead.
+
+    def _failures(self, reason: BaseException, count: int) -> list[Any]:
+        """Each ticket gets an exception object of its own."""
+        return [Failure(_copy(reason)) for _ in range(count)]
+
+    def _break(self, reason: BaseException) -> None:
+        """No worker will run anything any more: what is not home fails, in order."""
+        if self._broken is not None:
+            return
+        self._broken = reason
+        self.claims.close(reason)
+        self.backlog.close()
+        self._take_claims()
+        self._fail_all(reason)
+        self.stream.end()
+        self._closing = True
+
+    def _fail_all(self, reason: BaseException) -> None:
+        """Everything that waits or is with a lane fails.  What is home early keeps its outcome."""
+        for lane in list(self.dispatcher.lanes.values()):
+            self.dispatcher.close_lane(lane.key)
+            for batch in lane.batches:
+                owner = batch.owners[0]
+                owners = list(batch.owners) if type(owner) is Slice else list(batch.owners[batch.home :])
+                count = batch.count - batch.home
+                if count:
+                    self._put(batch.first + batch.home, count, owners, self._failures(reason, count))
+        for entry in self.dispatcher.clear():
+            if type(entry) is Slice:
+                self._put(entry.first, entry.count, [entry], self._failures(reason, entry.count))
+            elif entry.begun or entry.start():
+                self._put(entry.first, 1, [entry], self._failures(reason, 1))
+            else:
+                self._skip(entry)
+
+    def _cancel_waiting(self) -> None:
+        """shutdown(cancel_futures=True): what no worker has had is cancelled."""
+        self._take_claims()
+        for entry in self.dispatcher.never_sent():
+            if type(entry) is Slice:
+                self._put(entry.first, entry.count, [entry], [SKIP] * entry.count)
+            else:
+                entry.cancel()
+                self._skip(entry)
+
+    def _kill_all(self) -> None:
+        """shutdown(kill_workers=True)."""
+        if self._killed or self.finished.is_set():
+            return
+        self._killed = True
+        self._take_claims()
+        self._fail_all(
+            TaskKilledError("the executor was shut down with kill_workers=True before this task was finished")
+        )
+        self.backend.close(kill=True)
+
+    def _begin_closing(self) -> None:
+        self._closing = True
+
+    def _close_backend(self) -> None:
+        if not self._backend_closing:
+            self._backend_closing = True
+            self.backend.close(kill=self._broken is not None or self._killed)
+
+
+class Marked:
+    """The value of a `mark`, on its way to its place."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _copy(error: BaseException) -> BaseException:
+    try:
+        again = copy.copy(error)
+    except Exception:
+        return error
+    again.__cause__ = error.__cause__
+    return again
+
+
+def _describe(future: Future[Any], segment: Segment) -> str:
+    """For the note on an error: which task, and where it ran."""
+    call = future.call
+    fn = call[0][0] if type(call[0]) is tuple else call[0]
+    pid = getattr(segment.lane, "pid", None)
+    return f"ticket {future.first}: {call_name(fn)}(…), worker pid {pid}"

@@ -1,0 +1,261 @@
+"""The stream: what came out, in ticket order, for `results()` and `outcomes()`.
+
+`Stream` is the store, one per executor; `Results` is a reader of it; readers share one stream.
+
+Guarantees: every outcome is delivered once, across all readers and threads, in ticket order; a reader that times out
+or is cancelled loses nothing.
+
+What is kept: everything unread.  A future that was read by its holder is kept by a weak reference only, so that it
+goes when the holder lets it go.
+
+Invariants: `_position <= _head`; what is kept lies in `[_position, _head)`, but for futures that were read after the
+stream had passed them.  `_kept` is changed by single dictionary operations only (atomic), because weak references end
+at any moment in any thread, also while a lock is held.
+
+Who ends a reader's wait: `publish` (the releaser, after each release) and `end` (shutdown, broken executor).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from ._errors import ResultsTimeoutError
+from ._future import Future
+from ._ticket import Outcome
+
+T = TypeVar("T")
+
+# When so many outcomes lie unread and nobody ever asked for the stream, it is likely that nobody will.
+MANY_UNREAD = 100_000
+
+
+class End(Exception):
+    """Nothing more will come (or nothing more was submitted, for a reader that does not follow)."""
+
+
+class Stream:
+    """The released outcomes that nobody has read yet."""
+
+    def __init__(self, first: int, keep: bool, on_releaser: Callable[[], bool]) -> None:
+        self._keep = keep
+        self._on_releaser = on_releaser
+        self._kept: dict[int, Future[Any] | weakref.ref[Future[Any]]] = {}
+        self._changed = threading.Condition()
+        self._waiting = 0  # guarded by: _changed
+        self._position = first  # guarded by: _changed
+        self.delivered = 0  # guarded by: _changed
+        self._head = first  # written by the releaser only
+        self._watchers: set[Callable[[], object]] = set()  # single set operations only
+        self._ended = False
+        self._asked = False
+        self._warned = False
+
+    # ------------------------------------------------------------------------------------------ on the releaser
+
+    def keep(self, future: Future[Any]) -> None:
+        """Remember a future that is about to be finished."""
+        if self._keep:
+            self._kept[future.first] = future
+
+    def publish(self, head: int) -> None:
+        """The head has moved: wake the readers."""
+        self._head = head
+        if self._waiting:
+            with self._changed:
+                self._changed.notify_all()
+        for watcher in tuple(self._watchers):
+            watcher()
+        if not self._asked and not self._warned and len(self._kept) >= MANY_UNREAD:
+            self._warned = True
+            warnings.warn(
+                f"{len(self._kept)} outcomes lie unread: nobody has called results(), and their futures were not read. "
+                "If nobody will, say OrderedProcessPoolExecutor(keep_results=False)",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
+    def end(self) -> None:
+        """Nothing more will be submitted."""
+        self._ended = True
+        with self._changed:
+            self._changed.notify_all()
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    # ------------------------------------------------------------------------------------------- from any thread
+
+    def let_go(self, future: Future[Any]) -> None:
+        """Its holder has read it: keep it only as long as the holder does."""
+        ticket, kept = future.first, self._kept
+        if ticket in kept:
+            kept[ticket] = weakref.ref(future, lambda _: kept.pop(ticket, None) and None)
+
+    def unread(self) -> int:
+        return len(self._kept)
+
+    def futures(self) -> list[Future[Any]]:
+        """The futures that lie unread."""
+        return [f for f in self._kept.copy().values() if isinstance(f, Future)]
+
+    def take(self, timeout: float | None, follow: bool, tail: Callable[[], int]) -> Future[Any]:
+        """The next outcome's future; waits for it.  Raises `End` or `ResultsTimeoutError`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._asked = True
+        if not self._keep:
+            raise RuntimeError("results() has nothing to yield: the executor was made with keep_results=False")
+        with self._changed:
+            while True:
+                ended = self._ended  # before looking: what came before the end is seen
+                future = self._next_locked()
+                if future is not None:
+                    return future
+                if self._position >= tail() and (ended or not follow):
+                    raise End
+                if self._on_releaser():
+                    raise RuntimeError("results() would wait in a done-callback for what comes after the callback")
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise ResultsTimeoutError(
+                        f"no outcome within {timeout} s: ticket {self._position} is not finished. "
+                        "Nothing is lost: ask again"
+                    )
+                self._waiting += 1
+                try:
+                    # publish() looks at _waiting without the lock: look again, now that it is set.
+                    if self._head == self._position and self._ended == ended:
+                        self._changed.wait(remaining)
+                finally:
+                    self._waiting -= 1
+
+    def _next_locked(self) -> Future[Any] | None:
+        kept, head = self._kept, self._head
+        if 4 * len(kept) < head - self._position:  # sparse: do not walk over what is gone
+            self._position = min(kept.copy(), default=head) if kept else head
+        while self._position < head:
+            future = kept.pop(self._position, None)
+            self._position += 1
+            if isinstance(future, weakref.ref):
+                future = future()
+            if future is not None:
+                self.delivered += 1
+                return future
+        return None
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        self._watchers.add(watcher)
+
+    def unwatch(self, watcher: Callable[[], object]) -> None:
+        self._watchers.discard(watcher)
+
+
+class Results(Iterator[T], AsyncIterator[T], Generic[T]):
+    """An ordered stream of outcomes: an iterator, and an asynchronous iterator.
+
+    Ends when everything that was submitted has been yielded; with `follow=True` when, moreover, the executor is shut
+    down.  Several readers share what there is: each outcome is yielded once.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        tail: Callable[[], int],
+        read: Callable[[Future[Any]], T],
+        timeout: float | None,
+        follow: bool,
+    ) -> None:
+        self._stream = stream
+        self._tail = tail
+        self._read = read
+        self._timeout = timeout
+        self._follow = follow
+
+    @property
+    def position(self) -> int:
+        """How many outcomes the stream has delivered so far, to all its readers."""
+        return self._stream.delivered
+
+    def __iter__(self) -> Results[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self.next(self._timeout)
+
+    def next(self, timeout: float | None = None) -> T:
+        """The next outcome.  Waits for it, at most `timeout` seconds (`None`: as long as it takes).
+
+        Raises `StopIteration` at the end, `ResultsTimeoutError` if nothing came in time (ask again: nothing is lost),
+        and what the task raised, if it failed (the next call goes on behind it).
+        """
+        try:
+            future = self._stream.take(timeout, self._follow, self._tail)
+        except End:
+            raise StopIteration from None
+        return self._read(future)
+
+    def __aiter__(self) -> Results[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        loop = asyncio.get_running_loop()
+        deadline = None if self._timeout is None else loop.time() + self._timeout
+        arrived = asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(arrived.set)
+
+        self._stream.watch(wake)
+        try:
+            return self._read(await self._take_soon(arrived, deadline))
+        finally:
+            self._stream.unwatch(wake)
+
+    async def _take_soon(self, arrived: asyncio.Event, deadline: float | None) -> Future[Any]:
+        """Take the next future; wait for `arrived` in between.  Taking does not await, so who is cancelled has none."""
+        while True:
+            arrived.clear()
+            try:
+                return self._stream.take(0, self._follow, self._tail)
+            except End:
+                raise StopAsyncIteration from None
+            except ResultsTimeoutError:
+                remaining = None if deadline is None else deadline - asyncio.get_running_loop().time()
+                if remaining is not None and remaining <= 0:
+                    raise
+            with contextlib.suppress(asyncio.TimeoutError):  # look once more, then say so
+                await asyncio.wait_for(arrived.wait(), remaining)
+
+
+def read_value(future: Future[Any]) -> Any:
+    """The value, or the task's exception raised.
+
+    A task that raised StopIteration or StopAsyncIteration must not end the reader's loop: it comes as the cause of a
+    `RuntimeError`, as Python does it for generators.
+    """
+    value, error = future.peek()
+    if error is None:
+        return value
+    if isinstance(error, (StopIteration, StopAsyncIteration)):
+        raise RuntimeError(f"the task with ticket {future.first} raised {type(error).__name__}") from error
+    try:
+        raise error
+    finally:
+        del future, error  # no cycle through the traceback
+
+
+def read_either(future: Future[Any]) -> Any:
+    """The value, or the task's exception as a value."""
+    value, error = future.peek()
+    return value if error is None else error
+
+
+def read_outcome(future: Future[Any]) -> Outcome:
+    value, error = future.peek()
+    return Outcome(future.first, value, error)

@@ -1,0 +1,81 @@
+"""Tickets and what travels under them: plain values that import nothing of ours but errors.
+
+A *ticket* is a dense sequence number given at submit.  A *segment* is a run of consecutive tickets whose outcomes
+came home together: the sequencer orders segments, so that its work is per batch and not per ticket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+
+class Outcome(NamedTuple):
+    """What became of one ticket, as `outcomes()` yields it: `error` is `None` if the task went well."""
+
+    ticket: int
+    value: Any
+    error: BaseException | None
+
+
+class Options(NamedTuple):
+    """What one task may differ in from its neighbours."""
+
+    retries: int = 0
+    timeout: float | None = None
+
+
+class Failure(NamedTuple):
+    """An outcome that the parent made itself: no worker could."""
+
+    error: BaseException
+
+
+class Skip(NamedTuple):
+    """The outcome of a cancelled ticket."""
+
+
+SKIP = Skip()
+
+
+class Entry(Protocol):
+    """What owns a run of tickets: a future (one ticket) or a span of a `map` (many)."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Segment:
+    """Outcomes of the tickets `first .. first + count`, home in the parent.
+
+    `outcomes` holds, per ticket, a plain value of a basic type, packed bytes, a `Failure`, … (see `_payload`).
+    `lane` and `size` say to whom how many bytes of credit go back when it is released; a segment that the parent made
+    (a mark, a skip, an error) has no lane and is never counted as early.
+    """
+
+    first: int
+    count: int
+    owners: Sequence[Any]
+    outcomes: list[Any]
+    lane: Any = None
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Consecutive tickets that travel to one lane together.
+
+    `home` counts the outcomes that have come back: always a prefix.  `failed` holds what the parent found wrong with
+    single tickets while packing (they pass through the worker as empty calls, to keep their place).
+    `apart`: pack every ticket on its own, because together they could not be loaded.
+    """
+
+    number: int
+    first: int
+    count: int
+    owners: Sequence[Any]
+    apart: bool = False
+    home: int = 0
+    failed: dict[int, BaseException] = field(default_factory=dict)

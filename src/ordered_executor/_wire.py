@@ -1,0 +1,144 @@
+"""Frames on a lane's two pipes: a header (length, kind, lease), then the body.
+
+The worker reads and writes blocking.  The parent never blocks: it parses what has come, and keeps what the pipe does
+not take yet.  Bodies are marshalled plain values and bytes; what is the user's is bytes already.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+HEADER = struct.Struct("=QII")
+
+# parent to worker
+LEASE, BATCH, OPEN, END = 1, 2, 3, 4
+# worker to parent
+READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
+
+# DONE: batch, index of the first outcome, how many, bytes of credit, nanoseconds of work; then the stream
+DONE_HEAD = struct.Struct("=QQQQQ")
+
+_READ_BYTES = 1024 * 1024
+
+
+def pack(body: tuple[Any, ...]) -> bytes:
+    return marshal.dumps(body)
+
+
+def unpack(body: bytes | memoryview) -> tuple[Any, ...]:
+    return marshal.loads(body)  # type: ignore[no-any-return]
+
+
+def frame(kind: int, lease: int, body: bytes = b"") -> bytes:
+    return HEADER.pack(len(body), kind, lease) + body
+
+
+def write_all(fd: int, parts: list[Any]) -> None:
+    """Write, blocking, as few system calls as it takes."""
+    total = sum(len(part) for part in parts)
+    written = os.writev(fd, parts)
+    if written == total:
+        return
+    for part in parts:
+        view = memoryview(part)
+        if written >= len(view):
+            written -= len(view)
+            continue
+        view = view[written:]
+        written = 0
+        while len(view):
+            view = view[os.write(fd, view) :]
+
+
+def read_frame(stream: BinaryIO) -> tuple[int, int, bytes] | None:
+    """Read one frame, blocking; None at the end of the stream."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    length, kind, lease = HEADER.unpack(header)
+    body = stream.read(length) if length else b""
+    if len(body) < length:
+        return None
+    return kind, lease, body
+
+
+class FrameReader:
+    """The parent's side of a pipe to read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
+        self.ended = False
+        os.set_blocking(fd, False)
+
+    def frames(self) -> Iterator[tuple[int, int, memoryview]]:
+        """The frames that are complete.  Each body is valid until the next is asked for."""
+        while not self.ended:
+            try:
+                piece = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                piece = b""
+            if not piece:
+                self.ended = True
+                break
+            self._buffer += piece
+            yield from self._parse()
+            if len(piece) < 65536:
+                break  # most likely there is no more; the selector knows
+
+    def _parse(self) -> Iterator[tuple[int, int, memoryview]]:
+        buffer, at = self._buffer, 0
+        while len(buffer) - at >= HEADER.size:
+            length, kind, lease = HEADER.unpack_from(buffer, at)
+            end = at + HEADER.size + length
+            if len(buffer) < end:
+                break
+            with memoryview(buffer) as view, view[at + HEADER.size : end] as body:
+                yield kind, lease, body
+            at = end
+        if at:
+            del buffer[:at]
+
+
+class FrameWriter:
+    """The parent's side of a pipe to write: takes everything, keeps what the pipe does not take yet."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._parts: deque[memoryview] = deque()
+        os.set_blocking(fd, False)
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._parts)
+
+    def put(self, *parts: Any) -> None:
+        self._parts.extend(memoryview(part).cast("B") for part in parts if len(part))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write what the pipe takes; True if nothing is left."""
+        parts = self._parts
+        while parts:
+            try:
+                written = os.writev(self._fd, [parts[i] for i in range(min(len(parts), 64))])
+            except BlockingIOError:
+                return False
+            except OSError:  # nobody reads: the worker is gone, which its handle says too
+                parts.clear()
+                return True
+            while written:
+                first = parts[0]
+                if len(first) > written:
+                    parts[0] = first[written:]
+                    break
+                written -= len(first)
+                parts.popleft()
+        return True

@@ -1,0 +1,119 @@
+"""`OrderedProcessPoolExecutor`: ordered execution on loky's worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from . import _os
+from ._check import check_callable, check_count, check_flag, check_seconds
+from ._executor import OrderedExecutor
+from ._gate import Window
+from ._lane import LaneKind
+from ._lanes import LokyBackend
+
+DEFAULT_WINDOW_BYTES = 64 * 1024 * 1024
+
+
+class OrderedProcessPoolExecutor(OrderedExecutor):
+    """A `concurrent.futures.Executor` on worker processes whose futures complete in the order of submission.
+
+    Args:
+        max_workers: how many processes, at most; started on demand.  Default: the CPUs this process may use, fewer if
+            its limit on open files is low.
+        mp_context: a multiprocessing context to start workers with.  Default: loky's.  Not a `fork` one.
+        initializer: a callable that each worker runs first, with `initargs`.  If it fails, the executor is broken.
+        initargs: arguments for it; locks, queues and other primitives of multiprocessing may be among them.
+        max_tasks_per_child: a worker is replaced after exactly so many tasks.
+        window: how many tickets past the head an outcome may travel.  A worker that is further ahead waits with it.
+            Default: wide; `window_bytes` bounds the memory.
+        window_bytes: how many bytes of outcomes the parent may hold before their turn.
+        backlog: how many tickets may be submitted and not yet read; then `submit` waits.  Default: any number.
+        task_timeout: seconds a task may run before it is stopped and gets `TaskTimeoutError`.
+        retries: how often a task is run again whose worker died.
+        keep_results: keep unread outcomes for `results()`.
+        unseen_errors: what becomes of failures nobody looked at, when their future goes or at shutdown: `"log"`,
+            `"raise"` (at shutdown, as a group) or `"ignore"`.
+        reuse: lend warm workers of earlier executors, and leave these to later ones for `idle_timeout` seconds.
+        env: environment variables for the workers (loky's context only).
+
+    Raises `TypeError` or `ValueError`, naming the argument.  Starts no process before the first task.
+
+    >>> with OrderedProcessPoolExecutor(max_workers=2) as ex:
+    ...     futures = [ex.submit(pow, 2, n) for n in range(4)]
+    ...     print(list(ex.results()))
+    [1, 2, 4, 8]
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        window: int | None = None,
+        window_bytes: int = DEFAULT_WINDOW_BYTES,
+        backlog: int | None = None,
+        task_timeout: float | None = None,
+        retries: int = 0,
+        keep_results: bool = True,
+        unseen_errors: str = "log",
+        reuse: bool = True,
+        idle_timeout: float = 10.0,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        check_count("max_workers", max_workers, 1, optional=True)
+        _check_context(mp_context)
+        if initializer is not None:
+            check_callable("initializer", initializer)
+        if not isinstance(initargs, tuple):
+            raise TypeError(f"initargs must be a tuple, not {initargs!r}")
+        check_count("max_tasks_per_child", max_tasks_per_child, 1, optional=True)
+        check_count("window", window, 1, optional=True)
+        check_count("window_bytes", window_bytes, 1)
+        check_seconds("task_timeout", task_timeout)
+        check_flag("reuse", reuse)
+        check_seconds("idle_timeout", idle_timeout)
+        if idle_timeout is None:
+            raise TypeError("idle_timeout must be a number of seconds, not None")
+        _check_env(env)
+        workers = _os.default_workers() if max_workers is None else int(max_workers)
+        bounds = Window(window, window_bytes, workers)
+        kind = LaneKind(mp_context, initializer, initargs, None if env is None else dict(env))
+        backend = LokyBackend(kind, bounds, workers, max_tasks_per_child, task_timeout, reuse, idle_timeout)
+        try:
+            super().__init__(
+                backend,
+                bounds,
+                workers,
+                backlog=backlog,
+                retries=retries,
+                timeout=task_timeout,
+                keep_results=keep_results,
+                unseen_errors=unseen_errors,
+            )
+        except BaseException:
+            backend.release()
+            raise
+
+
+def _check_context(context: object) -> None:
+    if context is None:
+        return
+    if not isinstance(context, BaseContext):
+        raise TypeError(f"mp_context must be a multiprocessing context, not {context!r}")
+    if context.get_start_method() == "fork":
+        raise ValueError(
+            "mp_context must not be a 'fork' context: a forked worker inherits the locks of this process's threads, "
+            "and may wait for ever for one that was held; take 'spawn', 'forkserver' or loky's"
+        )
+
+
+def _check_env(env: object) -> None:
+    if env is None:
+        return
+    if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
+        raise TypeError(f"env must be a mapping of strings to strings, not {env!r}")

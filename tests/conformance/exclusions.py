@@ -1,0 +1,31 @@
+"""The tests of the interpreter that do not apply, by name, each with its reason.  All others run."""
+
+PRIVATE = "looks into private fields of ProcessPoolExecutor"
+ISOLATION = "promises that one fault breaks the whole pool; here it costs its own task"
+
+EXCLUDED = {
+    "ProcessPoolExecutorTest": {
+        "test_idle_process_reuse_multiple": f"{PRIVATE} (_processes); see processes/test_workers.py",
+        "test_idle_process_reuse_one": f"{PRIVATE} (_processes); see processes/test_workers.py",
+        "test_killed_child": f"{ISOLATION} (and {PRIVATE}); see processes/test_deaths.py",
+        "test_max_tasks_per_child": f"{PRIVATE} (_processes); see processes/test_workers.py",
+        "test_max_tasks_per_child_defaults_to_spawn_context": f"{PRIVATE} (_mp_context); fork is always refused",
+        "test_saturation": f"{PRIVATE} (_processes, _max_workers); see processes/test_workers.py",
+    },
+    "ProcessPoolShutdownTest": {
+        "test_context_manager_shutdown": f"{PRIVATE} (_processes); see processes/test_shutdown.py",
+        "test_del_shutdown": f"{PRIVATE} (_executor_manager_thread, …); see processes/test_shutdown.py",
+        "test_processes_terminate": f"{PRIVATE} (_processes); see processes/test_shutdown.py",
+        "test_shutdown_no_wait": f"{PRIVATE} (_executor_manager_thread, …); see processes/test_shutdown.py",
+    },
+    "ExecutorDeadlockTest": {
+        "test_error_at_task_unpickle": f"{ISOLATION}: the task gets the error; see processes/test_payload.py",
+        "test_exit_at_task_unpickle": f"{ISOLATION}: the task gets the SystemExit; see processes/test_payload.py",
+        "test_error_during_result_unpickle_in_result_handler": f"{ISOLATION}; see processes/test_payload.py",
+        "test_exit_during_result_unpickle_in_result_handler": f"{ISOLATION}; see processes/test_payload.py",
+        "test_shutdown_deadlock_pickle": f"{PRIVATE} (_executor_manager_thread); see processes/test_shutdown.py",
+    },
+    "FailingInitializerMixin": {
+        "test_initializer": f"{PRIVATE} (_broken); see processes/test_workers.py",
+    },
+}
