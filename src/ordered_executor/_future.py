@@ -83,7 +83,7 @@ class Future(StandardFuture[T]):
     def __init__(self, owner: Owner, call: Any, options: Options) -> None:
         # Not the standard __init__: that would make the condition and the lists.
         self.first = -1
-        self.call = call  # (fn, args, kwargs), until it is packed; then what was packed, until it is home
+        self.call = call  # (fn, args, kwargs); once packed, a PackedCall; None when it is done
         self.options = options
         self.losses = 0
         self._owner = owner

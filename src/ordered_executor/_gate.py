@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ._lane_memory import CREDIT_BACK, GATED, HEAD, LIMIT, MASK, STATE, LaneMemory, distance
+from ._lane_memory import CREDIT_BACK, HEAD, LIMIT, MASK, LaneMemory, distance
 
 # A window that no one set: wide enough that batches are never cut short by it; the bytes bound memory.
 WIDE_WINDOW_PER_LANE = 4 * 4096
@@ -75,7 +75,6 @@ class Gate:
     def enter(self, ticket: int, size: int) -> None:
         """Wait until the ticket may pass."""
         while not self.passes(ticket, size):
-            self._words[STATE] = GATED
             self._ask(ticket, size)
             self._wait()  # always: so that there is one OPEN for each ASK, and none is left over for the next
 

@@ -38,6 +38,7 @@ STREAM_AT = 4096
 STREAM_BYTES = 256 * 1024
 STREAM_OPEN = b"\x80\x05]("
 STREAM_CLOSE = b"e."
+EMPTY_STREAM_AT = STREAM_AT + len(STREAM_OPEN)
 # Address space, not memory: pages come into being when they are first used, and low ones are used again.
 BUFFER_BYTES = 256 * 1024 * 1024
 TO_PARENT_AT = STREAM_AT + STREAM_BYTES
@@ -49,10 +50,24 @@ MASK = (1 << 64) - 1
 HALF = 1 << 63
 COUNT_BITS = 32
 COUNT_MASK = (1 << COUNT_BITS) - 1
+HELD = 1 << 31  # in PROGRESS, above the length: the next outcome is finished, and is not in the stream
+LENGTH_MASK = HELD - 1
 
 # STATE of a worker.  Only the worker moves it.
-STARTING, INITIALIZING, IDLE, LOADING, RUNNING, GATED, SENDING = range(7)
-STATE_NAMES = ("starting", "initializing", "idle", "loading", "running", "gated", "sending")
+#   LOADING   unpickles a batch         RUNNING   runs the first ticket that is not finished
+#   HOLDING   has finished it, and has its outcome in no other place yet
+#   GATED     waits; the outcome is in the stream             SENDING   has nothing that is not in the stream or sent
+STARTING, INITIALIZING, IDLE, LOADING, RUNNING, HOLDING, GATED, SENDING = range(8)
+STATE_NAMES = (
+    "started",
+    "initialized itself",
+    "was idle",
+    "loaded a batch",
+    "ran a task",
+    "held a result",
+    "waited at the gate",
+    "sent results",
+)
 
 
 def distance(first: int, last: int) -> int:
@@ -107,11 +122,11 @@ class LaneMemory:
             return None
         start = segment & COUNT_MASK
         progress = words[PROGRESS]
-        done, length = progress >> COUNT_BITS, progress & COUNT_MASK
+        done, length = progress >> COUNT_BITS, progress & LENGTH_MASK
         if done <= start:
             return None
         raw = bytes(self.bytes[STREAM_AT : STREAM_AT + length])
-        if words[SEGMENT] != segment or words[PROGRESS] & COUNT_MASK < length:
+        if words[SEGMENT] != segment or words[PROGRESS] & LENGTH_MASK < length:
             return None
         outcomes = pickle.loads(raw + STREAM_CLOSE)
         return start, outcomes

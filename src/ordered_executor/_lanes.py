@@ -33,6 +33,9 @@ from ._lane import ENDING, SERVING, Lane, LaneKind
 from ._lane_memory import (
     COUNT_BITS,
     COUNT_MASK,
+    HELD,
+    HOLDING,
+    LENGTH_MASK,
     LOADING,
     PROGRESS,
     RUNNING,
@@ -183,7 +186,8 @@ class LokyBackend:
         lane.batch_done(batch.number)
 
     def give_back(self, lane: Any, size: int) -> None:
-        lane.give_back(size)
+        if lane in self._lanes:  # else it died while its outcome waited here for its turn
+            lane.give_back(size)
 
     def open(self, head: int, limit: int) -> None:
         self._head, self._limit = head, limit
@@ -275,13 +279,16 @@ class LokyBackend:
         number, start, count, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
         outcomes = lane.read_stream(body[_wire.DONE_HEAD.size :])
         assert len(outcomes) == count, (len(outcomes), count)
-        lane.unreleased += size
-        self._events.append(Arrived(lane, number, start, outcomes, size, nanoseconds * 1e-9))
+        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9)
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
+        self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9)
+
+    def _arrive(self, lane: Lane, number: int, start: int, outcomes: list[Any], size: int, seconds: float) -> None:
         lane.unreleased += size
-        self._events.append(Arrived(lane, number, index, [outcome], size, nanoseconds * 1e-9))
+        lane.parcels.arrived(number, start + len(outcomes))
+        self._events.append(Arrived(lane, number, start, outcomes, size, seconds))
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -340,11 +347,11 @@ class LokyBackend:
             return
         start, outcomes = found
         most = self._limit - (sent.first + start)
-        size = lane.memory.words[PROGRESS] & COUNT_MASK
+        size = lane.memory.words[PROGRESS] & LENGTH_MASK
         if lane.unreleased + size > self._window.credit:
             most = 1 if sent.first + start == self._head else 0
         if most > 0:
-            self._events.append(Arrived(lane, sent.number, start, outcomes[:most], 0, 0.0))
+            self._arrive(lane, sent.number, start, outcomes[:most], 0, 0.0)
 
     def _look_at_running(self, lane: Lane, now: float) -> None:
         """Stop the task that runs if it has overrun its time, or is to be stopped."""
@@ -431,25 +438,23 @@ class LokyBackend:
 
     def _report(self, lane: Lane) -> None:
         """What a dead lane leaves: the finished outcomes in its memory, and whom it died of."""
+        words = lane.memory.words
+        state, progress = words[STATE], words[PROGRESS]
         blame: Blame | None = None
         suspect: int | None = None
-        state = lane.memory.words[STATE]
         if lane.sent:
             sent = lane.sent[0]
             found = lane.memory.stream(sent.number)
-            known = -1
             if found is not None:
-                start, outcomes = found
-                known = start + len(outcomes)
-                self._events.append(Arrived(lane, sent.number, start, outcomes, 0, 0.0))
-            row = (lane.memory.words[SEGMENT] >> COUNT_BITS, lane.memory.words[PROGRESS] >> COUNT_BITS)
-            if row[0] == sent.number & COUNT_MASK:
-                if state == LOADING:
-                    suspect = sent.number
-                elif state == RUNNING and row[1] < sent.count:
-                    blame = Blame(sent.number, row[1])
-                elif known < sent.count and row[1] < sent.count and state > RUNNING and known <= row[1]:
-                    blame = Blame(sent.number, row[1], finished=True)
+                self._arrive(lane, sent.number, found[0], found[1], 0, 0.0)
+            if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or sent.home == sent.count:
+                pass  # it had not begun, or had finished all of it
+            elif state == LOADING:
+                suspect = sent.number
+            elif progress & HELD or (state == HOLDING and not progress):
+                blame = Blame(sent.number, sent.home, finished=True)
+            elif state == RUNNING:
+                blame = Blame(sent.number, sent.home)
         deliberate = lane.doomed is not None
         if lane.doomed is not None:
             blame, reason = lane.doomed
@@ -460,18 +465,17 @@ class LokyBackend:
     def _death(self, lane: Lane, blame: Blame | None, state: int) -> TerminatedWorkerError:
         code = lane.exitcode()
         how = exit_text(code)
-        what = "while it was " + STATE_NAMES[state]
         ticket = None
-        if blame is not None:
+        if blame is None:
+            when = f"while it {STATE_NAMES[state]}"
+        else:
             ticket = lane.sent[0].first + blame.index
-            what = (
-                f"after it had finished ticket {ticket} and before it had sent its result"
-                if blame.finished
-                else f"while it ran ticket {ticket}"
-            )
-        text = f"the worker with pid {lane.pid} died ({how}) {what}"
+            when = f"while it ran ticket {ticket}"
+            if blame.finished:
+                when = f"after it had finished ticket {ticket} and before it had sent the result, which is lost"
+        text = f"the worker with pid {lane.pid} died ({how}) {when}"
         if how == "SIGKILL":
-            text += "; the system kills so when memory runs out: see whether the task needs too much"
+            text += "; the system kills so when memory runs out: does the task need too much?"
         return TerminatedWorkerError(text, ticket, lane.pid, code)
 
     # ------------------------------------------------------------------------------------------------------- lanes end

@@ -11,6 +11,7 @@ loaded together goes that way too.  The functions stand apart, so that a batch o
 from __future__ import annotations
 
 import copy
+import pickle
 import time
 from collections import deque
 from types import BuiltinFunctionType, FunctionType
@@ -18,25 +19,42 @@ from typing import Any
 
 from . import _wire
 from ._dispatcher import Slice
-from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
-from ._payload import LARGE_BYTES, Large, dumps, dumps_whole
+from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
+from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, dumps, dumps_whole
 from ._ticket import Batch
 
 
 class Sent:
     """A batch as the lane knows it: what must be kept until its outcomes are home."""
 
-    __slots__ = ("blocks", "count", "first", "kills", "look_at", "number", "shortest", "timeouts")
+    __slots__ = ("blocks", "count", "first", "home", "kills", "look_at", "number", "shortest", "timeouts")
 
     def __init__(self, batch: Batch) -> None:
         self.number = batch.number
         self.first = batch.first
         self.count = batch.count
+        self.home = 0  # how many outcomes have come home: a prefix
         self.blocks = 0  # large buffers in lane memory
         self.timeouts: list[float | None] = []
         self.shortest = 0.0
         self.look_at: float | None = None
         self.kills: dict[int, BaseException] = {}  # tasks to be stopped when they run
+
+
+class PackedCall:
+    """A call that was packed: its arguments are what they were then, also if it must be sent again."""
+
+    __slots__ = ("fn", "packed", "shared")
+
+    def __init__(self, fn: Any, shared: bool, packed: bytes | Large) -> None:
+        self.fn = fn  # for messages, and because it is packed once a batch
+        self.shared = shared  # whether it is packed apart from its arguments
+        self.packed = packed
+
+    @classmethod
+    def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
+        shared = _may_be_shared(fn)
+        return cls(fn, shared, dumps((args, kwargs) if shared else (fn, args, kwargs)))
 
 
 class Parcels:
@@ -61,8 +79,9 @@ class Parcels:
         if type(owner) is Slice:
             many, calls, fns = self._pack_slice(batch, owner, sent)
         else:
-            many = None
-            calls, fns = self._pack_futures(batch, sent)
+            many, calls, fns = self._pack_alike(batch, sent)
+            if many is None:
+                calls, fns = self._pack_futures(batch, sent)
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
         return _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, many, calls))
@@ -102,6 +121,29 @@ class Parcels:
                 calls.append(None)
         return None, calls, fns
 
+    def _pack_alike(self, batch: Batch, sent: Sent) -> tuple[Any, list[Any], list[bytes]]:
+        """Futures that call one function with arguments of basic types, as most do: as if they were of one map.
+
+        Such arguments can be packed together without a difference: they cannot be changed, and always load.
+        """
+        first = batch.owners[0].call
+        if batch.count == 1 or batch.apart or type(first) is PackedCall or not _may_be_shared(first[0]):
+            return None, [], []
+        args: list[Any] = []
+        basic = BASIC.issuperset
+        for future in batch.owners:
+            if type(future.call) is PackedCall or future.killed is not None:
+                return None, [], []
+            fn, mine, kwargs = future.call
+            if fn is not first[0] or kwargs or not basic(map(type, mine)):
+                return None, [], []
+            args.append(mine)
+        try:
+            fns = [dumps_whole(first[0])]
+        except Exception:  # each of them is to have an error of its own
+            return None, [], []
+        return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
+
     def _pack_futures(self, batch: Batch, sent: Sent) -> tuple[list[Any], list[bytes]]:
         fns: list[bytes] = []
         known: dict[int, int] = {}
@@ -110,20 +152,16 @@ class Parcels:
             try:
                 if future.killed is not None:
                     raise future.killed
-                if type(future.call[0]) is not tuple:
-                    fn, args, kwargs = future.call
-                    shared = _may_be_shared(fn)
-                    packed = dumps((args, kwargs)) if shared else dumps((fn, args, kwargs))
-                    # the function is kept for messages, and packed again only if it must be sent again
-                    future.call = ((fn, shared), packed)
-                (fn, shared), packed = future.call
+                if type(future.call) is not PackedCall:
+                    future.call = PackedCall.of(*future.call)
+                call = future.call
                 which = -1
-                if shared:
-                    which = known.get(id(fn), -1)
+                if call.shared:
+                    which = known.get(id(call.fn), -1)
                     if which < 0:
-                        fns.append(dumps_whole(fn))
-                        which = known[id(fn)] = len(fns) - 1
-                calls.append((which, self._place(packed, sent)))
+                        fns.append(dumps_whole(call.fn))
+                        which = known[id(call.fn)] = len(fns) - 1
+                calls.append((which, self._place(call.packed, sent)))
             except BaseException as error:
                 batch.failed[index] = error
                 calls.append(None)
@@ -148,6 +186,11 @@ class Parcels:
                 sent.blocks += 1
         return (bytes(packed.head), places)
 
+    def arrived(self, number: int, upto: int) -> None:
+        """The outcomes of a batch are home up to this index."""
+        if self.sent and self.sent[0].number == number:
+            self.sent[0].home = max(self.sent[0].home, upto)
+
     def done(self, number: int) -> None:
         """Everything of the batch is home: its place in lane memory is free."""
         sent = self.sent.popleft()
@@ -156,8 +199,8 @@ class Parcels:
         self._free_blocks()
 
     def handed_back(self, number: int) -> None:
-        """The worker has sent home what it had finished of the batch; the rest and those behind it are not its any more."""
-        while self.sent and self.sent[-1].number & COUNT_MASK != number:
+        """The worker has sent home what it had finished of the batch; the rest, and those behind it, are not its."""
+        while self.sent and self.sent[-1].number != number:
             self._given_up.appendleft(self.sent.pop())
         assert self.sent, "a lane handed back a batch that it does not have"
         self._given_up.appendleft(self.sent.pop())

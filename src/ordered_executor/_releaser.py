@@ -150,13 +150,14 @@ class Releaser:
         self._poke()
 
     def claim_future(self, future: Future[Any]) -> None:
+        needs_lane = type(future.call) is not Marked
         self.backlog.enter(may_wait=not self.on_releaser())
         try:
             self.claim(future)
         except BaseException:
             self.backlog.leave()
             raise
-        if not _exit.primed.is_set():
+        if needs_lane and not _exit.primed.is_set():
             self._wait_for_first_lane()
 
     def claim_span(self, span: Span) -> None:
@@ -590,6 +591,6 @@ def _copy(error: BaseException) -> BaseException:
 def _describe(future: Future[Any], segment: Segment) -> str:
     """For the note on an error: which task, and where it ran."""
     call = future.call
-    fn = call[0][0] if type(call[0]) is tuple else call[0]
+    fn = call[0] if type(call) is tuple else call.fn
     pid = getattr(segment.lane, "pid", None)
     return f"ticket {future.first}: {call_name(fn)}(…), worker pid {pid}"

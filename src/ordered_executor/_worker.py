@@ -18,14 +18,20 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import starmap
 from multiprocessing.reduction import DupFd
 from typing import Any
 
 from . import _os, _wire
+from ._errors import add_note
 from ._gate import Gate
 from ._lane_memory import (
     COUNT_BITS,
     COUNT_MASK,
+    EMPTY_STREAM_AT,
+    GATED,
+    HELD,
+    HOLDING,
     IDLE,
     INITIALIZING,
     LOADING,
@@ -66,6 +72,38 @@ class LaneEnd:
             os.set_inheritable(fd, False)
 
 
+class _Calls:
+    """The calls of a batch that came each by itself, one after the other.
+
+    Each is loaded just before it runs, so that one that cannot be loaded, or kills the process, harms only itself.
+    """
+
+    def __init__(self, fns: list[bytes], calls: list[Any], load: Callable[[Any], Any]) -> None:
+        self._fns = fns
+        self._calls = iter(calls)
+        self._load = load
+        self._loaded: dict[int, Any] = {}
+
+    def __call__(self) -> Any:
+        call = next(self._calls)
+        if call is None:
+            return None  # the parent has its outcome already; this keeps its place
+        which, packed = call
+        try:
+            args = self._load(packed)
+            if which < 0:
+                fn, args, kwargs = args
+            else:
+                args, kwargs = args
+                fn = self._loaded.get(which)
+                if fn is None:
+                    fn = self._loaded[which] = pickle.loads(self._fns[which])
+        except BaseException as error:
+            add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
+            raise
+        return fn(*args, **kwargs)
+
+
 _attached: list[Any] = []
 
 
@@ -96,7 +134,10 @@ class _Worker:
         self._generation = 0
         self._room = BufferRoom(self._memory, TO_PARENT_AT)
         self._gate = Gate(self._memory, 0, self._ask, self._wait_for_open)
-        self._number = 0
+        self._number = 0  # of the batch that runs
+        self._start = 0  # the index of the first outcome in the stream
+        self._at = EMPTY_STREAM_AT  # where the next goes
+        self._flushed = 0.0  # when something was last sent, or had waited: work is counted from here
 
     def close(self) -> None:
         os.close(self._out)
@@ -160,133 +201,111 @@ class _Worker:
         words[STATE] = LOADING
         self._number = number
         self._new_segment(0)
-        if many is not None:
+        if many is None:
+            step: Callable[[], Any] = _Calls(fns, calls, self._load)
+        else:
             try:
-                step = self._steps_of_many(fns[0], many)
+                fn, args = pickle.loads(fns[0]), self._load(many)
             except BaseException:
                 # Together they cannot be loaded: have them sent one by one.
                 self._hand_back(0, apart=True)
                 return
-        else:
-            step = self._steps_of_calls(fns, calls)
+            args.reverse()  # popped off the end, so that the arguments go when their task is done
+            step = starmap(fn, iter(args.pop, None)).__next__
         words[STATE] = RUNNING
         self._run(first, count, timed, step)
         words[STATE] = IDLE
 
-    def _steps_of_many(self, fn_pickled: bytes, many: Any) -> Callable[[int], Any]:
-        """Calls of one function, whose arguments came in one pickle."""
-        fn = pickle.loads(fn_pickled)
-        args = self._load(many)
-
-        def step(index: int) -> Any:
-            mine, args[index] = args[index], None  # gone when the task is done
-            return fn(*mine)
-
-        return step
-
-    def _steps_of_calls(self, fns: list[bytes], calls: list[Any]) -> Callable[[int], Any]:
-        """Calls that came each by itself.  Loaded just before they run, so that a bad one harms itself only."""
-        loaded: dict[int, Any] = {}
-
-        def step(index: int) -> Any:
-            call = calls[index]
-            if call is None:
-                return None  # the parent has its outcome already; this keeps its place
-            which, packed = call
-            fn = loaded.get(which)
-            if fn is None:
-                fn = loaded[which] = pickle.loads(fns[which])
-            args, kwargs = self._load(packed)
-            calls[index] = call = packed = None
-            return fn(*args, **kwargs)
-
-        return step
-
     def _load(self, packed: Any) -> Any:
         if type(packed) is bytes:
             return pickle.loads(packed)
-        head, buffers = packed
+        head, places = packed
         memory = self._memory.bytes
         # A copy: the place is used again, and a view would be shared with whatever this process forks.
-        found = [b if type(b) is bytes else bytearray(memory[b[0] : b[0] + b[1]]) for b in buffers]
-        if not len(head):
-            return pickle.loads(found[0])
-        return pickle.loads(head, buffers=[bytearray(b) if type(b) is bytes else b for b in found])
+        buffers = [bytearray(p if type(p) is bytes else memory[p[0] : p[0] + p[1]]) for p in places]
+        return pickle.loads(head, buffers=buffers) if head else pickle.loads(buffers[0])
 
-    def _run(  # noqa: PLR0915 (the hot loop: a call costs more here than a long function)
-        self, first: int, count: int, timed: bool, step: Callable[[int], Any]
-    ) -> None:
-        """Run the tickets one after the other.  The hot loop: about a microsecond a turn."""
-        words, memory, gate = self._words, self._memory.bytes, self._gate
+    def _run(self, first: int, count: int, timed: bool, step: Callable[[], Any]) -> None:
+        """Run the tickets one after the other: plain sailing in `_sail`, and here what needs more care."""
+        clock = time.monotonic
+        self._flushed = clock()
+        until = self._flushed + OVERRUN_SECONDS
+        index = 0
+        while True:
+            index, outcome = self._sail(index, first, count, timed, step, until)
+            if outcome is not None:
+                waited = clock()
+                self._hold()
+                self._flush(index, held=True)  # what is before it goes; then it goes by itself
+                if type(outcome) is Large:
+                    self._send_large(first + index, index, outcome)
+                else:
+                    self._send_alone(first + index, index, outcome)
+                index += 1
+                self._words[STATE] = RUNNING
+                until += clock() - waited  # waiting is not work
+            if index == count:
+                break
+            if clock() > until:
+                break
+        self._words[STATE] = SENDING
+        self._flush(index)
+        if index < count:
+            self._hand_back(index)
+
+    def _sail(
+        self, index: int, first: int, count: int, timed: bool, step: Callable[[], Any], until: float
+    ) -> tuple[int, Any]:
+        """Run tickets from `index` on, as long as their outcomes go into the stream and through the gate unhindered.
+
+        Returns the index it stopped at, and that ticket's outcome: `None` if it is finished with (the batch is at its
+        end or over its time).  The hot loop: half a microsecond a turn.
+        """
+        words, memory = self._words, self._memory.bytes
         dumps, basic, clock = pickle.dumps, BASIC, time.monotonic
-        at = STREAM_AT + len(STREAM_OPEN)
-        most = STREAM_AT + STREAM_BYTES
-        start = 0  # the first outcome in the stream
-        room, credit = gate.room(first)
-        begun = flushed = clock()
-        for index in range(count):
+        at, most = self._at, STREAM_AT + STREAM_BYTES
+        passing, credit = self._gate.room(first)
+        most = min(most, STREAM_AT + credit)
+        for index in range(index, count):  # noqa: B020, PLR1704 (it goes on from where it was)
             if timed:
                 words[STARTED] = time.monotonic_ns()
             try:
-                outcome = step(index)
+                outcome = step()
                 if type(outcome) not in basic or (type(outcome) is str and len(outcome) > LARGE_BYTES // 4):
                     outcome = pack_value(outcome)
             except BaseException as error:
                 outcome = pack_error(error)
             if timed:
                 words[STARTED] = 0  # before PROGRESS moves: a start is never taken for that of the next task
-
             if type(outcome) is Large:
-                now = clock()
-                self._flush(start, index, at, now - flushed)
-                self._new_segment(index)
-                self._send_large(first + index, index, outcome, clock() - now)
-                outcome = None
-                self._new_segment(index + 1)
-                words[STATE] = RUNNING
-                start, at, flushed = index + 1, STREAM_AT + len(STREAM_OPEN), clock()
-                room, credit = gate.room(first)
-            else:
-                pickled = dumps(outcome, PROTOCOL)
-                end = at + len(pickled) - 1
-                if end >= most:
-                    self._flush(start, index, at, clock() - flushed)
-                    self._new_segment(index)
-                    start, at, flushed = index, STREAM_AT + len(STREAM_OPEN), clock()
-                    end = at + len(pickled) - 1
-                    room, credit = gate.room(first)
-                memory[at:end] = pickled[:-1]
-                words[PROGRESS] = (index + 1) << COUNT_BITS | (end - STREAM_AT)
-                if index >= room or end - STREAM_AT > credit:
-                    room, credit = gate.room(first)
-                    if index >= room or end - STREAM_AT > credit:
-                        # Not inside the window, or only just not: what is before it goes, and this one goes by itself.
-                        now = clock()
-                        self._flush(start, index, at, now - flushed)
-                        size = end - at
-                        gate.enter(first + index, size)
-                        words[STATE] = RUNNING
-                        gate.count(size)
-                        self._send_done(index, 1, size, 0, STREAM_OPEN + pickled[:-1])
-                        self._new_segment(index + 1)
-                        start, end, flushed = index + 1, STREAM_AT + len(STREAM_OPEN), clock()
-                        room, credit = gate.room(first)
-                        begun += flushed - now  # waiting is not work
-                at = end
-            if index + 1 < count and clock() - begun > OVERRUN_SECONDS:
-                self._flush(start, index + 1, at, clock() - flushed)
-                self._hand_back(index + 1)
-                return
-        words[STATE] = SENDING
-        self._flush(start, count, at, clock() - flushed)
+                self._at = at
+                return index, outcome
+            pickled = dumps(outcome, PROTOCOL)
+            end = at + len(pickled) - 1  # the stop code is overwritten by what comes next
+            if end >= most or index >= passing:
+                self._at = at
+                return index, pickled
+            memory[at : end + 1] = pickled
+            words[PROGRESS] = (index + 1) << COUNT_BITS | (end - STREAM_AT)
+            at = end
+            if clock() > until:
+                break
+        self._at = at
+        return index + 1, None
 
-    def _new_segment(self, index: int) -> None:
+    def _hold(self) -> None:
+        """The ticket that ran is finished, and its outcome is not in the stream."""
+        self._words[STATE] = HOLDING
+        self._words[PROGRESS] |= HELD
+
+    def _new_segment(self, index: int, held: bool = False) -> None:
         """The stream begins again, with the outcome of `index`."""
         words = self._words
         words[PROGRESS] = 0
         words[SEGMENT] = (self._number & COUNT_MASK) << COUNT_BITS | index
-        self._memory.bytes[STREAM_AT : STREAM_AT + len(STREAM_OPEN)] = STREAM_OPEN
-        words[PROGRESS] = index << COUNT_BITS | len(STREAM_OPEN)
+        self._memory.bytes[STREAM_AT:EMPTY_STREAM_AT] = STREAM_OPEN
+        words[PROGRESS] = index << COUNT_BITS | len(STREAM_OPEN) | (HELD if held else 0)
+        self._start, self._at = index, EMPTY_STREAM_AT
 
     # --------------------------------------------------------------------------------------------- sending home
 
@@ -294,44 +313,64 @@ class _Worker:
         length = sum(len(part) for part in body)
         _wire.write_all(self._out, [_wire.HEADER.pack(length, kind, self._lease), *body])
 
-    def _flush(self, start: int, stop: int, at: int, seconds: float) -> None:
-        """Send the outcomes of `start .. stop`, which have passed the gate and end at `at` in lane memory."""
-        if stop <= start:
-            return
-        size = at - STREAM_AT
-        self._gate.count(size)
-        self._send_done(start, stop - start, size, int(seconds * 1e9), self._memory.bytes[STREAM_AT:at])
+    def _flush(self, stop: int, held: bool = False) -> None:
+        """Send what is in the stream, the outcomes up to `stop`, which have passed the gate, and begin it anew."""
+        if stop > self._start:
+            now = time.monotonic()
+            size = self._at - STREAM_AT
+            self._gate.count(size)
+            self._send_done(
+                self._start, stop - self._start, size, now - self._flushed, self._memory.bytes[STREAM_AT : self._at]
+            )
+            self._flushed = now
+        self._new_segment(stop, held)
 
-    def _send_done(self, start: int, count: int, size: int, nanoseconds: int, stream: Any) -> None:
-        head = _wire.DONE_HEAD.pack(self._number & COUNT_MASK, start, count, size, nanoseconds)
+    def _send_alone(self, ticket: int, index: int, pickled: bytes) -> None:
+        """Put one outcome into the empty stream, wait at the gate with it, send it.
+
+        In the stream, it is read from there if this process dies while it waits.
+        """
+        now = time.monotonic()
+        size = len(STREAM_OPEN) + len(pickled) - 1
+        if len(pickled) <= STREAM_BYTES - len(STREAM_OPEN):
+            self._memory.bytes[EMPTY_STREAM_AT : EMPTY_STREAM_AT + len(pickled)] = pickled
+            self._words[PROGRESS] = (index + 1) << COUNT_BITS | size  # held no more
+            self._words[STATE] = GATED
+        self._gate.enter(ticket, size)
+        self._gate.count(size)
+        self._send_done(index, 1, size, now - self._flushed, STREAM_OPEN + pickled[:-1])
+        self._flushed = time.monotonic()
+        self._new_segment(index + 1)
+
+    def _send_done(self, start: int, count: int, size: int, seconds: float, stream: Any) -> None:
+        head = _wire.DONE_HEAD.pack(self._number, start, count, size, int(seconds * 1e9))
         self._send(_wire.DONE, head, stream, STREAM_CLOSE)
 
-    def _send_large(self, ticket: int, index: int, outcome: Large, seconds: float) -> None:
+    def _send_large(self, ticket: int, index: int, outcome: Large) -> None:
         """One outcome by itself: its buffers through lane memory, or behind the frame where there is no room."""
+        nanoseconds = int((time.monotonic() - self._flushed) * 1e9)
         size = outcome.size
         self._gate.enter(ticket, size)
-        self._words[STATE] = SENDING
         self._gate.count(size)
         buffers = [memoryview(b).cast("B") for b in outcome.buffers]
         self._room.free(distance(self._room.freed, self._words[TAKEN]))
-        total = sum(len(b) for b in buffers)
-        place = self._room.take(total)
+        place = self._room.take(sum(map(len, buffers)))
         if place is not None:
             memory, at = self._memory.bytes, place
             for buffer in buffers:
                 memory[at : at + len(buffer)] = buffer
                 at += len(buffer)
         lengths = [len(b) for b in buffers]
-        body = _wire.pack(
-            (self._number & COUNT_MASK, index, size, int(seconds * 1e9), bytes(outcome.head), place, lengths)
-        )
+        body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), place, lengths))
         inline = [] if place is not None else buffers
         self._send(_wire.LARGE, len(body).to_bytes(8, "little"), body, *inline)
+        self._flushed = time.monotonic()
+        self._new_segment(index + 1)
 
     def _hand_back(self, index: int, apart: bool = False) -> None:
         """What has not started of this batch, and every batch behind it, is not ours any more."""
         self._generation += 1
-        self._send(_wire.RETURNED, _wire.pack((self._number & COUNT_MASK, index, apart)))
+        self._send(_wire.RETURNED, _wire.pack((self._number, index, apart)))
         self._words[STATE] = IDLE
 
     # ------------------------------------------------------------------------------------------------- the gate

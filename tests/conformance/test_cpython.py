@@ -1,16 +1,17 @@
 """`test.test_concurrent_futures`, with our class in the place of `ProcessPoolExecutor`, on each way to start workers.
 
-Python ships it as a package (3.12 and later) or as one module; some distributions leave it out.
+Python ships these tests as a package (from 3.12 on) or as one module; some builds leave them out.
 """
 
 from __future__ import annotations
 
 import importlib
-import multiprocessing
+import os
+import sys
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -20,8 +21,8 @@ from tests.helpers import nothing_is_left, start_what_stays
 
 from .exclusions import EXCLUDED
 
-# The mixins with tests in them, and the part of the package that each is in.
-MIXINS = {
+# The classes with tests for process pools, and the part of the package that each is in.
+PARTS = {
     "ProcessPoolExecutorTest": "test_process_pool",
     "ProcessPoolShutdownTest": "test_shutdown",
     "WaitTests": "test_wait",
@@ -30,7 +31,7 @@ MIXINS = {
     "FailingInitializerMixin": "test_init",
     "ExecutorDeadlockTest": "test_deadlock",
 }
-CONTEXTS = ("loky", "spawn", "forkserver")
+CONTEXTS = ("loky", "spawn", "forkserver")  # loky's is the default
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,55 +42,78 @@ def leak_check() -> Iterator[None]:
         yield
 
 
-def shipped(part: str) -> ModuleType:
-    """The part of the interpreter's tests, from the package or the single module."""
-    suite = importlib.import_module("test.test_concurrent_futures")
+def load(part: str) -> ModuleType | None:
+    """A part of the interpreter's tests, from the package or the single module; None if they are not there."""
+    try:
+        suite = importlib.import_module("test.test_concurrent_futures")
+    except ImportError:
+        return None
     if not hasattr(suite, "__path__"):
         return suite
     return importlib.import_module(f"test.test_concurrent_futures.{part}")
 
 
-class OurMixin:
-    """What the interpreter's mixins expect of a kind of executor, for ours."""
+class OurCase(unittest.TestCase):
+    """The base of all cases: programs that the tests start find our class."""
 
-    executor_type = OrderedProcessPoolExecutor
-    executor_kwargs: ClassVar[dict[str, Any]] = {}
-    worker_count = 5
-    ctx = ""
-    module: ModuleType
-    executor: Any
+    parts: tuple[ModuleType, ...]
 
     def setUp(self) -> None:
-        # Programs that the tests start must import our class from where it is.
-        if hasattr(self.module, "assert_python_ok"):
-            theirs = self.module.assert_python_ok
-            patch = mock.patch.object(self.module, "assert_python_ok", lambda *a: theirs(*map(with_our_import, a)))
-            patch.start()
-            self.addCleanup(patch.stop)  # type: ignore[attr-defined]
-        self.executor = self.executor_type(
-            max_workers=self.worker_count, mp_context=self.get_context(), **self.executor_kwargs
-        )
-
-    def tearDown(self) -> None:
-        self.executor.shutdown(wait=True)
-
-    def get_context(self) -> Any:
-        return multiprocessing.get_context(self.ctx)
+        """Have the tests' programs start with our class in scope."""
+        for part in self.parts:
+            if hasattr(part, "assert_python_ok"):
+                patch = mock.patch.object(part, "assert_python_ok", for_our_class(part.assert_python_ok))
+                patch.start()
+                self.addCleanup(patch.stop)
 
 
-def with_our_import(code: str) -> str:
-    """A program of the interpreter's tests, for our class."""
-    ours = "import multiprocessing, loky; from ordered_executor import OrderedProcessPoolExecutor"
-    return code.replace("from concurrent.futures import OrderedProcessPoolExecutor", ours)
+def for_our_class(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`assert_python_ok` for programs that import the class under test from concurrent.futures."""
+    theirs = f"from concurrent.futures import {OrderedProcessPoolExecutor.__name__}"
+    ours = f"import multiprocessing; from ordered_executor import {OrderedProcessPoolExecutor.__name__}"
+
+    def run_ours(*arguments: str) -> Any:
+        path = os.pathsep.join(filter(None, sys.path))
+        return run(*(a.replace(theirs, ours) for a in arguments), __isolated=False, PYTHONPATH=path)
+
+    return run_ours
 
 
-def test_case(context: str, name: str, module: ModuleType) -> type[unittest.TestCase]:
-    """One mixin of the interpreter's, as a test case for one way to start workers."""
-    theirs = getattr(module, name)
-    members: dict[str, Any] = {"ctx": context, "module": module}
+def make_case(context: str, name: str) -> type[unittest.TestCase] | None:
+    """The tests of one of the interpreter's classes, for one way to start workers."""
+    part, util = load(PARTS[name]), load("util")
+    if part is None or util is None:
+        return None
+    theirs = getattr(part, name)
+    members: dict[str, Any] = {"executor_type": OrderedProcessPoolExecutor, "ctx": context, "parts": (part,)}
     for test, reason in EXCLUDED.get(name, {}).items():
         if hasattr(theirs, test):
             members[test] = unittest.skip(reason)(getattr(theirs, test))
-    # theirs may bring a mixin of its own that makes executors: ours comes before that one
-    bases = tuple(base for base in theirs.__mro__ if base.__name__ not in ("ExecutorMixin", "object"))
-    return type(f"{context.title()}{name}", (*bases, OurMixin, unittest.TestCase), members)
+    return type(f"{context.title()}{name}", (theirs, util.ExecutorMixin, OurCase), members)
+
+
+def make_cases() -> Iterator[type[unittest.TestCase]]:
+    for context in CONTEXTS:
+        for name in PARTS:
+            case = make_case(context, name)
+            if case is not None:
+                yield case
+
+
+globals().update({case.__name__: case for case in make_cases()})
+
+
+def test_the_interpreter_ships_its_tests() -> None:
+    """Where the interpreter's tests are left out, the suite says so."""
+    if load("util") is None:
+        pytest.skip("this Python comes without test.test_concurrent_futures")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="older Pythons do not have all of these tests")
+@pytest.mark.parametrize("name", EXCLUDED)
+def test_exclusions_exist(name: str) -> None:
+    """Every exclusion names a test that the interpreter has: none outlives its reason unseen."""
+    part = load(PARTS[name])
+    if part is None:
+        pytest.skip("this Python comes without test.test_concurrent_futures")
+    assert set(EXCLUDED[name]) <= set(dir(getattr(part, name)))
