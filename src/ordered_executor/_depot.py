@@ -74,7 +74,7 @@ def give(lane: Lane, idle_timeout: float) -> None:
     """Keep an idle, healthy lane for `idle_timeout` seconds."""
     global _thread
     assert lane.state == SERVING and not lane.sent, lane
-    lane.post = lambda _: None  # if it dies here, `take` sees it
+    lane.unwatch()  # if it dies here, `take` sees it
     with _changed:
         _lanes.append((time.monotonic() + idle_timeout, _key(lane.kind), lane))
         if _thread is None or not _thread.is_alive():

@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
     CANCELLED_AND_NOTIFIED,
@@ -163,11 +162,7 @@ class Future(StandardFuture[T]):
                     f"a done-callback waits for ticket {self.first}, which cannot be finished while callbacks run: "
                     "use a callback of that future instead"
                 )
-            try:
-                super().exception(timeout)
-            except CancelledError:
-                self.__dict__.pop("_unread", None)
-                raise
+            super().exception(timeout)
         if "_unread" in self.__dict__:
             self._owner.note_read(self)
         return self._exception

@@ -51,6 +51,10 @@ class LaneKind:
     env: dict[str, str] | None
 
 
+def _nobody(_: object) -> None:
+    """Nobody wants to know."""
+
+
 _leases = itertools.count(1)
 _alive: weakref.WeakSet[Lane] = weakref.WeakSet()
 
@@ -58,9 +62,6 @@ _alive: weakref.WeakSet[Lane] = weakref.WeakSet()
 class Lane:
     """See the module."""
 
-    # set by whoever has the lane
-    post: Callable[[Callable[[], None]], None]
-    on_death: Callable[[Lane], None]
     # set by start()
     memory: LaneMemory
     parcels: Parcels
@@ -76,6 +77,8 @@ class Lane:
     def __init__(self, kind: LaneKind) -> None:
         self.kind = kind
         self.state = STARTING
+        self._post: Callable[[Callable[[], None]], object] = _nobody
+        self._on_death: Callable[[Lane], object] = _nobody
         self.pid: int | None = None
         self.process: _os.Process | None = None
         self.lease = 0
@@ -129,20 +132,26 @@ class Lane:
         os.set_inheritable(lane.memory.fd, False)
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
+        lane._call.add_done_callback(lane._on_call_ended)
         _alive.add(lane)
         return lane
 
-    def watch_call(self) -> None:
-        """Have loky say when the call ends: a worker that dies while it starts has no other witness."""
-        self._call.add_done_callback(self._on_call_ended)
+    def watch(self, post: Callable[[Callable[[], None]], object], on_death: Callable[[Lane], object]) -> None:
+        """Whoever has the lane is told when its call ends: a worker that dies while it starts has no other witness."""
+        self._post, self._on_death = post, on_death
+        if self._call.done():
+            post(self._report_end)
+
+    def unwatch(self) -> None:
+        self._post = self._on_death = _nobody
 
     def _on_call_ended(self, _: StandardFuture[Any]) -> None:
         # on a thread of loky's
-        self.post(self._report_end)
+        self._post(self._report_end)
 
     def _report_end(self) -> None:
         self.call_ended = True
-        self.on_death(self)
+        self._on_death(self)
 
     def ready(self, pid: int) -> None:
         self.pid = pid
@@ -176,6 +185,9 @@ class Lane:
             self.process.close()
         self.memory.close()
         _alive.discard(self)
+        # Let go of loky's queues now, not when the garbage collector finds the cycle.
+        self._post = self._on_death = _nobody
+        del self._pool, self._call
 
     def join(self, timeout: float) -> None:
         """Wait until loky has let go of the process."""

@@ -146,8 +146,6 @@ class LokyBackend:
                 return False
             finally:
                 _exit.register()
-        lane.post = self._post
-        lane.on_death = self._on_death
         self._lanes.add(lane)
         self._selector.register(lane.reader_fd, selectors.EVENT_READ, partial(self._on_frames, lane))
         if lane.process is not None:
@@ -156,7 +154,7 @@ class LokyBackend:
             self._lend(lane)
         elif self._timeout is not None:
             lane.start_deadline = time.monotonic() + 30 + self._timeout
-        lane.watch_call()
+        lane.watch(self._post, self._on_death)
         return True
 
     def _cannot_start(self, error: Exception) -> None:
@@ -346,6 +344,8 @@ class LokyBackend:
         if found is None:
             return
         start, outcomes = found
+        if start > sent.home:
+            return  # what is before it is in the pipe still, and this comes by the pipe as well
         most = self._limit - (sent.first + start)
         size = lane.memory.words[PROGRESS] & LENGTH_MASK
         if lane.unreleased + size > self._window.credit:
@@ -513,6 +513,7 @@ class LokyBackend:
         """After `closed`: the last things.  Waits for loky's threads, whose processes are gone."""
         for lane in self._buried:
             lane.join(END_SECONDS)
+        self._buried.clear()
         self._selector.close()
         with self._wake_lock:
             self._released = True

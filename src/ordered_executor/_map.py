@@ -126,10 +126,20 @@ class MapResults(Iterator[Any]):
         if ended:
             self._inputs = None
         if args:
-            span = Span(self._delivery, self._fn, args, self._options, self._chunksize)
+            self._claim(args)
+
+    def _claim(self, args: list[Any]) -> None:
+        span = Span(self._delivery, self._fn, args, self._options, self._chunksize)
+        try:
+            self._claimer.claim_span(span)
+        except Exception as error:
+            if not self._started:
+                raise  # the call of map() itself
+            # The executor was shut down or broke: that has its place behind what was claimed, as an error of the input.
+            self._inputs, self._input_error = None, error
+        else:
             self._open += len(args)
             self._spans.append(span)
-            self._claimer.claim_span(span)
 
     def __iter__(self) -> MapResults:
         return self

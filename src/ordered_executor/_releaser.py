@@ -179,8 +179,8 @@ class Releaser:
         self._poke()
 
     def _poke(self) -> None:
+        # Only the releaser clears the flag: whoever is interrupted between clearing and waking would leave it deaf.
         if self._asleep:
-            self._asleep = False
             self.backend.wake()
 
     def skip(self, future: Future[Any]) -> None:
@@ -249,19 +249,33 @@ class Releaser:
             self._last_resort(reason)
         finally:
             self._asleep = False
+            self.dispatcher.lanes.clear()
             self.backend.release()
             _exit.primed.set()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
-        try:
-            self._break(reason)
-            self._release()
-            self.backend.close(kill=True)
-            while not self.backend.closed:
-                self.backend.wait(0.1)
-        except BaseException:
-            logger.critical("the executor could not be taken down", exc_info=True)
+        steps: list[Callable[[], object]] = [lambda: self._break(reason), self._release_whatever, self._kill_backend]
+        for step in steps:
+            try:
+                step()
+            except BaseException:
+                logger.critical("the executor could not be taken down", exc_info=True)
+
+    def _release_whatever(self) -> None:
+        while self.sequencer.head < self.sequencer.tail:
+            head = self.sequencer.head
+            try:
+                self._release()
+            except BaseException:
+                logger.critical("ticket %d could not be released", head, exc_info=True)
+            if self.sequencer.head == head:
+                return
+
+    def _kill_backend(self) -> None:
+        self.backend.close(kill=True)
+        while not self.backend.closed:
+            self.backend.wait(0.1)
 
     def step(self, timeout: float | None) -> None:
         """One turn: wait for something to happen, at most `timeout` seconds, and do what follows from it."""
@@ -313,10 +327,9 @@ class Releaser:
         self.sequencer.put(Segment(first, count, owners, outcomes))
 
     def _skip(self, future: Future[Any]) -> None:
+        if future.first >= self.sequencer.tail:
+            self._take_claims()  # it was claimed after this turn's claims were taken
         if not future.skipped:
-            if future.first >= self.sequencer.tail:
-                self.post(lambda: self._skip(future))  # claimed after this turn's claims were taken
-                return
             future.skipped = True
             self._put(future.first, 1, [future], [SKIP])
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, TypeVar
@@ -29,6 +29,8 @@ from typing import Any, Generic, TypeVar
 from ._errors import ResultsTimeoutError
 from ._future import Future
 from ._ticket import Outcome
+
+logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
 
@@ -74,11 +76,11 @@ class Stream:
             watcher()
         if not self._asked and not self._warned and len(self._kept) >= MANY_UNREAD:
             self._warned = True
-            warnings.warn(
-                f"{len(self._kept)} outcomes lie unread: nobody has called results(), and their futures were not read. "
-                "If nobody will, say OrderedProcessPoolExecutor(keep_results=False)",
-                ResourceWarning,
-                stacklevel=2,
+            # not warnings.warn: where warnings are errors, it would be raised on the releaser
+            logger.warning(
+                "%d outcomes lie unread: nobody has called results(), and their futures were not read. If nobody will, "
+                "say OrderedProcessPoolExecutor(keep_results=False)",
+                len(self._kept),
             )
 
     def end(self) -> None:
@@ -137,7 +139,9 @@ class Stream:
     def _next_locked(self) -> Future[Any] | None:
         kept, head = self._kept, self._head
         if 4 * len(kept) < head - self._position:  # sparse: do not walk over what is gone
-            self._position = min(kept.copy(), default=head) if kept else head
+            # Not back: a holder may put a weak reference where a reader has been.  Not past the head: a future is kept
+            # before it is released.
+            self._position = min(max(self._position, min(kept.copy(), default=head)), head)
         while self._position < head:
             future = kept.pop(self._position, None)
             self._position += 1

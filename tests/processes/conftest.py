@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,27 @@ def what_stays() -> None:
     start_what_stays()
 
 
+failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test failed: its traceback holds what it had."""
+    report = yield
+    item.stash[failed] = item.stash.get(failed, False) or report.failed
+    return report
+
+
 @pytest.fixture(autouse=True)
-def leak_check(what_stays: None) -> Iterator[None]:
+def leak_check(what_stays: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """No process, thread, descriptor or shared memory is left behind by a test."""
-    with nothing_is_left():
+    with contextlib.ExitStack() as checks:
+        checks.enter_context(nothing_is_left())
         yield
+        if request.node.stash.get(failed, False):
+            checks.pop_all()
 
 
 @pytest.fixture
@@ -45,6 +62,7 @@ def pool(leak_check: None) -> Iterator[MakePool]:
     finally:
         for one in made:
             one.shutdown(kill_workers=True, timeout=10)
+        made.clear()
 
 
 @pytest.fixture
