@@ -1,45 +1,78 @@
-"""Checks of arguments: an error names the argument and says what it takes."""
+"""Checks of arguments: an error names the argument and says what it takes.
+
+Each check returns the value to be used, as a plain `int`, `float` or whatever it is: a NumPy integer, say, would break
+arithmetic on words of memory far away from here.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+# Words of lane memory hold tickets modulo 2**64 and compare by halves: no bound may come near.
+MOST = 1 << 62
 
 
-def check_count(name: str, value: object, least: int, *, optional: bool = False) -> None:
-    """A whole number, at least `least`; None if it is optional."""
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        raise TypeError(f"{name} must be a whole number{' or None' if optional else ''}, not {value!r}")
-    if value < least:  # type: ignore[operator]
-        raise ValueError(
-            f"{name} must be {f'greater than {least - 1}' if least == 1 else f'at least {least}'}, not {value!r}"
-        )
+def check_count(name: str, value: Any, least: int) -> int:
+    """A whole number, at least `least`."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be {f'greater than {least - 1}' if least else 'zero or more'}, not {number}")
+    return min(number, MOST)
 
 
-def check_seconds(name: str, value: object, *, zero: bool = False) -> None:
-    """A number of seconds, or None."""
+def check_optional_count(name: str, value: Any, least: int) -> int | None:
+    """The same, or None."""
+    return None if value is None else check_count(name, value, least)
+
+
+def check_seconds(name: str, value: Any, *, zero: bool = False) -> float | None:
+    """A number of seconds, or None for no limit; what is longer than any wait can be is no limit either."""
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, (bool, str, bytes)) or not hasattr(type(value), "__float__"):
         raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
-    if math.isnan(value) or value < 0 or (value == 0 and not zero):
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}") from None
+    if math.isnan(seconds) or seconds < 0 or (seconds == 0 and not zero):
         raise ValueError(
             f"{name} must be {'zero or more' if zero else 'more than zero'} seconds, or None, not {value!r}"
         )
+    return seconds if seconds <= threading.TIMEOUT_MAX else None
 
 
-def check_flag(name: str, value: object) -> None:
+def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+    return value
 
 
-def check_callable(name: str, value: object) -> None:
+def check_callable(name: str, value: Any) -> None:
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {value!r}")
+
+
+def iterate(value: Any) -> Iterator[Any]:
+    """`iter(value)`, with an error that says what it was for."""
+    try:
+        return iter(value)
+    except TypeError:
+        raise TypeError(f"what is mapped over must be iterable, not {value!r}") from None

@@ -8,6 +8,7 @@ Who ends what: the depot's one thread ends lanes whose time is up; `empty` ends 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -70,13 +71,14 @@ def _same(one: LaneKind, other: LaneKind) -> bool:
     )
 
 
-def give(lane: Lane, idle_timeout: float) -> None:
+def give(lane: Lane, idle_timeout: float | None) -> None:
     """Keep an idle, healthy lane for `idle_timeout` seconds."""
     global _thread
     assert lane.state == SERVING and not lane.sent, lane
     lane.unwatch()  # if it dies here, `take` sees it
     with _changed:
-        _lanes.append((time.monotonic() + idle_timeout, _key(lane.kind), lane))
+        deadline = math.inf if idle_timeout is None else time.monotonic() + idle_timeout
+        _lanes.append((deadline, _key(lane.kind), lane))
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
             _thread.start()
@@ -94,7 +96,7 @@ def _watch() -> None:
             due = min(deadline for deadline, _, _ in _lanes)
             now = time.monotonic()
             if due > now:
-                _changed.wait(due - now)
+                _changed.wait(min(due - now, threading.TIMEOUT_MAX))
                 continue
             over = [lane for deadline, _, lane in _lanes if deadline <= now]
             _lanes[:] = [entry for entry in _lanes if entry[0] > now]

@@ -99,12 +99,12 @@ class RemoteError(Exception):
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """`error.add_note(note)`, on Python 3.10 too (where it is kept, and not printed)."""
-    if hasattr(error, "add_note"):
-        error.add_note(note)
-        return
-    with contextlib.suppress(Exception):  # a class with __slots__ or a hostile __setattr__ goes without
-        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+    """`error.add_note(note)`, on Python 3.10 too (where it is kept, and not printed).  Never raises."""
+    with contextlib.suppress(Exception):  # a hostile class goes without
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+        else:
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]
 
 
 def exit_text(exitcode: int | None) -> str:

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ._backend import Backend
-from ._check import check_callable, check_choice, check_count, check_flag, check_seconds
+from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds, iterate
 from ._errors import ShutdownTimeoutError, error_group
 from ._future import Future, log_unseen
 from ._gate import Window
@@ -62,9 +62,9 @@ class OrderedExecutor(Executor):
         keep_results: bool,
         unseen_errors: str,
     ) -> None:
-        check_count("backlog", backlog, 1, optional=True)
-        check_count("retries", retries, 0)
-        check_seconds("task_timeout", timeout)
+        backlog = check_optional_count("backlog", backlog, 1)
+        retries = check_count("retries", retries, 0)
+        timeout = check_seconds("task_timeout", timeout)
         check_flag("keep_results", keep_results)
         check_choice("unseen_errors", unseen_errors, ("log", "raise", "ignore"))
         self._max_workers = max_workers
@@ -137,10 +137,11 @@ class OrderedExecutor(Executor):
         options: Options,
     ) -> Iterator[Any]:
         check_callable("fn", fn)
-        check_seconds("timeout", timeout, zero=True)
-        check_count("chunksize", chunksize, 1, optional=True)
-        check_count("buffersize", buffersize, 1, optional=True)
-        return MapResults(self._releaser, fn, zip(*iterables), options, timeout, buffersize, chunksize)  # noqa: B905 (as map does)
+        timeout = check_seconds("timeout", timeout, zero=True)
+        chunksize = check_optional_count("chunksize", chunksize, 1)
+        buffersize = check_optional_count("buffersize", buffersize, 1)
+        inputs = zip(*map(iterate, iterables))  # noqa: B905 (to the shortest, as map does)
+        return MapResults(self._releaser, fn, inputs, options, timeout, buffersize, chunksize)
 
     def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
         """A light view on this executor whose `submit` and `map` use other settings.
@@ -148,8 +149,8 @@ class OrderedExecutor(Executor):
         `retries`: how often a task is run again if its worker dies.  `timeout`: seconds a task may run before it is
         stopped, from its start in the worker.  What is not given stays as the executor has it.
         """
-        check_count("retries", retries, 0, optional=True)
-        check_seconds("timeout", timeout)
+        retries = check_optional_count("retries", retries, 0)
+        timeout = check_seconds("timeout", timeout)
         mine = self._options
         return OptionsView(
             self, Options(mine.retries if retries is None else retries, mine.timeout if timeout is None else timeout)
@@ -168,14 +169,14 @@ class OrderedExecutor(Executor):
 
         Also an asynchronous iterator.
         """
-        check_seconds("timeout", timeout, zero=True)
+        timeout = check_seconds("timeout", timeout, zero=True)
         check_choice("errors", errors, ("raise", "yield"))
         check_flag("follow", follow)
         return self._read(read_value if errors == "raise" else read_either, timeout, follow)
 
     def outcomes(self, *, timeout: float | None = None, follow: bool = False) -> Results[Outcome]:
         """The same stream as `results()`, as `Outcome(ticket, value, error)`, for those who must know which."""
-        check_seconds("timeout", timeout, zero=True)
+        timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("follow", follow)
         return self._read(read_outcome, timeout, follow)
 
@@ -210,7 +211,10 @@ class OrderedExecutor(Executor):
         has.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled if
         `cancel_futures` says so.  May be called again, from any thread, at any time.
         """
-        check_seconds("timeout", timeout, zero=True)
+        timeout = check_seconds("timeout", timeout, zero=True)
+        check_flag("wait", wait)
+        check_flag("cancel_futures", cancel_futures)
+        check_flag("kill_workers", kill_workers)
         self._shutdown(wait, timeout, cancel_futures, kill_workers, may_raise=True)
 
     def _shutdown(

@@ -59,6 +59,8 @@ KILL_SECONDS = 0.002
 TIMEOUT_SECONDS = 0.05
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
+# A selector takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
+LONGEST_SLEEP = 3600.0
 # How long a process that was told to end may take before it is killed.
 END_SECONDS = 5.0
 
@@ -74,7 +76,7 @@ class LokyBackend:
         quota: int | None = None,
         timeout: float | None = None,
         reuse: bool = True,
-        idle_timeout: float = 10.0,
+        idle_timeout: float | None = 10.0,
     ) -> None:
         self._kind = kind
         self._window = window
@@ -299,7 +301,7 @@ class LokyBackend:
                 at = due
         if at is None:
             return timeout
-        left = max(0.0, at - time.monotonic())
+        left = min(max(0.0, at - time.monotonic()), LONGEST_SLEEP)
         return left if timeout is None else min(timeout, left)
 
     def _look_at_clock(self) -> None:

@@ -22,8 +22,9 @@ import pickle
 import traceback
 from collections import ChainMap
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
@@ -287,9 +288,10 @@ def call_name(fn: Any) -> str:
     >>> call_name(len), call_name(call_name)
     ('len', 'ordered_executor._payload.call_name')
     """
-    inner = getattr(fn, "func", fn) if type(fn).__name__ == "partial" else fn
-    if isinstance(inner, (type, type(call_name), type(len))):
-        module = inner.__module__
-        qualname = inner.__qualname__
-        return qualname if module in (None, "builtins", "__main__") else f"{module}.{qualname}"
-    return f"{type(inner).__qualname__} object"
+    inner = fn.func if type(fn) is partial else fn
+    name = type(inner).__qualname__ + " object"
+    if isinstance(inner, (type, FunctionType, BuiltinFunctionType)):
+        module, name = inner.__module__, inner.__qualname__
+        if type(module) is str and module not in ("builtins", "__main__"):
+            name = f"{module}.{name}"
+    return name

@@ -457,8 +457,6 @@ class Releaser:
             return
         lane = self.dispatcher.close_lane(event.lane)
         blame = event.blame
-        if blame is None and not event.deliberate and not lane.batches:
-            self._died_in_vain(event)
         for batch in lane.batches:
             start = batch.home
             if blame is not None and batch.number == blame.number:
@@ -472,6 +470,8 @@ class Releaser:
                     start += 1
                 batch.apart = True
             self.dispatcher.put_back(batch, start)
+        if blame is None and event.suspect is None and not event.deliberate:
+            self._died_in_vain(event)
 
     def _charge(self, batch: Batch, index: int) -> bool:
         """Note that a worker died of this ticket; True if it may run again."""

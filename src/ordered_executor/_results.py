@@ -26,6 +26,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from ._check import check_seconds
 from ._errors import ResultsTimeoutError
 from ._future import Future
 from ._ticket import Outcome
@@ -189,7 +190,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         return self
 
     def __next__(self) -> T:
-        return self.next(self._timeout)
+        return self._next(self._timeout)
 
     def next(self, timeout: float | None = None) -> T:
         """The next outcome.  Waits for it, at most `timeout` seconds (`None`: as long as it takes).
@@ -197,6 +198,10 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         Raises `StopIteration` at the end, `ResultsTimeoutError` if nothing came in time (ask again: nothing is lost),
         and what the task raised, if it failed (the next call goes on behind it).
         """
+        timeout = check_seconds("timeout", timeout, zero=True)
+        return self._next(timeout)
+
+    def _next(self, timeout: float | None) -> T:
         try:
             future = self._stream.take(timeout, self._follow, self._tail)
         except End:

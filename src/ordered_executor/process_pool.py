@@ -7,7 +7,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from . import _os
-from ._check import check_callable, check_count, check_flag, check_seconds
+from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
 from ._executor import OrderedExecutor
 from ._gate import Window
 from ._lane import LaneKind
@@ -35,7 +35,8 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         keep_results: keep unread outcomes for `results()`.
         unseen_errors: what becomes of failures nobody looked at, when their future goes or at shutdown: `"log"`,
             `"raise"` (at shutdown, as a group) or `"ignore"`.
-        reuse: lend warm workers of earlier executors, and leave these to later ones for `idle_timeout` seconds.
+        reuse: lend warm workers of earlier executors, and leave these to later ones for `idle_timeout` seconds
+            (None: until the program ends).
         env: environment variables for the workers (loky's context only).
 
     Raises `TypeError` or `ValueError`, naming the argument.  Starts no process before the first task.
@@ -62,28 +63,25 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         keep_results: bool = True,
         unseen_errors: str = "log",
         reuse: bool = True,
-        idle_timeout: float = 10.0,
+        idle_timeout: float | None = 10.0,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        check_count("max_workers", max_workers, 1, optional=True)
+        workers = _os.default_workers() if max_workers is None else check_count("max_workers", max_workers, 1)
         _check_context(mp_context)
         if initializer is not None:
             check_callable("initializer", initializer)
         if not isinstance(initargs, tuple):
             raise TypeError(f"initargs must be a tuple, not {initargs!r}")
-        check_count("max_tasks_per_child", max_tasks_per_child, 1, optional=True)
-        check_count("window", window, 1, optional=True)
-        check_count("window_bytes", window_bytes, 1)
-        check_seconds("task_timeout", task_timeout)
+        quota = check_optional_count("max_tasks_per_child", max_tasks_per_child, 1)
+        window = check_optional_count("window", window, 1)
+        window_bytes = check_count("window_bytes", window_bytes, 1)
+        task_timeout = check_seconds("task_timeout", task_timeout)
         check_flag("reuse", reuse)
-        check_seconds("idle_timeout", idle_timeout)
-        if idle_timeout is None:
-            raise TypeError("idle_timeout must be a number of seconds, not None")
+        idle = check_seconds("idle_timeout", idle_timeout, zero=True)
         _check_env(env)
-        workers = _os.default_workers() if max_workers is None else int(max_workers)
         bounds = Window(window, window_bytes, workers)
         kind = LaneKind(mp_context, initializer, initargs, None if env is None else dict(env))
-        backend = LokyBackend(kind, bounds, workers, max_tasks_per_child, task_timeout, reuse, idle_timeout)
+        backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle)
         try:
             super().__init__(
                 backend,

@@ -1,0 +1,290 @@
+"""Workers that die, in every state: what it costs, and that the rest goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import psutil
+import pytest
+
+from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError
+from tests.helpers import (
+    Journal,
+    Valve,
+    getpid,
+    note,
+    note_and_die,
+    note_and_exit,
+    note_and_stand,
+    same,
+    settled,
+    stand,
+    until,
+)
+
+from .conftest import MakePool, MakeValve
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT])
+def test_death_by_signal_costs_the_running_task(pool: MakePool, journal: Journal, number: signal.Signals) -> None:
+    """The task gets an error that names ticket, pid and signal; all others run, on a new worker."""
+    executor = pool(1)
+    futures = [executor.submit(same, n) for n in range(4)]
+    lost = executor.submit(note_and_die, journal, "died", number)
+    futures += [executor.submit(same, n) for n in range(4, 8)]
+    error = lost.exception()
+    assert isinstance(error, TerminatedWorkerError)
+    assert isinstance(error, BrokenProcessPool)
+    assert (error.ticket, error.exitcode) == (4, -number)
+    assert number.name in str(error)
+    assert error.pid is not None
+    assert [future.result() for future in futures] == list(range(8))
+    assert journal.read_all() == ["died"]
+    assert not psutil.pid_exists(error.pid)
+
+
+def test_exit_without_a_word_costs_the_running_task(pool: MakePool, journal: Journal) -> None:
+    """`os._exit` in a task is the death of its worker, with its exit code; exit code 0, too."""
+    executor = pool(2)
+    for code in (0, 3):
+        error = executor.submit(note_and_exit, journal, code, code).exception()
+        assert isinstance(error, TerminatedWorkerError)
+        assert error.exitcode == code
+        assert f"exit code {code}" in str(error)
+    assert executor.submit(same, "on").result() == "on"
+    assert len(journal.read_all()) == 2
+
+
+def test_out_of_memory_is_hinted_at(pool: MakePool, journal: Journal) -> None:
+    """A SIGKILL that nobody here sent smells of the out-of-memory killer: the error says so."""
+    error = pool(1).submit(note_and_die, journal, 1).exception()
+    assert "memory" in str(error)
+
+
+def test_idle_worker_that_dies_costs_nothing(pool: MakePool) -> None:
+    """A worker killed between two tasks is replaced; no task notices."""
+    executor = pool(1)
+    for number in range(4):
+        pid = executor.submit(getpid).result()
+        os.kill(pid, signal.SIGKILL)
+        if number % 2:  # once before the death is known, once after
+            until(lambda dead=pid: dead not in executor.statistics().pids)  # type: ignore[misc]
+    assert executor.submit(same, "on").result() == "on"
+
+
+def test_warm_worker_that_dies_costs_nothing() -> None:
+    """A worker killed while it waits for the next executor is not lent."""
+    for _ in range(3):
+        with OrderedProcessPoolExecutor(1) as executor:
+            pid = executor.submit(getpid).result()
+            assert executor.submit(same, 1).result() == 1
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_worker_killed_while_it_starts(pool: MakePool, valve: MakeValve) -> None:
+    """A worker killed in its initializer is replaced by another; the task runs there."""
+    blocked = valve()
+    executor = pool(1, initializer=blocked.stand)
+    future = executor.submit(getpid)
+    blocked.reached()
+    starting = [child for child in psutil.Process().children(recursive=True) if _holds(child.pid, blocked)]
+    assert len(starting) == 1
+    starting[0].kill()
+    blocked.open()
+    assert future.result() != starting[0].pid
+
+
+def _holds(pid: int, valve: Valve) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == valve.path for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
+
+
+def test_early_and_gated_outcomes_of_others_are_untouched(
+    pool: MakePool, valve: MakeValve, journal: Journal
+) -> None:
+    """The death of the worker with the head costs the head; early and gated outcomes come out as they were."""
+    executor = pool(3, window=3)
+    head, warm = valve(), [valve(), valve(), valve()]
+    for future in [executor.submit(stand, one) for one in warm]:
+        warm[future.ticket].reached()
+    for one in warm:
+        one.open()
+    dying = executor.submit(note_and_stand, journal, head, 0)
+    assert journal.read() == "0"
+    futures = [executor.submit(note, journal, number) for number in range(1, 9)]
+    settled(executor, early=2, gated=2)
+    with_head = [pid for pid in executor.statistics().pids if _holds(pid, head)]
+    assert len(with_head) == 1
+    os.kill(with_head[0], signal.SIGKILL)
+    assert isinstance(dying.exception(), TerminatedWorkerError)
+    assert [future.result() for future in futures] == list(range(1, 9))
+    assert sorted(map(int, journal.read_all())) == list(range(1, 9))  # each once
+
+
+def test_all_workers_killed_at_the_gate_and_at_the_head(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """Every worker killed at once: the head is charged, finished outcomes are kept, everything else runs."""
+    executor = pool(3, window=2)
+    head, warm = valve(), [valve(), valve(), valve()]
+    for future in [executor.submit(stand, one) for one in warm]:
+        warm[future.ticket].reached()
+    for one in warm:
+        one.open()
+    dying = executor.submit(stand, head)
+    head.reached()
+    futures = [executor.submit(note, journal, number) for number in range(8)]
+    settled(executor, early=1, gated=2)
+    for pid in executor.statistics().pids:
+        os.kill(pid, signal.SIGKILL)
+    assert isinstance(dying.exception(), TerminatedWorkerError)
+    assert [future.result() for future in futures] == list(range(8))
+    assert sorted(map(int, journal.read_all())) == list(range(8))
+
+
+def test_finished_outcomes_of_a_dying_batch_are_kept(pool: MakePool, journal: Journal) -> None:
+    """What a batch had finished before its worker died is read from memory: it is neither lost nor run again."""
+    executor = pool(1)
+    list(executor.map(same, range(2000)))  # tasks are known to be short: batches form
+    futures = [executor.submit(note, journal, number) for number in range(40)]
+    lost = executor.submit(note_and_die, journal, "died")
+    futures += [executor.submit(note, journal, number) for number in range(40, 80)]
+    assert isinstance(lost.exception(), TerminatedWorkerError)
+    assert [future.result() for future in futures] == list(range(80))
+    lines = journal.read_all()
+    assert sorted(lines) == sorted([*map(str, range(80)), "died"])
+
+
+def test_worker_killed_while_it_sends_a_large_result(pool: MakePool) -> None:
+    """A result too large for lane memory dies with its worker half way: the error says that it had finished."""
+    executor = pool(1)
+    let_go = threading.Event()
+    pids: list[int] = []
+
+    def hold_the_releaser(future: Any) -> None:
+        pids.append(future.result())
+        let_go.wait()
+
+    executor.submit(getpid).add_done_callback(hold_the_releaser)
+    lost = executor.submit(bytes, 300 * 1024 * 1024)
+    after = executor.submit(same, "after")
+    until(lambda: pids and _waits_to_write(pids[0]))
+    os.kill(pids[0], signal.SIGKILL)
+    let_go.set()
+    error = lost.exception()
+    assert isinstance(error, TerminatedWorkerError)
+    assert "finished" in str(error)
+    assert after.result() == "after"
+
+
+def _waits_to_write(pid: int) -> bool:
+    with open(f"/proc/{pid}/wchan") as where:
+        return where.read() in ("pipe_write", "anon_pipe_write")
+
+
+@pytest.mark.parametrize("retries", [1, 3])
+def test_retries_run_the_lost_task_again(pool: MakePool, journal: Journal, retries: int) -> None:
+    """A task that kills its worker every time runs exactly 1 + n times and fails alone."""
+    executor = pool(2, retries=retries)
+    before = executor.submit(note, journal, "before")
+    lost = executor.submit(note_and_die, journal, "died")
+    after = [executor.submit(note, journal, "after") for _ in range(5)]
+    assert isinstance(lost.exception(), TerminatedWorkerError)
+    assert before.result() == "before"
+    assert [future.result() for future in after] == ["after"] * 5
+    assert sorted(journal.read_all()) == sorted(["before", *["died"] * (1 + retries), *["after"] * 5])
+
+
+def test_retry_that_succeeds(pool: MakePool, journal: Journal) -> None:
+    """A task whose worker dies once has its value from the second run, at its place."""
+    executor = pool(2)
+    patient = executor.options(retries=1)
+    futures = [executor.submit(same, 0), patient.submit(_die_first, journal), executor.submit(same, 2)]
+    order: list[int] = []
+    for future in futures:
+        future.add_done_callback(lambda f: order.append(f.ticket))
+    assert [future.result() for future in futures] == [0, "second run", 2]
+    assert journal.read_all() == ["ran", "ran"]
+    assert order == [0, 1, 2]
+
+
+def _die_first(journal: Journal) -> str:
+    journal.write("ran")
+    marker = journal.path + ".ran"
+    if not os.path.exists(marker):  # noqa: PTH110
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()
+    return "second run"
+
+
+def test_retry_of_the_head_while_all_others_are_gated(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """The lost head runs again although every other worker stands at the gate with a later ticket."""
+    executor = pool(2, window=2, retries=1)
+    first, second = valve(), valve()
+    head = executor.submit(_stand_twice, journal, first, second)
+    pid = int(journal.read())
+    futures = [executor.submit(same, number) for number in range(6)]
+    settled(executor, early=1, gated=1)
+    os.kill(pid, signal.SIGKILL)
+    assert int(journal.read()) != pid
+    first.open()
+    assert head.result() == "done"
+    assert [future.result() for future in futures] == list(range(6))
+
+
+def _stand_twice(journal: Journal, first: Valve, second: Valve) -> str:
+    journal.write(os.getpid())
+    first.stand()
+    return "done"
+
+
+def test_death_is_known_while_a_grandchild_lives(pool: MakePool, journal: Journal) -> None:
+    """A program that the task had started, and that holds what it inherited, does not hide the death."""
+    executor = pool(1)
+    lost = executor.submit(_start_and_die, journal)
+    program = int(journal.read())
+    try:
+        begun = time.monotonic()
+        assert isinstance(lost.exception(timeout=30), TerminatedWorkerError)
+        assert executor.submit(same, "on").result() == "on"
+        assert time.monotonic() - begun < 10  # the program would live for a minute
+        assert psutil.pid_exists(program)
+    finally:
+        os.kill(program, signal.SIGKILL)
+
+
+def _start_and_die(journal: Journal) -> None:
+    program = subprocess.Popen(["sleep", "60"], close_fds=False, start_new_session=True)
+    note_and_die(journal, program.pid)
+
+
+def test_many_deaths_in_a_row_do_not_break_the_executor(pool: MakePool, journal: Journal) -> None:
+    """Tasks that die cost themselves, however many there are; only workers that die before any task break it."""
+    executor = pool(2)
+    futures = [executor.submit(note_and_exit, journal, n, 1) if n % 2 else executor.submit(same, n) for n in range(16)]
+    for number, future in enumerate(futures):
+        if number % 2:
+            assert isinstance(future.exception(), TerminatedWorkerError)
+        else:
+            assert future.result() == number
+    assert len(journal.read_all()) == 8
+
+
+def test_last_worker_killed_while_it_ends(journal: Journal) -> None:
+    """A worker killed when it was told to leave changes nothing: shutdown ends."""
+    executor = OrderedProcessPoolExecutor(2, reuse=False)
+    pids = set(executor.map(getpid, range(50)))
+    executor.shutdown(wait=False)
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    executor.shutdown(timeout=10)

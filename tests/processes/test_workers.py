@@ -1,0 +1,268 @@
+"""Workers from their start to their end: on demand, initialized, replaced after so many tasks, with their environment."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+from concurrent.futures.process import BrokenProcessPool
+from logging.handlers import QueueHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ordered_executor import OrderedProcessPoolExecutor
+from tests.helpers import Journal, Valve, getpid, note_and_die, same, stand, until
+
+from .conftest import MakePool, MakeValve
+
+_given: list[Any] = []
+
+
+def _give(*values: Any) -> None:
+    _given[:] = values
+
+
+def _read_given() -> list[Any]:
+    return _given
+
+
+# ------------------------------------------------------------------------------------------------------- on demand
+
+
+def test_workers_start_on_demand(pool: MakePool) -> None:
+    """No process before the first task, one for tasks that come one after the other."""
+    executor = pool(4)
+    assert executor.statistics().workers == 0
+    pids = {executor.submit(getpid).result() for _ in range(10)}
+    assert len(pids) == 1
+    assert executor.statistics().workers == 1
+
+
+def test_as_many_workers_as_tasks_at_once(pool: MakePool, valve: MakeValve) -> None:
+    """Tasks that all stand at once each have a worker, up to max_workers."""
+    executor = pool(3)
+    valves = [valve() for _ in range(5)]
+    futures = [executor.submit(stand, one, place) for place, one in enumerate(valves)]
+    for one in valves[:3]:
+        one.reached()
+    assert executor.statistics().workers == 3
+    for one in valves:
+        one.open()
+    assert [future.result() for future in futures] == list(range(5))
+    assert executor.statistics().workers == 3
+
+
+@pytest.mark.parametrize("method", ["loky", "spawn", "forkserver"])
+def test_every_way_to_start_workers(pool: MakePool, method: str) -> None:
+    """Values, errors and primitives of multiprocessing travel, however the workers are started."""
+    context = multiprocessing.get_context(method)
+    counter = context.Semaphore(3)
+    executor = pool(2, context, _give, (counter, "given"))
+    assert executor.submit(_take_all).result() == 3
+    assert isinstance(executor.submit(int, "x").exception(), ValueError)
+    assert list(executor.map(same, range(100))) == list(range(100))
+    assert not counter.acquire(block=False)  # the worker took them all
+
+
+def _take_all() -> int:
+    taken = 0
+    while _given[0].acquire(block=False):
+        taken += 1
+    return taken
+
+
+def test_fork_context_is_refused() -> None:
+    """A forked worker would inherit locks that nobody lets go: the constructor says so."""
+    with pytest.raises(ValueError, match="mp_context must not be a 'fork' context"):
+        OrderedProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+
+
+def test_environment_of_the_workers(pool: MakePool) -> None:
+    """`env` adds to the workers' environment, and to nobody else's."""
+    executor = pool(1, env={"ORDERED_TEST_VARIABLE": "set"})
+    assert executor.submit(os.environ.get, "ORDERED_TEST_VARIABLE").result() == "set"
+    assert "ORDERED_TEST_VARIABLE" not in os.environ
+
+
+def test_warm_workers_are_not_lent_across_directories(
+    pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was started in another directory, or with another environment, is not used again."""
+    with OrderedProcessPoolExecutor(1) as executor:
+        first = executor.submit(getpid).result()
+    monkeypatch.chdir(tmp_path)
+    with OrderedProcessPoolExecutor(1) as executor:
+        assert executor.submit(os.getcwd).result() == str(tmp_path)
+        second = executor.submit(getpid).result()
+    monkeypatch.setenv("ORDERED_TEST_VARIABLE", "changed")
+    executor = pool(1)
+    assert executor.submit(os.environ.get, "ORDERED_TEST_VARIABLE").result() == "changed"
+    assert len({first, second, executor.submit(getpid).result()}) == 3
+
+
+# ----------------------------------------------------------------------------------------------------- initializer
+
+
+def test_initializer_runs_in_every_worker(pool: MakePool, valve: MakeValve) -> None:
+    """Each worker runs the initializer with its arguments before its first task; closures travel."""
+    suffix = "made here"
+    executor = pool(2, initializer=lambda *values: _give(*values, suffix), initargs=(1, "two"))
+    valves = [valve(), valve()]
+    pids = [executor.submit(_stand_and_read, one) for one in valves]
+    for one in valves:
+        one.reached()
+    for one in valves:
+        one.open()
+    results = [future.result() for future in pids]
+    assert len({pid for pid, _ in results}) == 2
+    assert [given for _, given in results] == [[1, "two", "made here"]] * 2
+
+
+def _stand_and_read(valve: Valve) -> tuple[int, list[Any]]:
+    valve.stand()
+    return os.getpid(), _given
+
+
+def test_initializer_with_a_queue(pool: MakePool) -> None:
+    """Queues of multiprocessing may be among the initargs: they can be handed over only while a worker starts."""
+    context = multiprocessing.get_context("loky")
+    queue = context.Queue()
+    executor = pool(1, initializer=_give, initargs=(queue,))
+    executor.submit(_put_given, "through the queue").result()
+    assert queue.get() == "through the queue"
+    queue.close()
+    queue.join_thread()
+
+
+def _put_given(value: object) -> None:
+    _given[0].put(value)
+
+
+def test_initializer_that_fails_breaks_the_executor(pool: MakePool) -> None:
+    """All that is pending fails in order, each with an exception of its own; the remote reason is the cause."""
+    executor = pool(2, initializer=_fail_after_log)
+    futures = [executor.submit(same, number) for number in range(5)]
+    order: list[int] = []
+    for future in futures:
+        future.add_done_callback(lambda f: order.append(f.ticket))
+    errors = [future.exception() for future in futures]
+    assert all(isinstance(error, BrokenProcessPool) for error in errors)
+    assert len(set(map(id, errors))) == 5
+    assert isinstance(errors[0].__cause__, ValueError)  # type: ignore[union-attr]
+    assert "error in initializer" in str(errors[0])
+    assert order == sorted(order)
+    with pytest.raises(BrokenProcessPool):
+        executor.submit(same, 1)
+
+
+def _fail_after_log(queue: Any = None) -> None:
+    if queue is not None:
+        logger = logging.getLogger("concurrent.futures")
+        logger.addHandler(QueueHandler(queue))
+        logger.propagate = False
+    raise ValueError("error in initializer")
+
+
+def test_initializer_that_fails_is_logged_in_the_worker(pool: MakePool) -> None:
+    """As with the standard executor, the worker logs the exception as critical, where its handlers see it."""
+    queue = multiprocessing.get_context("loky").Queue()
+    executor = pool(1, initializer=_fail_after_log, initargs=(queue,))
+    assert isinstance(executor.submit(same, 1).exception(), BrokenProcessPool)
+    record = queue.get()
+    assert (record.levelno, "error in initializer" in record.getMessage()) == (logging.CRITICAL, True)
+    queue.close()
+    queue.join_thread()
+
+
+def test_initializer_that_dies_breaks_the_executor(pool: MakePool, journal: Journal) -> None:
+    """A worker that dies while it starts is tried again some times, then the executor is broken."""
+    executor = pool(1, initializer=note_and_die, initargs=(journal, "started"))
+    futures = [executor.submit(same, number) for number in range(3)]
+    assert all(isinstance(future.exception(), BrokenProcessPool) for future in futures)
+    assert 1 < len(journal.read_all()) < 10
+
+
+def test_initializer_that_hangs_is_ended_by_task_timeout(pool: MakePool, valve: MakeValve) -> None:
+    """With a task_timeout, an initializer that does not end in time breaks the executor, and its worker is killed."""
+    blocked = valve()
+    executor = pool(1, initializer=blocked.stand, task_timeout=0.3)
+    future = executor.submit(same, 1)
+    blocked.reached()
+    error = future.exception()
+    assert isinstance(error, BrokenProcessPool)
+    assert "initializer" in str(error)
+
+
+def test_initializer_that_exits(pool: MakePool) -> None:
+    """`sys.exit` in the initializer is a failure of it, not the end of the world."""
+    error = pool(1, initializer=os._exit, initargs=(3,)).submit(same, 1).exception()
+    assert isinstance(error, BrokenProcessPool)
+    error = pool(1, initializer=_leave).submit(same, 1).exception()
+    assert isinstance(error, BrokenProcessPool)
+
+
+def _leave() -> None:
+    raise SystemExit(4)
+
+
+# ------------------------------------------------------------------------------------------------ max_tasks_per_child
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_worker_is_replaced_after_exactly_so_many_tasks(pool: MakePool, limit: int) -> None:
+    """The task after the last allowed runs in a new process; the order does not notice."""
+    executor = pool(1, max_tasks_per_child=limit)
+    futures = [executor.submit(getpid) for _ in range(3 * limit)]
+    pids = [future.result() for future in futures]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [limit] * 3
+
+
+def test_limit_of_tasks_counts_calls_of_a_map(pool: MakePool) -> None:
+    """A chunk never holds more calls than the worker may still run; values and order are those of map()."""
+    pids = list(pool(2, max_tasks_per_child=5).map(getpid, range(23), chunksize=10))
+    runs = [pids.count(pid) for pid in dict.fromkeys(pids)]
+    assert max(runs) == 5
+    assert len(runs) >= 5
+
+
+def test_limit_of_tasks_counts_failures(pool: MakePool) -> None:
+    """A task that raises is one of the worker's tasks, too."""
+    executor = pool(1, max_tasks_per_child=2)
+    pids = []
+    for _ in range(3):
+        pids.append(executor.submit(getpid).result())
+        assert executor.submit(int, "no number").exception() is not None
+    assert len(set(pids)) == 3
+
+
+def test_last_worker_ends_when_its_tasks_are_used_up(pool: MakePool) -> None:
+    """A worker that may run nothing more ends, whether a next task comes or not."""
+    executor = pool(1, max_tasks_per_child=1)
+    executor.submit(getpid).result()
+    until(lambda: executor.statistics().workers == 0)
+
+
+# ------------------------------------------------------------------------------------------------ what a worker is like
+
+
+def test_interrupt_from_the_keyboard_is_not_for_workers(pool: MakePool) -> None:
+    """A worker that gets SIGINT goes on; a program that it starts has the usual handling of it."""
+    executor = pool(1)
+    assert executor.submit(_interrupt_myself).result() == "went on"
+    assert executor.submit(_interrupt_a_program).result() == -signal.SIGINT
+
+
+def _interrupt_myself() -> str:
+    os.kill(os.getpid(), signal.SIGINT)
+    return "went on"
+
+
+def _interrupt_a_program() -> int:
+    import subprocess
+
+    program = subprocess.Popen(["sleep", "60"])
+    program.send_signal(signal.SIGINT)
+    return program.wait()
