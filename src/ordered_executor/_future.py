@@ -39,14 +39,14 @@ _DONE = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
 class Owner(Protocol):
-    """What a future asks of the executor that made it.  All but `must_not_wait` may be called from any thread."""
+    """What a future asks of the executor that made it, from any thread."""
 
     unseen_errors: str
 
     def skip(self, future: Future[Any]) -> None: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
-    def on_releaser(self) -> bool: ...
+    def must_not_wait(self) -> str | None: ...
 
 
 class _Lazy(Generic[T]):
@@ -157,11 +157,8 @@ class Future(StandardFuture[T]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, or None.  Waits and raises as `result` does."""
         if self.__dict__.get("_lock") is not SETTLED:
-            if timeout is None and not self.done() and self._owner.on_releaser():
-                raise RuntimeError(
-                    f"a done-callback waits for ticket {self.first}, which cannot be finished while callbacks run: "
-                    "use a callback of that future instead"
-                )
+            if timeout is None and not self.done() and (why := self._owner.must_not_wait()) is not None:
+                raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
             super().exception(timeout)
         if "_unread" in self.__dict__:
             self._owner.note_read(self)

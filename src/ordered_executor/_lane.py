@@ -209,9 +209,11 @@ class Lane:
 
     def abandon(self) -> None:
         """In a forked child: close what would keep the parent's workers from noticing the parent's end."""
-        for fd in (self.reader_fd, self.writer_fd, self._lifeline, self.memory.fd):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        for fd in (self.reader_fd, self.writer_fd, self._lifeline):
+            os.close(fd)
+        if self.process is not None:
+            self.process.close()
+        self.memory.close()
 
     # -------------------------------------------------------------------------------------------------------- a lease
 
@@ -284,21 +286,20 @@ class Lane:
     @property
     def peek_at(self) -> float | None:
         """When to look for finished outcomes of a batch that is not."""
-        if not self.sent or self.sent[0].count == 1 or self.state != SERVING:
+        sent = self.parcels.sent
+        if not sent or sent[0].count == 1 or self.state != SERVING:
             return None
         return self.heard + self.peek_after
 
     @property
     def timeout_at(self) -> float | None:
-        return self.sent[0].look_at if self.sent and self.doomed is None else None
+        sent = self.parcels.sent
+        return sent[0].look_at if sent and self.doomed is None else None
 
     def due(self) -> float | None:
         """When somebody should look at this lane next, if at all."""
-        due = None
-        for at in (self.kill_at, self.start_deadline, self.peek_at, self.timeout_at):
-            if at is not None and (due is None or at < due):
-                due = at
-        return due
+        times = [at for at in (self.kill_at, self.start_deadline, self.peek_at, self.timeout_at) if at is not None]
+        return min(times, default=None)
 
 
 def _manager_thread(pool: ProcessPoolExecutor) -> threading.Thread | None:
@@ -319,6 +320,7 @@ def _start_trackers() -> None:
 
 def _in_forked_child() -> None:
     for lane in list(_alive):
+        _alive.discard(lane)
         lane.abandon()
 
 

@@ -228,12 +228,16 @@ class LokyBackend:
     def wait(self, timeout: float | None) -> list[Event]:
         if self._events:
             timeout = 0
-        timeout = self._shorten(timeout)
+        look = self._next_look()
+        if look is not None:
+            left = min(max(0.0, look - time.monotonic()), LONGEST_SLEEP)
+            timeout = left if timeout is None else min(timeout, left)
         for key, _ in self._selector.select(timeout):
             key.data()
         while self._posts:
             self._posts.popleft()()
-        self._look_at_clock()
+        if look is not None:
+            self._look_at_clock()
         events, self._events = self._events, []
         return events
 
@@ -292,26 +296,15 @@ class LokyBackend:
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
-    def _shorten(self, timeout: float | None) -> float | None:
-        """How long to sleep at most: until the next time that somebody must be looked at."""
-        at = None
-        for lane in self._lanes:
-            due = lane.due()
-            if due is not None and (at is None or due < at):
-                at = due
-        if at is None:
-            return timeout
-        left = min(max(0.0, at - time.monotonic()), LONGEST_SLEEP)
-        return left if timeout is None else min(timeout, left)
+    def _next_look(self) -> float | None:
+        """When somebody must be looked at, at the earliest."""
+        return min((due for lane in self._lanes if (due := lane.due()) is not None), default=None)
 
     def _look_at_clock(self) -> None:
-        now = 0.0
+        now = time.monotonic()
         for lane in tuple(self._lanes):
             due = lane.due()
-            if due is None:
-                continue
-            now = now or time.monotonic()
-            if now >= due:
+            if due is not None and now >= due:
                 self._look_at(lane, now)
 
     def _look_at(self, lane: Lane, now: float) -> None:
@@ -523,12 +516,13 @@ class LokyBackend:
             os.close(self._wake_write)
 
     def abandon(self) -> None:
-        """In a forked child: these lanes are the parent's."""
-        for lane in self._lanes:
-            lane.abandon()
-        for fd in (self._wake_read, self._wake_write):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        # The lanes close their own (see _lane); the locks may be held by threads that are not in this process.
+        self._wake_lock = threading.RLock()
+        if not self._released:
+            self._released = True
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._selector.close()
 
     def snapshot(self) -> dict[str, Any]:
         lanes = list(self._lanes)

@@ -63,7 +63,7 @@ class Claimer(Protocol):
 
     def claim_span(self, span: Span) -> None: ...
     def cancel_span(self, span: Span) -> None: ...
-    def on_releaser(self) -> bool: ...
+    def must_not_wait(self) -> str | None: ...
 
 
 class MapResults(Iterator[Any]):
@@ -196,8 +196,8 @@ class MapResults(Iterator[Any]):
         delivery = self._delivery
         if delivery.segments:
             return
-        if self._claimer.on_releaser():
-            raise RuntimeError("a done-callback waits for a map, which cannot go on while callbacks run")
+        if (why := self._claimer.must_not_wait()) is not None:
+            raise RuntimeError(f"waiting for the next result of the map would never end: {why}")
         with delivery.arrived:
             delivery.waiting = True  # put() looks at it without the lock: look at the segments after setting it
             try:

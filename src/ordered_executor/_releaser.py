@@ -115,9 +115,10 @@ class Releaser:
         self.claims = Claims(first_ticket)
         self.sequencer = Sequencer(first_ticket)
         self.dispatcher = Dispatcher(window.tickets, max_lanes)
-        self.stream = Stream(first_ticket, keep_results, self.on_releaser)
+        self.stream = Stream(first_ticket, keep_results, self.must_not_wait)
         self.backlog = Backlog(backlog, self._all_done)
         self.finished = threading.Event()
+        self.abandoned = False
         self.max_lanes = max_lanes
         self._posts: deque[Callable[[], None]] = deque()
         self._asleep = False
@@ -219,14 +220,24 @@ class Releaser:
         self.post(self._kill_all)
 
     def abandon(self) -> None:
-        """In a forked child: the executor is the parent's."""
-        self.claims = Claims(0)
-        self.claims.close(RuntimeError("this executor belongs to the parent process; make one after os.fork()"))
-        self.backlog.close()
-        self.stream.end()
-        self.backend.abandon()
+        """In a forked child: the executor is the parent's.  Its locks may be held by threads that are not here."""
+        self.abandoned = True
         self._asleep = False
+        self.claims = Claims(0)
+        self.claims.close(RuntimeError("this executor belongs to the parent process; make a new one after os.fork()"))
+        self.backlog = Backlog(None, self._all_done)
+        self.stream.abandon()
+        self.finished = threading.Event()
         self.finished.set()
+        self.backend.abandon()
+
+    def must_not_wait(self) -> str | None:
+        """Why a wait for something unfinished would never end here, if that is so."""
+        if self.abandoned:
+            return "it belongs to an executor of the parent process, which finishes it there"
+        if self.on_releaser():
+            return "it is asked for in a done-callback, and nothing is finished while callbacks run"
+        return None
 
     def unfinished(self) -> list[int]:
         """The first tickets that are not released, for messages."""

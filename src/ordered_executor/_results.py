@@ -46,9 +46,9 @@ class End(Exception):
 class Stream:
     """The released outcomes that nobody has read yet."""
 
-    def __init__(self, first: int, keep: bool, on_releaser: Callable[[], bool]) -> None:
+    def __init__(self, first: int, keep: bool, must_not_wait: Callable[[], str | None]) -> None:
         self._keep = keep
-        self._on_releaser = on_releaser
+        self._must_not_wait = must_not_wait
         self._kept: dict[int, Future[Any] | weakref.ref[Future[Any]]] = {}
         self._changed = threading.Condition()
         self._waiting = 0  # guarded by: _changed
@@ -92,6 +92,11 @@ class Stream:
         for watcher in tuple(self._watchers):
             watcher()
 
+    def abandon(self) -> None:
+        """In a forked child."""
+        self._changed = threading.Condition()
+        self._ended = True
+
     # ------------------------------------------------------------------------------------------- from any thread
 
     def let_go(self, future: Future[Any]) -> None:
@@ -121,8 +126,8 @@ class Stream:
                     return future
                 if self._position >= tail() and (ended or not follow):
                     raise End
-                if self._on_releaser():
-                    raise RuntimeError("results() would wait in a done-callback for what comes after the callback")
+                if (why := self._must_not_wait()) is not None:
+                    raise RuntimeError(f"the next outcome would never come: {why}")
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     raise ResultsTimeoutError(

@@ -23,7 +23,7 @@ READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
 # DONE: batch, index of the first outcome, how many, bytes of credit, nanoseconds of work; then the stream
 DONE_HEAD = struct.Struct("=QQQQQ")
 
-_READ_BYTES = 1024 * 1024
+_READ_BYTES = 64 * 1024  # more than a pipe mostly holds; a larger buffer costs a system call to make
 
 
 def pack(body: tuple[Any, ...]) -> bytes:
@@ -90,7 +90,7 @@ class FrameReader:
                 break
             self._buffer += piece
             yield from self._parse()
-            if len(piece) < 65536:
+            if len(piece) < _READ_BYTES:
                 break  # most likely there is no more; the selector knows
 
     def _parse(self) -> Iterator[tuple[int, int, memoryview]]:
