@@ -9,6 +9,7 @@ Who ends what: the depot's one thread ends lanes whose time is up; `empty` ends 
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import sys
 import threading
@@ -130,6 +131,7 @@ def _end(lanes: list[Lane], patience: float = 5.0) -> None:
             lane.kill_now()
             lane.join(patience)
         lane.bury()
+    multiprocessing.active_children()  # joins what has ended
 
 
 def _in_forked_child() -> None:

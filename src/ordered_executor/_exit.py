@@ -3,7 +3,7 @@
 `threading._register_atexit` is private, and the only way: functions of `atexit` run after the threads have been joined,
 too late for an executor that needs its threads.  concurrent.futures and loky use it too.  It runs last in, first out,
 and loky's own hook, which waits for the calls in its pools, must run after ours, which ends them: so ours is registered
-when the first lane has started, which registered loky's.  tests/test_exit.py notices when it goes.
+when the first lane has started, which registered loky's.  tests/test_private_names.py notices when it goes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import os
 import threading
 import weakref
 from typing import Any
+
+import loky.process_executor
 
 from . import _depot
 
@@ -32,6 +34,9 @@ def register() -> None:
     global _registered
     if not _registered:
         _registered = True
+        # threading._register_atexit returns None, which loky takes for "not registered yet": with every pool it would
+        # register its hook again, after ours, and at exit wait for calls that only ours ends.
+        loky.process_executor.process_pool_executor_at_exit = "registered once"
         hook = getattr(threading, "_register_atexit", atexit.register)
         with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
             hook(_at_exit)

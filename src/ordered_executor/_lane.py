@@ -88,6 +88,7 @@ class Lane:
         self.asks = (0, 0)
         self.doomed: Any = None
         self.kill_at: float | None = None
+        self.bury_at: float | None = None
         self.start_deadline: float | None = None
         self.heard = 0.0
         self.peek_after = 0.005
@@ -298,7 +299,11 @@ class Lane:
 
     def due(self) -> float | None:
         """When somebody should look at this lane next, if at all."""
-        times = [at for at in (self.kill_at, self.start_deadline, self.peek_at, self.timeout_at) if at is not None]
+        times = [
+            at
+            for at in (self.kill_at, self.bury_at, self.start_deadline, self.peek_at, self.timeout_at)
+            if at is not None
+        ]
         return min(times, default=None)
 
 

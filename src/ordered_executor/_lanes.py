@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import selectors
 import threading
@@ -59,6 +60,8 @@ KILL_SECONDS = 0.002
 TIMEOUT_SECONDS = 0.05
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
+# How long loky may take to say how a process ended that it has reaped.
+REAP_SECONDS = 0.3
 # A selector takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
 LONGEST_SLEEP = 3600.0
 # How long a process that was told to end may take before it is killed.
@@ -250,8 +253,7 @@ class LokyBackend:
         lane.heard = time.monotonic()
         lane.peek_after = PEEK_SECONDS
         if lane.reader.ended:
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(lane.reader_fd)
+            self._unregister(lane.reader_fd)
 
     def _on_ask(self, lane: Lane, body: memoryview) -> None:
         ticket, size = _wire.unpack(body)
@@ -311,6 +313,9 @@ class LokyBackend:
         if lane.kill_at is not None and now >= lane.kill_at:
             lane.kill_at = now + END_SECONDS
             lane.kill_now()
+        if lane.bury_at is not None and now >= lane.bury_at:
+            self._on_death(lane)
+            return
         if lane.start_deadline is not None and now >= lane.start_deadline:
             self._look_at_start(lane, now)
         if lane.peek_at is not None and now >= lane.peek_at:
@@ -407,9 +412,12 @@ class LokyBackend:
             if lane.state < ENDING and lane.call_ended:
                 lane.kill_at = time.monotonic()  # loky gave it up: so do we, but only when it is gone
             return
-        self._on_frames(lane)  # what it sent before is not lost
-        if lane not in self._lanes:
+        if lane.exitcode() is None and not lane.call_ended and lane.bury_at is None:
+            # loky's thread was quicker to reap it: the exit code comes with the end of the call.
+            lane.bury_at = time.monotonic() + REAP_SECONDS
+            self._unregister(lane.process.fd if lane.process is not None else None)
             return
+        self._on_frames(lane)  # what it sent before is not lost
         self._forget(lane)
         if lane.state == ENDING:
             self._events.append(Ended(lane))
@@ -419,16 +427,17 @@ class LokyBackend:
         self._buried = [old for old in self._buried if not old.joined]
         self._buried.append(lane)
 
+    def _unregister(self, *fds: int | None) -> None:
+        for fd in fds:
+            if fd is not None:
+                with contextlib.suppress(KeyError, ValueError):
+                    self._selector.unregister(fd)
+
     def _forget(self, lane: Lane) -> None:
         """Off the list and out of the selector."""
         self._lanes.discard(lane)
         self._gated.discard(lane)
-        fds = [lane.reader_fd, lane.writer_fd]
-        if lane.process is not None and lane.process.fd is not None:
-            fds.append(lane.process.fd)
-        for fd in fds:
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(fd)
+        self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd if lane.process is not None else None)
         lane.writing = False
 
     def _report(self, lane: Lane) -> None:
@@ -509,6 +518,7 @@ class LokyBackend:
         for lane in self._buried:
             lane.join(END_SECONDS)
         self._buried.clear()
+        multiprocessing.active_children()  # joins what has ended, which lets go of what multiprocessing keeps for it
         self._selector.close()
         with self._wake_lock:
             self._released = True

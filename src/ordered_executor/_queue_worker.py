@@ -1,0 +1,112 @@
+"""What a queue sends to each of its workers once, when the worker is started, and what it finds there.
+
+Guarantees: what travels here may hold locks, events, queues and other primitives of multiprocessing; everything else of
+a queue's tasks travels later, and may not.
+
+Why: such primitives can be pickled only while a process is being spawned (their own rule), and that is when the
+executor pickles its `initargs`.  A primitive made in a *fork* context has no name by which another process could open
+it, so it is refused here, where the message can say what to do.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import ChainMap
+from collections.abc import Callable
+from multiprocessing.context import get_spawning_popen, set_spawning_popen
+from multiprocessing.reduction import ForkingPickler
+from multiprocessing.synchronize import SemLock
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+
+PROTOCOL = 5
+
+
+class Inherited:
+    """Something for the workers.  Picklable while a process is being spawned, and only then.
+
+    Raises `ValueError` for a primitive of a fork context, or what its pickling raises, at once and not in a worker.
+    """
+
+    def __init__(self, what: Callable[..., object]) -> None:
+        self._what = what
+        _rehearse(what)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        out = io.BytesIO()
+        _Pickler(out).dump(self._what)
+        return Arrived, (out.getvalue(),)
+
+
+class Arrived:
+    """The same in the worker, not unpickled yet: that may fail, and then says so like any failing initializer."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+
+    def unpack(self) -> Any:
+        return pickle.loads(self._packed)
+
+
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """Cloudpickle, and behind it what multiprocessing knows to send (connections, shared arrays, …)."""
+
+    def __init__(self, out: Any, buffers: Callable[[Any], object] | None = None) -> None:
+        super().__init__(out, PROTOCOL, buffers)
+        self.dispatch_table = ChainMap(*self.dispatch_table.maps, ForkingPickler(io.BytesIO()).dispatch_table)
+
+    def reducer_override(self, obj: Any) -> Any:
+        # Nameless: it was unlinked when it was made, since forked processes need no name.
+        if isinstance(obj, SemLock) and obj._semlock.name is None:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"a {type(obj).__name__} (by itself, or inside an Event, Condition, Barrier, Queue, Value, …) was made in a "
+                "'fork' context, and cannot be opened by workers that are not forked; make it with "
+                f"multiprocessing.get_context('spawn').{type(obj).__name__}(), or with loky's context"
+            )
+        return super().reducer_override(obj)
+
+
+class _Nowhere:
+    """A file that forgets, and a process that is only thought of: for a pickling whose outcome nobody needs."""
+
+    @staticmethod
+    def write(part: Any) -> int:
+        return len(part)
+
+    @staticmethod
+    def duplicate_for_child(fd: int) -> int:
+        return fd
+
+    @staticmethod
+    def DupFd(fd: int) -> int:  # noqa: N802  # multiprocessing's name
+        return fd
+
+
+def _rehearse(what: object) -> None:
+    """Pickle it as if a process were being spawned.  Large buffers are not copied."""
+    before = get_spawning_popen()
+    set_spawning_popen(_Nowhere())
+    try:
+        _Pickler(_Nowhere(), lambda _: None).dump(what)
+    finally:
+        set_spawning_popen(before)
+
+
+# ------------------------------------------------------------------------------------------------------ in the worker
+
+_task: list[Callable[..., Any]] = []
+
+
+def begin(init: Arrived | None, task: Arrived | None) -> None:
+    """The initializer of a queue's workers: the user's own, then the task."""
+    if init is not None:
+        init.unpack()()
+    if task is not None:
+        _task[:] = [task.unpack()]
+
+
+def call(*args: Any, **kwargs: Any) -> Any:
+    """The one task of this worker.  What is sent per call is this name, and the arguments."""
+    return _task[0](*args, **kwargs)
