@@ -5,7 +5,7 @@
 A ticket passes if it is the head, or if it is inside both bounds:
 
 - `ticket < limit`, where `limit = head + window`;
-- the bytes that this lane has sent and that are not released yet, plus its own, are within the lane's credit.
+- the bytes that were sent from this lane's seat and that are not released yet, plus its own, are within its credit.
 
 The limit, the head and the bytes given back are words in the lane's memory: passing costs no system call.  A worker
 that may not pass *asks*: it sends what it holds (ticket, bytes) and waits for a frame on its pipe.
@@ -48,18 +48,33 @@ class Window:
         return ticket == head or (ticket < self.limit(head) and unreleased + size <= self.credit)
 
 
+class Seat:
+    """A lane's share of the bytes; it outlives the lane, or each new worker would bring a credit of its own.
+
+    `unreleased`: bytes that the lanes in this seat have sent home and that are not released.
+    """
+
+    def __init__(self) -> None:
+        self.unreleased = 0
+
+
 class Gate:
     """The wait in the worker."""
 
     def __init__(
-        self, memory: LaneMemory, credit: int, ask: Callable[[int, int], None], wait: Callable[[], None]
+        self,
+        memory: LaneMemory,
+        credit: int,
+        unreleased: int,
+        ask: Callable[[int, int], None],
+        wait: Callable[[], None],
     ) -> None:
         self._memory = memory
         self._words = memory.words
         self._credit = credit
         self._ask = ask
         self._wait = wait
-        self.sent = 0  # bytes, modulo 2**64 like the word that gives them back
+        self.sent = unreleased  # bytes, modulo 2**64 like the word that gives them back
 
     def passes(self, ticket: int, size: int) -> bool:
         words = self._words

@@ -26,6 +26,7 @@ from loky.backend import resource_tracker as lokys_tracker
 from loky.process_executor import ProcessPoolExecutor
 
 from . import _os, _wire, _worker
+from ._gate import Seat
 from ._lane_memory import (
     CREDIT_BACK,
     HEAD,
@@ -37,6 +38,7 @@ from ._lane_memory import (
 from ._parcels import Parcels, Sent
 from ._payload import Large, dumps_whole
 from ._ticket import Batch
+from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
 
@@ -84,7 +86,7 @@ class Lane:
         self.lease = 0
         self.generation = 0
         self.writing = False
-        self.unreleased = 0
+        self.seat = Seat()  # one of the executor's, for the time of a lease
         self.asks = (0, 0)
         self.doomed: Any = None
         self.kill_at: float | None = None
@@ -218,10 +220,11 @@ class Lane:
 
     # -------------------------------------------------------------------------------------------------------- a lease
 
-    def begin_lease(self, credit: int, head: int, limit: int) -> None:
+    def begin_lease(self, seat: Seat, head: int, limit: int) -> None:
         """The lane is lent to an executor: nothing of the one before it may show."""
         self.lease = next(_leases) & 0xFFFFFFFF
-        self.generation = self.unreleased = self.taken = 0
+        self.seat = seat
+        self.generation = self.taken = 0
         self.parcels.forget()
         self.memory.reset()
         self.open(head, limit)
@@ -232,10 +235,8 @@ class Lane:
         words[HEAD] = head & MASK
 
     def give_back(self, size: int) -> None:
-        if size:
-            self.unreleased -= size
-            words = self.memory.words
-            words[CREDIT_BACK] = (words[CREDIT_BACK] + size) & MASK
+        words = self.memory.words
+        words[CREDIT_BACK] = (words[CREDIT_BACK] + size) & MASK
 
     # -------------------------------------------------------------------------------------------------------- frames
 
@@ -270,8 +271,7 @@ class Lane:
         source, at = (body, 8 + length) if place is None else (self.memory.bytes, place)
         buffers = []
         for length in lengths:
-            # one copy: a view would be shared with forked children, and pin the place
-            buffers.append((bytes if not head[1:] and len(lengths) == 1 else bytearray)(source[at : at + length]))
+            buffers.append(warm.copy(source[at : at + length]))  # a view would be shared with forks, and pin the place
             at += length
         if place is not None:
             self.taken += 1

@@ -29,7 +29,7 @@ from typing import Any
 from . import _depot, _exit, _os, _wire
 from ._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
 from ._errors import TaskTimeoutError, TerminatedWorkerError, exit_text
-from ._gate import Window
+from ._gate import Seat, Window
 from ._lane import ENDING, SERVING, Lane, LaneKind
 from ._lane_memory import (
     COUNT_BITS,
@@ -60,6 +60,8 @@ KILL_SECONDS = 0.002
 TIMEOUT_SECONDS = 0.05
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
+# The same, when all are to be killed.
+LEAVE_SECONDS = 1.0
 # How long loky may take to say how a process ended that it has reaped.
 REAP_SECONDS = 0.3
 # A selector takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
@@ -89,6 +91,8 @@ class LokyBackend:
         self._reuse = reuse and quota is None
         self._idle_timeout = idle_timeout
         self._lanes: set[Lane] = set()
+        self._free_seats = [Seat() for _ in range(max_lanes)]
+        self._seated: dict[Seat, Lane] = {}
         self._gated: set[Lane] = set()
         self._events: list[Event] = []
         self._head = 0
@@ -158,7 +162,7 @@ class LokyBackend:
         if lane.state == SERVING:
             self._lend(lane)
         elif self._timeout is not None:
-            lane.start_deadline = time.monotonic() + 30 + self._timeout
+            lane.start_deadline = time.monotonic() + self._timeout
         lane.watch(self._post, self._on_death)
         return True
 
@@ -172,8 +176,10 @@ class LokyBackend:
         self._events.append(Broken(reason))
 
     def _lend(self, lane: Lane) -> None:
-        lane.begin_lease(self._window.credit, self._head, self._limit)
-        self._put(lane, lane.frame(_wire.LEASE, _wire.pack((self._window.credit,))))
+        seat = self._free_seats.pop()
+        lane.begin_lease(seat, self._head, self._limit)
+        self._put(lane, lane.frame(_wire.LEASE, _wire.pack((self._window.credit, seat.unreleased))))
+        self._seated[seat] = lane
         self._events.append(Ready(lane, self._quota))
 
     def _watch_process(self, lane: Lane) -> None:
@@ -189,8 +195,10 @@ class LokyBackend:
         lane.batch_done(batch.number)
 
     def give_back(self, lane: Any, size: int) -> None:
-        if lane in self._lanes:  # else it died while its outcome waited here for its turn
-            lane.give_back(size)
+        lane.seat.unreleased -= size
+        sitter = self._seated.get(lane.seat)  # the lane itself, or the one that came after it
+        if sitter is not None:
+            sitter.give_back(size)
 
     def open(self, head: int, limit: int) -> None:
         self._head, self._limit = head, limit
@@ -203,7 +211,7 @@ class LokyBackend:
     def _judge(self, lane: Lane) -> None:
         """Let a gated lane pass, if it may.  By the newest words, which are in its memory already."""
         ticket, size = lane.asks
-        if self._window.passes(self._head, ticket, size, lane.unreleased):
+        if self._window.passes(self._head, ticket, size, lane.seat.unreleased):
             self._gated.discard(lane)
             self._put(lane, lane.frame(_wire.OPEN))
         else:
@@ -278,7 +286,7 @@ class LokyBackend:
         _, error = unpack(bytes(body), lambda: "raised by the initializer")
         reason = BrokenProcessPool(f"the initializer failed in a worker: {type(error).__name__}: {error}")
         reason.__cause__ = error
-        lane.state = ENDING
+        self._leave(lane)  # by itself: what it has logged is to come out
         self._events.append(Broken(reason))
 
     def _on_done(self, lane: Lane, body: memoryview) -> None:
@@ -292,7 +300,7 @@ class LokyBackend:
         self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9)
 
     def _arrive(self, lane: Lane, number: int, start: int, outcomes: list[Any], size: int, seconds: float) -> None:
-        lane.unreleased += size
+        lane.seat.unreleased += size
         lane.parcels.arrived(number, start + len(outcomes))
         self._events.append(Arrived(lane, number, start, outcomes, size, seconds))
 
@@ -335,7 +343,7 @@ class LokyBackend:
                 Broken(BrokenProcessPool(f"the initializer took longer than task_timeout={self._timeout} s"))
             )
         else:
-            lane.start_deadline = (begun * 1e-9 if begun else now) + self._timeout
+            lane.start_deadline = begun * 1e-9 + self._timeout if begun else now + TIMEOUT_SECONDS
 
     def _peek(self, lane: Lane) -> None:
         """Fetch what is finished of a batch that is not: as far as the window lets it."""
@@ -348,7 +356,7 @@ class LokyBackend:
             return  # what is before it is in the pipe still, and this comes by the pipe as well
         most = self._limit - (sent.first + start)
         size = lane.memory.words[PROGRESS] & LENGTH_MASK
-        if lane.unreleased + size > self._window.credit:
+        if lane.seat.unreleased + size > self._window.credit:
             most = 1 if sent.first + start == self._head else 0
         if most > 0:
             self._arrive(lane, sent.number, start, outcomes[:most], 0, 0.0)
@@ -435,6 +443,7 @@ class LokyBackend:
 
     def _forget(self, lane: Lane) -> None:
         """Off the list and out of the selector."""
+        self._unseat(lane)
         self._lanes.discard(lane)
         self._gated.discard(lane)
         self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd if lane.process is not None else None)
@@ -450,7 +459,8 @@ class LokyBackend:
             sent = lane.sent[0]
             found = lane.memory.stream(sent.number)
             if found is not None:
-                self._arrive(lane, sent.number, found[0], found[1], 0, 0.0)
+                # Counted, though the gate did not see all of it: one batch a dead worker, at most.
+                self._arrive(lane, sent.number, found[0], found[1], progress & LENGTH_MASK, 0.0)
             if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or sent.home == sent.count:
                 pass  # it had not begun, or had finished all of it
             elif state == LOADING:
@@ -490,15 +500,28 @@ class LokyBackend:
 
     def _end(self, lane: Lane) -> None:
         """Tell an idle lane to end."""
+        self._put(lane, lane.frame(_wire.END))
+        self._leave(lane)
+
+    def _leave(self, lane: Lane) -> None:
+        """The lane's call is about to return; loky ends the process then."""
+        self._unseat(lane)
         lane.state = ENDING
         lane.kill_at = time.monotonic() + END_SECONDS
-        self._put(lane, lane.frame(_wire.END))
         lane.end()
+
+    def _unseat(self, lane: Lane) -> None:
+        """It sends nothing more: its seat is free, with what it has sent charged to it."""
+        if self._seated.get(lane.seat) is lane:
+            del self._seated[lane.seat]
+            self._free_seats.append(lane.seat)
 
     def close(self, kill: bool) -> None:
         self._closing = True
         for lane in tuple(self._lanes):
-            if kill:
+            if kill and lane.state == ENDING:
+                lane.kill_at = min(lane.kill_at or 0.0, time.monotonic() + LEAVE_SECONDS)
+            elif kill:
                 lane.state = ENDING
                 lane.kill_at = time.monotonic() + TREE_SECONDS
                 lane.kill_tree()

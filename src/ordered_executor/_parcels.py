@@ -14,13 +14,13 @@ import copy
 import pickle
 import time
 from collections import deque
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from . import _wire
 from ._dispatcher import Slice
+from ._functions import may_be_shared, pack_function
 from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
-from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, dumps, dumps_whole
+from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, dumps
 from ._ticket import Batch
 
 
@@ -53,7 +53,7 @@ class PackedCall:
 
     @classmethod
     def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
-        shared = _may_be_shared(fn)
+        shared = may_be_shared(fn)
         return cls(fn, shared, dumps((args, kwargs) if shared else (fn, args, kwargs)))
 
 
@@ -103,7 +103,7 @@ class Parcels:
     def _pack_slice(self, batch: Batch, piece: Any, sent: Sent) -> tuple[Any, list[Any], list[bytes]]:
         args = piece.span.args[piece.start : piece.start + piece.count]
         try:
-            fns = [dumps_whole(piece.span.fn)]
+            fns = [pack_function(piece.span.fn)]
         except BaseException as error:
             batch.failed = {index: _copy_of(error) for index in range(batch.count)}
             return None, [None] * batch.count, []
@@ -127,7 +127,7 @@ class Parcels:
         Such arguments can be packed together without a difference: they cannot be changed, and always load.
         """
         first = batch.owners[0].call
-        if batch.count == 1 or batch.apart or type(first) is PackedCall or not _may_be_shared(first[0]):
+        if batch.count == 1 or batch.apart or type(first) is PackedCall or not may_be_shared(first[0]):
             return None, [], []
         args: list[Any] = []
         basic = BASIC.issuperset
@@ -139,7 +139,7 @@ class Parcels:
                 return None, [], []
             args.append(mine)
         try:
-            fns = [dumps_whole(first[0])]
+            fns = [pack_function(first[0])]
         except Exception:  # each of them is to have an error of its own
             return None, [], []
         return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
@@ -159,7 +159,7 @@ class Parcels:
                 if call.shared:
                     which = known.get(id(call.fn), -1)
                     if which < 0:
-                        fns.append(dumps_whole(call.fn))
+                        fns.append(pack_function(call.fn))
                         which = known[id(call.fn)] = len(fns) - 1
                 calls.append((which, self._place(call.packed, sent)))
             except BaseException as error:
@@ -210,12 +210,6 @@ class Parcels:
         # Blocks are freed in the order made: not before those of the batches in front of them.
         while self._given_up and (not self.sent or self._given_up[0].number < self.sent[0].number):
             self._room.free(self._given_up.popleft().blocks)
-
-
-def _may_be_shared(fn: Any) -> bool:
-    """Whether the calls of a batch may share one copy of the function: it has no state that a call could leave."""
-    kind = type(fn)
-    return kind is BuiltinFunctionType or kind is type or (kind is FunctionType and fn.__closure__ is None)
 
 
 def _copy_of(error: BaseException) -> BaseException:

@@ -33,7 +33,7 @@ from ._errors import RemoteError, add_note, remote_traceback
 from ._ticket import Failure
 
 PROTOCOL = 5
-BASIC = frozenset({int, float, bool, type(None), str})
+BASIC: frozenset[type] = frozenset({int, float, bool, type(None), str})
 # From here on an outcome is handed over through lane memory, by itself.  Lower: more frames; higher: more copying.
 LARGE_BYTES = 32 * 1024
 
@@ -132,6 +132,14 @@ def dumps(obj: Any) -> bytes | Large:
     if not buffers:
         return head
     return Large(head, [_flat(b) for b in buffers])
+
+
+def dumps_plain(obj: Any) -> bytes | None:
+    """Pickle one object the plain way; None if that does not do."""
+    try:
+        return _Plain().dumps(obj)
+    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
+        return None
 
 
 def dumps_whole(obj: Any) -> bytes:

@@ -24,6 +24,7 @@ from typing import Any
 
 from . import _os, _wire
 from ._errors import add_note
+from ._functions import LoadedFunctions
 from ._gate import Gate
 from ._lane_memory import (
     COUNT_BITS,
@@ -52,6 +53,7 @@ from ._lane_memory import (
     distance,
 )
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
+from ._warm import warm
 
 # A batch was sized to take a millisecond or two; past this, what has not started goes back, for others to run.
 OVERRUN_SECONDS = 0.01
@@ -78,11 +80,13 @@ class _Calls:
     Each is loaded just before it runs, so that one that cannot be loaded, or kills the process, harms only itself.
     """
 
-    def __init__(self, fns: list[bytes], calls: list[Any], load: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, fns: list[bytes], calls: list[Any], load: Callable[[Any], Any], load_function: Callable[[bytes], Any]
+    ) -> None:
         self._fns = fns
         self._calls = iter(calls)
         self._load = load
-        self._loaded: dict[int, Any] = {}
+        self._load_function = load_function
 
     def __call__(self) -> Any:
         call = next(self._calls)
@@ -95,9 +99,7 @@ class _Calls:
                 fn, args, kwargs = args
             else:
                 args, kwargs = args
-                fn = self._loaded.get(which)
-                if fn is None:
-                    fn = self._loaded[which] = pickle.loads(self._fns[which])
+                fn = self._load_function(self._fns[which])
         except BaseException as error:
             add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
             raise
@@ -133,7 +135,8 @@ class _Worker:
         self._lease = 0
         self._generation = 0
         self._room = BufferRoom(self._memory, TO_PARENT_AT)
-        self._gate = Gate(self._memory, 0, self._ask, self._wait_for_open)
+        self._gate = Gate(self._memory, 0, 0, self._ask, self._wait_for_open)
+        self._functions = LoadedFunctions()
         self._number = 0  # of the batch that runs
         self._start = 0  # the index of the first outcome in the stream
         self._at = EMPTY_STREAM_AT  # where the next goes
@@ -174,11 +177,11 @@ class _Worker:
             elif kind == _wire.BATCH:
                 self._take_batch(*_wire.unpack(body))
 
-    def _take_lease(self, lease: int, credit: int) -> None:
+    def _take_lease(self, lease: int, credit: int, unreleased: int) -> None:
         self._lease = lease
         self._generation = 0
         self._room.forget()
-        self._gate = Gate(self._memory, credit, self._ask, self._wait_for_open)
+        self._gate = Gate(self._memory, credit, unreleased, self._ask, self._wait_for_open)
         self._words[PROGRESS] = 0
         self._words[SEGMENT] = COUNT_MASK << COUNT_BITS
 
@@ -202,10 +205,10 @@ class _Worker:
         self._number = number
         self._new_segment(0)
         if many is None:
-            step: Callable[[], Any] = _Calls(fns, calls, self._load)
+            step: Callable[[], Any] = _Calls(fns, calls, self._load, self._functions.load)
         else:
             try:
-                fn, args = pickle.loads(fns[0]), self._load(many)
+                fn, args = self._functions.load(fns[0]), self._load(many)
             except BaseException:
                 # Together they cannot be loaded: have them sent one by one.
                 self._hand_back(0, apart=True)
@@ -222,7 +225,7 @@ class _Worker:
         head, places = packed
         memory = self._memory.bytes
         # A copy: the place is used again, and a view would be shared with whatever this process forks.
-        buffers = [bytearray(p if type(p) is bytes else memory[p[0] : p[0] + p[1]]) for p in places]
+        buffers = [warm.copy(memoryview(p) if type(p) is bytes else memory[p[0] : p[0] + p[1]]) for p in places]
         return pickle.loads(head, buffers=buffers) if head else pickle.loads(buffers[0])
 
     def _run(self, first: int, count: int, timed: bool, step: Callable[[], Any]) -> None:

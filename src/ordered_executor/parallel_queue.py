@@ -25,6 +25,7 @@ what was put, so it is registered (again) once that one is.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import queue
@@ -81,11 +82,11 @@ class _Queue:
         bounded = in_q_max and out_q_max and worker_q_max
         self._bound: float = in_q_max + out_q_max + worker_q_max if bounded else float("inf")
         self._daemon = daemon
-        sent = [None if what is None else Inherited(what) for what in (worker_init_f, task)]
+        inherited = tuple(None if what is None else Inherited(what) for what in (worker_init_f, task))
         self._executor = OrderedProcessPoolExecutor(
             workers,
-            initializer=None if sent == [None, None] else begin,
-            initargs=() if sent == [None, None] else tuple(sent),
+            initializer=begin,
+            initargs=inherited,
             window=10 * workers if consumer_buffer_max is None else consumer_buffer_max,
             unseen_errors="ignore" if daemon else "log",
             reuse=False,  # `join` waits for the processes
@@ -94,43 +95,52 @@ class _Queue:
         self._changed = threading.Condition()  # reentrant: a signal handler or a finalizer may put, too
         self._puts = 0  # guarded by: _changed
         self._waiting = 0  # guarded by: _changed
-        self._stopped = False
+        self._ended: str | None = None  # why nothing can be put any more
         self._armed = False
         _watch(self)
 
     # --------------------------------------------------------------------------------------------------------- put
 
-    def _put(self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Any) -> None:
+    def _put(
+        self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float | None
+    ) -> None:
         check_seconds("timeout", timeout, zero=True)
         with self._changed:
-            if self._puts - self._outcomes.position >= self._bound and not self._stopped:
+            if self._full():
                 self._wait_for_room_locked(timeout)
-            if not self._stopped:
-                try:
-                    submit(*args, **kwargs)
-                except BrokenProcessPool:
-                    raise
-                except RuntimeError as error:
-                    self._reason = error  # shut down without us: by the exit of the interpreter, or in a forked child
-                else:
-                    # After it: interrupted between the two, we count one too few, and no place is lost.
-                    self._puts += 1
-                    if not self._armed:
-                        self._armed = _arm()
-                    return
-        self._end(f"nothing can be put any more: {self._why()}")
+            if self._ended is None and self._submitted(submit, args, kwargs):
+                # Last: interrupted before it, we count one too few, and no place is lost.
+                self._puts += 1
+                return
+        self._end("nothing can be put any more")
+
+    def _full(self) -> bool:
+        return self._puts - self._outcomes.position >= self._bound and self._ended is None
 
     def _wait_for_room_locked(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
         self._waiting += 1  # before looking: `get` moves the position, then looks at _waiting
         try:
-            while self._puts - self._outcomes.position >= self._bound and not self._stopped:
-                remaining = None if deadline is None else deadline - time.monotonic()
-                if remaining is not None and remaining <= 0:
+            while self._full():
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
                     raise queue.Full
-                self._changed.wait(remaining)
+                self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
         finally:
             self._waiting -= 1
+
+    def _submitted(self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Submit; False if the executor was shut down without us, by the exit of the interpreter or by a fork."""
+        try:
+            submit(*args, **kwargs)
+        except BrokenProcessPool:
+            raise
+        except RuntimeError as error:
+            self._ended = str(error)
+            return False
+        if not self._armed:
+            self._armed = _arm()
+        return True
 
     # --------------------------------------------------------------------------------------------------------- get
 
@@ -152,8 +162,8 @@ class _Queue:
         if self._waiting:
             with self._changed:
                 self._changed.notify_all()
-        if outcome is None or (_exiting and self._daemon):
-            self._explain_end()
+        if outcome is None or (self._daemon and _exiting):
+            self._end("there is nothing more to get")
         if outcome.error is None:
             return outcome.value
         raise _dressed(outcome.ticket, outcome.error)
@@ -161,3 +171,195 @@ class _Queue:
     def get_nowait(self) -> Any:
         """As `get(block=False)`."""
         return self.get(block=False)
+
+    # --------------------------------------------------------------------------------------------------------- end
+
+    def stop(self) -> None:
+        """Let nothing more be put.  Returns at once; what was put still comes out.  May be called again."""
+        self._stop("the queue was stopped")
+
+    def _stop(self, why: str) -> None:
+        if self._ended is None:
+            self._ended = why
+        self._executor.shutdown(wait=False)
+        with self._changed:
+            self._changed.notify_all()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until every task has run and the workers have ended, at most `timeout` seconds; `is_alive` tells which.
+
+        Results need not be got for that.  Without `stop` before it, it waits until somebody else calls `stop`.
+        """
+        check_seconds("timeout", timeout, zero=True)
+        self._executor._releaser.finished.wait(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether tasks or workers are left (or may still come, if the queue was not stopped)."""
+        return not self._executor._releaser.finished.is_set()
+
+    def _end(self, what: str) -> NoReturn:
+        """Say that it is over, and why."""
+        if _exiting and threading.current_thread().daemon:
+            # The interpreter ends, and this thread with it, in the middle of what it does.  It does not care for the
+            # queue's end; without the queue it would have been waiting here, too.
+            threading.Event().wait()
+        if self._ended is None:
+            self._executor.mark(None)  # nobody stopped it, so it broke down: this raises, and says why
+        raise ShutDown(f"{what}: {self._ended}")
+
+
+class ParallelQueue(_Queue):
+    """A queue of tasks: whatever callable is put runs in a worker, and its result comes out in its place.
+
+    Args:
+        num_workers: how many processes; started on demand.  Default: the CPUs this process may use.
+        daemon: what becomes of a queue that is not stopped when the interpreter exits.  False: what was put is finished
+            first.  True: it is dropped, so that the queue never keeps the interpreter from exiting.
+        in_q_max, worker_q_max, out_q_max: their sum bounds what is put and not yet got.  0 in any of them: no bound.
+        worker_init_f: called without arguments in each worker, first.
+        consumer_buffer_max: how far a result may be ahead of its turn; a worker that is further ahead waits with it.
+            Default: ten times the workers.
+
+    Starts no process before the first task.  `ShutDown` is this module's: `queue.ShutDown` from Python 3.13 on.
+
+    >>> results = ParallelQueue(num_workers=2)
+    >>> results.put(pow, 2, 5)
+    >>> results.put("what cannot be called goes through as it is")
+    >>> results.get(), results.get()
+    (32, 'what cannot be called goes through as it is')
+    >>> results.stop()
+    >>> results.join()
+    """
+
+    def __init__(
+        self,
+        num_workers: int | None = None,
+        daemon: bool = False,
+        in_q_max: int = 1000,
+        out_q_max: int = 1000,
+        worker_q_max: int = 100,
+        worker_init_f: Callable[[], object] | None = None,
+        consumer_buffer_max: int | None = None,
+    ) -> None:
+        super().__init__(
+            None, num_workers, daemon, in_q_max, out_q_max, worker_q_max, worker_init_f, consumer_buffer_max
+        )
+
+    def put(self, task: Any, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> None:
+        """Have `task(*args, **kwargs)` run; or, if `task` is not callable, let it go through in its place.
+
+        Waits while the queue is full, at most `timeout` seconds (then `queue.Full`).  Raises `ShutDown` after `stop`,
+        `ValueError` for something that is not callable and has further arguments, `BrokenProcessPool` if no worker can
+        run.  What cannot be pickled fails in its place, in `get`.
+        """
+        if callable(task):
+            self._put(self._executor.submit, (task, *args), kwargs, timeout)
+        elif args or kwargs:
+            raise ValueError(
+                f"put() takes a callable and its arguments, or one thing that is not callable; {task!r} is not callable"
+            )
+        else:
+            self._put(self._executor.mark, (task,), kwargs, timeout)
+
+
+class ParallelSingleTaskQueue(_Queue):
+    """A queue of arguments for one task.
+
+    As `ParallelQueue`, but the task is given here.  It goes to each worker once, when the worker is started, and may hold
+    locks, events and other primitives of multiprocessing, made in a *spawn* or *loky* context.  Each worker has its own
+    copy of the task, which keeps what the task stores in it.
+
+    Raises `ValueError` if the task holds a primitive made in a fork context, or what its pickling raises.
+
+    >>> powers = ParallelSingleTaskQueue(pow, num_workers=2)
+    >>> powers.put(2, 5)
+    >>> powers.put(3, 4)
+    >>> powers.get(), powers.get()
+    (32, 81)
+    >>> powers.stop()
+    >>> powers.join()
+    """
+
+    def __init__(
+        self,
+        task_fn: Callable[..., Any],
+        num_workers: int | None = None,
+        daemon: bool = False,
+        in_q_max: int = 1000,
+        out_q_max: int = 1000,
+        worker_q_max: int = 100,
+        worker_init_f: Callable[[], object] | None = None,
+        consumer_buffer_max: int | None = None,
+    ) -> None:
+        check_callable("task_fn", task_fn)
+        super().__init__(
+            task_fn, num_workers, daemon, in_q_max, out_q_max, worker_q_max, worker_init_f, consumer_buffer_max
+        )
+
+    def put(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> None:
+        """Have the task run with these arguments.  Waits and raises as `ParallelQueue.put` does."""
+        self._put(self._executor.submit, (call, *args), kwargs, timeout)
+
+
+def _dressed(ticket: int, error: BaseException) -> BaseException:
+    """The error of a task as `get` raises it."""
+    if isinstance(error, (StopIteration, StopAsyncIteration)):
+        # It would end the loop of whoever reads by `iter(results.get, last)`, as if all was well.
+        cause, error = error, RuntimeError(f"the task with ticket {ticket} raised {type(error).__name__}")
+        error.__cause__ = cause
+    error.stack_trace = _stack_trace(error)  # type: ignore[attr-defined]
+    return error
+
+
+def _stack_trace(error: BaseException) -> str:
+    if isinstance(error, RemoteError):
+        return error.traceback_text
+    if isinstance(error.__cause__, RemoteTraceback):
+        return str(error.__cause__).strip('\n"')
+    return "".join(traceback.format_exception(error))
+
+
+# ------------------------------------------------------------------------------------------- the exit of the interpreter
+
+_exiting = False
+_armed: bool | None = None  # whether the executor's hook was in place when ours was last registered; None: never
+_queues: weakref.WeakSet[_Queue] = weakref.WeakSet()
+_droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers of daemon queues; they outlive a queue nobody holds
+
+
+def _watch(new: _Queue) -> None:
+    _queues.add(new)
+    if new._daemon:
+        _droppable.add(new._executor._releaser)
+    _arm()
+
+
+def _arm() -> bool:
+    """Have `_at_exit` run before the executor's hook, if that is in place.  Returns whether it is."""
+    global _armed
+    primed = _exit.primed.is_set()
+    if _armed is not primed:
+        _armed = primed
+        with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
+            getattr(threading, "_register_atexit", atexit.register)(_at_exit)
+    return primed
+
+
+def _at_exit() -> None:
+    global _exiting
+    _exiting = True
+    for each in list(_queues):
+        each._stop("the main thread has ended, and the queue with it; let it wait for the threads that use the queue")
+    for releaser in list(_droppable):
+        releaser.close_claims()
+        releaser.kill_all()
+
+
+def _in_forked_child() -> None:
+    for each in list(_queues):
+        each._changed = threading.Condition()  # another thread may have held it
+    _queues.clear()
+    _droppable.clear()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,112 @@
+"""Functions, pickled once for as long as they stay the same.
+
+A function of a script (`__main__`) goes by value, which takes cloudpickle a tenth of a millisecond, and the worker as
+long to load: more than many a task.  So both sides keep what they made.
+
+It is the same as long as everything it refers to is: its code, its defaults, and the globals that its code names.  That
+is checked at each use, by identity.  A function that refers to something that can change in place (a list, a dict, an
+object) is pickled anew each time, so that a worker never sees an old state of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import weakref
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+from ._payload import BASIC, dumps_plain, dumps_whole
+
+# What may be compared by identity alone: it does not change in place, or goes by name.
+_STABLE: tuple[type, ...] = (ModuleType, BuiltinFunctionType, type, re.Pattern, logging.Logger, *BASIC, bytes)
+_MOST_LOADED = 32
+
+# function -> (what it refers to, or None if it goes by name; its pickle)
+_packed: weakref.WeakKeyDictionary[FunctionType, tuple[list[Any] | None, bytes]] = weakref.WeakKeyDictionary()
+
+
+def may_be_shared(fn: Any) -> bool:
+    """Whether the calls of a batch may share one copy of the callable: it has no state of its own to leave behind."""
+    kind = type(fn)
+    return kind is BuiltinFunctionType or kind is type or (kind is FunctionType and fn.__closure__ is None)
+
+
+def pack_function(fn: Any) -> bytes:
+    """The pickle of a callable; kept, for a function without state.  Raises what its pickling raises."""
+    if type(fn) is not FunctionType or fn.__closure__ is not None:
+        return dumps_whole(fn)
+    known = _packed.get(fn)
+    if known is not None and known[0] is None:
+        return known[1]
+    refers = _refers_to(fn)
+    if known is not None and refers is not None and _same(known[0], refers):
+        return known[1]
+    by_name = dumps_plain(fn)
+    packed = dumps_whole(fn) if by_name is None else by_name
+    if by_name is not None or refers is not None:
+        _packed[fn] = (None if by_name is not None else refers, packed)
+    return packed
+
+
+def _same(some: list[Any] | None, others: list[Any]) -> bool:
+    return some is not None and len(some) == len(others) and all(map(_is, some, others))
+
+
+def _is(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _refers_to(fn: FunctionType) -> list[Any] | None:
+    """Everything a function is made of, flat; None if something of it can change in place."""
+    found: list[Any] = []
+    seen: set[int] = set()
+    todo: list[Any] = [fn]
+    while todo:
+        part = todo.pop()
+        found.append(part)
+        if id(part) in seen or isinstance(part, _STABLE):
+            continue
+        seen.add(id(part))
+        if type(part) is tuple:
+            todo.extend(part)
+        elif type(part) is FunctionType:
+            if part.__closure__ is not None or part.__dict__:
+                return None
+            found.append(part.__code__)
+            todo.append(part.__defaults__)
+            todo.extend((part.__kwdefaults__ or {}).values())
+            if part.__module__ == "__main__" or part is fn:
+                names = part.__globals__
+                todo.extend(names[name] for name in _names(part.__code__) if name in names)
+        else:
+            return None
+    return found
+
+
+def _names(code: CodeType) -> list[str]:
+    """The global names that a function's code, or code nested in it, may use."""
+    names = list(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names.extend(_names(constant))
+    return names
+
+
+class LoadedFunctions:
+    """The worker's side: functions by their pickles, as many as a program is likely to use in turn."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[bytes, Any] = {}
+
+    def load(self, packed: bytes) -> Any:
+        """Unpickle, or take what was unpickled before if it has no state."""
+        fn = self._loaded.get(packed)
+        if fn is None:
+            fn = pickle.loads(packed)
+            if may_be_shared(fn):
+                if len(self._loaded) >= _MOST_LOADED:
+                    del self._loaded[next(iter(self._loaded))]
+                self._loaded[packed] = fn
+        return fn
