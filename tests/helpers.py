@@ -132,11 +132,11 @@ def note(journal: Journal, value: T) -> T:
     return value
 
 
-def note_and_stand(journal: Journal, valve: Valve, value: T) -> T:
-    """The same, and stand at the valve before returning."""
-    journal.write(value)
+def stand_with_pid(journal: Journal, valve: Valve) -> int:
+    """Write the worker's pid into the journal, and return it once the valve is open."""
+    journal.write(os.getpid())
     valve.stand()
-    return value
+    return os.getpid()
 
 
 def note_and_die(journal: Journal, value: object, signal_number: int = signal.SIGKILL) -> None:
@@ -329,3 +329,15 @@ def settled(executor: OrderedExecutor, *, early: int, gated: int) -> None:
         until(there)
     except AssertionError:
         raise AssertionError(f"expected {early} early and {gated} gated: {executor.statistics()}") from None
+
+
+def warm_up(executor: OrderedExecutor, make_valve: Callable[[], Valve]) -> None:
+    """Return when all workers run: otherwise the first of them does the work of the others."""
+    valves = [make_valve() for _ in range(executor.statistics().max_workers)]
+    futures = [executor.submit(stand, valve) for valve in valves]
+    for valve in valves:
+        valve.reached()
+    for valve in valves:
+        valve.open()
+    for future in futures:
+        future.result()

@@ -23,7 +23,10 @@ class Ready:
 
 @dataclass(slots=True)
 class Arrived:
-    """Outcomes of a batch, from index `start` on.  `size` is their credit; `seconds` the work they took."""
+    """Outcomes of a batch, from index `start` on.  `size` is their credit; `seconds` the work they took.
+
+    `rescued`: from the memory of a dead worker, so that they may be outside the window.
+    """
 
     lane: Hashable
     number: int
@@ -31,6 +34,7 @@ class Arrived:
     outcomes: list[Any]
     size: int
     seconds: float
+    rescued: bool = False
 
 
 @dataclass(slots=True)

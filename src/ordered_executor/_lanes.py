@@ -299,10 +299,19 @@ class LokyBackend:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
         self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9)
 
-    def _arrive(self, lane: Lane, number: int, start: int, outcomes: list[Any], size: int, seconds: float) -> None:
+    def _arrive(
+        self,
+        lane: Lane,
+        number: int,
+        start: int,
+        outcomes: list[Any],
+        size: int,
+        seconds: float,
+        rescued: bool = False,
+    ) -> None:
         lane.seat.unreleased += size
         lane.parcels.arrived(number, start + len(outcomes))
-        self._events.append(Arrived(lane, number, start, outcomes, size, seconds))
+        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued))
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -459,8 +468,8 @@ class LokyBackend:
             sent = lane.sent[0]
             found = lane.memory.stream(sent.number)
             if found is not None:
-                # Counted, though the gate did not see all of it: one batch a dead worker, at most.
-                self._arrive(lane, sent.number, found[0], found[1], progress & LENGTH_MASK, 0.0)
+                # The gate did not see all of it: one batch a dead worker, at most.
+                self._arrive(lane, sent.number, found[0], found[1], progress & LENGTH_MASK, 0.0, rescued=True)
             if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or sent.home == sent.count:
                 pass  # it had not begun, or had finished all of it
             elif state == LOADING:

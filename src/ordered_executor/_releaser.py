@@ -455,7 +455,9 @@ class Releaser:
             owners: Any = batch.owners
         else:
             owners = batch.owners if count == batch.count else batch.owners[start : start + count]
-        self.sequencer.put(Segment(batch.first + start, count, owners, outcomes, event.lane, event.size))
+        self.sequencer.put(
+            Segment(batch.first + start, count, owners, outcomes, event.lane, event.size, not event.rescued)
+        )
 
     def _retire(self, lane: LaneQueue) -> None:
         if lane.quota == 0 and not lane.batches:

@@ -5,7 +5,7 @@ Invariants (all in tickets; numbers never wrap here):
 1. `head <= tail`; the head never moves back.
 2. Every segment that waits lies in `[head, tail)` and no two overlap.
 3. `release()` hands out the segment that starts at the head, and only that one: so tickets end once, in order.
-4. `early` counts tickets of worker-made segments that start behind the head.
+4. `early` counts the tickets of segments that came through the gate and start behind the head.
 
 Why segments and not tickets: a batch of a thousand tickets is one dictionary entry.
 """
@@ -42,7 +42,7 @@ class Sequencer:
         )
         assert segment.first not in self._waiting, segment
         self._waiting[segment.first] = segment
-        if segment.lane is not None and segment.first != self.head:
+        if segment.passed and segment.first != self.head:
             self.early += segment.count
             self.early_bytes += segment.size
             self.peak_early = max(self.peak_early, self.early)
@@ -55,7 +55,7 @@ class Sequencer:
             return None
         self.head += segment.count
         following = self._waiting.get(self.head)
-        if following is not None and following.lane is not None:
+        if following is not None and following.passed:
             # It is the head now, so it is not early any more.
             self.early -= following.count
             self.early_bytes -= following.size

@@ -51,8 +51,9 @@ class Segment:
     """Outcomes of the tickets `first .. first + count`, home in the parent.
 
     `outcomes` holds, per ticket, a plain value of a basic type, packed bytes, a `Failure`, … (see `_payload`).
-    `lane` and `size` say to whom how many bytes of credit go back when it is released; a segment that the parent made
-    (a mark, a skip, an error) has no lane and is never counted as early.
+    `lane` and `size` say to whom how many bytes of credit go back when it is released.  `passed`: it came through the
+    gate, and so counts as early while it waits; what the parent made (a mark, a skip, an error) or took from a dead
+    worker did not.
     """
 
     first: int
@@ -61,6 +62,7 @@ class Segment:
     outcomes: list[Any]
     lane: Any = None
     size: int = 0
+    passed: bool = False
 
 
 @dataclass(slots=True)

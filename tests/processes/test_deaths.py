@@ -21,11 +21,12 @@ from tests.helpers import (
     note,
     note_and_die,
     note_and_exit,
-    note_and_stand,
     same,
     settled,
     stand,
+    stand_with_pid,
     until,
+    warm_up,
 )
 
 from .conftest import MakePool, MakeValve
@@ -112,18 +113,13 @@ def test_early_and_gated_outcomes_of_others_are_untouched(
 ) -> None:
     """The death of the worker with the head costs the head; early and gated outcomes come out as they were."""
     executor = pool(3, window=3)
-    head, warm = valve(), [valve(), valve(), valve()]
-    for future in [executor.submit(stand, one) for one in warm]:
-        warm[future.ticket].reached()
-    for one in warm:
-        one.open()
-    dying = executor.submit(note_and_stand, journal, head, 0)
-    assert journal.read() == "0"
+    warm_up(executor, valve)
+    head = valve()
+    dying = executor.submit(stand_with_pid, journal, head)
+    pid = int(journal.read())
     futures = [executor.submit(note, journal, number) for number in range(1, 9)]
     settled(executor, early=2, gated=2)
-    with_head = [pid for pid in executor.statistics().pids if _holds(pid, head)]
-    assert len(with_head) == 1
-    os.kill(with_head[0], signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     assert isinstance(dying.exception(), TerminatedWorkerError)
     assert [future.result() for future in futures] == list(range(1, 9))
     assert sorted(map(int, journal.read_all())) == list(range(1, 9))  # each once
@@ -132,11 +128,8 @@ def test_early_and_gated_outcomes_of_others_are_untouched(
 def test_all_workers_killed_at_the_gate_and_at_the_head(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """Every worker killed at once: the head is charged, finished outcomes are kept, everything else runs."""
     executor = pool(3, window=2)
-    head, warm = valve(), [valve(), valve(), valve()]
-    for future in [executor.submit(stand, one) for one in warm]:
-        warm[future.ticket].reached()
-    for one in warm:
-        one.open()
+    warm_up(executor, valve)
+    head = valve()
     dying = executor.submit(stand, head)
     head.reached()
     futures = [executor.submit(note, journal, number) for number in range(8)]
@@ -161,21 +154,27 @@ def test_finished_outcomes_of_a_dying_batch_are_kept(pool: MakePool, journal: Jo
     assert sorted(lines) == sorted([*map(str, range(80)), "died"])
 
 
-def test_worker_killed_while_it_sends_a_large_result(pool: MakePool) -> None:
-    """A result too large for lane memory dies with its worker half way: the error says that it had finished."""
-    executor = pool(1)
+def test_worker_killed_while_it_sends_a_large_result(
+    pool: MakePool, valve: MakeValve, journal: Journal
+) -> None:
+    """A result too large for lane memory dies with its worker half way: the error says that it had finished.
+
+    1. Both workers stand in a task.
+    2. The head finishes; its callback holds the releaser, which reads nothing from here on.
+    3. The other task returns 300 MiB: its worker stands in a write to the full pipe, and is killed there.
+    """
+    executor = pool(2, window_bytes=2**40)
     let_go = threading.Event()
-    pids: list[int] = []
-
-    def hold_the_releaser(future: Any) -> None:
-        pids.append(future.result())
-        let_go.wait()
-
-    executor.submit(getpid).add_done_callback(hold_the_releaser)
-    lost = executor.submit(bytes, 300 * 1024 * 1024)
+    first, second = valve(), valve()
+    executor.submit(stand, first).add_done_callback(lambda _: let_go.wait())
+    lost = executor.submit(_stand_and_make, journal, second, 300 * 1024 * 1024)
     after = executor.submit(same, "after")
-    until(lambda: pids and _waits_to_write(pids[0]))
-    os.kill(pids[0], signal.SIGKILL)
+    first.reached()
+    pid = int(journal.read())
+    first.open()
+    second.open()
+    until(lambda: _waits_to_write(pid))
+    os.kill(pid, signal.SIGKILL)
     let_go.set()
     error = lost.exception()
     assert isinstance(error, TerminatedWorkerError)
@@ -183,9 +182,14 @@ def test_worker_killed_while_it_sends_a_large_result(pool: MakePool) -> None:
     assert after.result() == "after"
 
 
+def _stand_and_make(journal: Journal, valve: Valve, size: int) -> bytes:
+    stand_with_pid(journal, valve)
+    return bytes(size)
+
+
 def _waits_to_write(pid: int) -> bool:
     with open(f"/proc/{pid}/wchan") as where:
-        return where.read() in ("pipe_write", "anon_pipe_write")
+        return "pipe_write" in where.read()
 
 
 @pytest.mark.parametrize("retries", [1, 3])
@@ -227,22 +231,16 @@ def _die_first(journal: Journal) -> str:
 def test_retry_of_the_head_while_all_others_are_gated(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """The lost head runs again although every other worker stands at the gate with a later ticket."""
     executor = pool(2, window=2, retries=1)
-    first, second = valve(), valve()
-    head = executor.submit(_stand_twice, journal, first, second)
+    blocked = valve()
+    head = executor.submit(stand_with_pid, journal, blocked)
     pid = int(journal.read())
     futures = [executor.submit(same, number) for number in range(6)]
     settled(executor, early=1, gated=1)
     os.kill(pid, signal.SIGKILL)
     assert int(journal.read()) != pid
-    first.open()
-    assert head.result() == "done"
+    blocked.open()
+    assert head.result() != pid
     assert [future.result() for future in futures] == list(range(6))
-
-
-def _stand_twice(journal: Journal, first: Valve, second: Valve) -> str:
-    journal.write(os.getpid())
-    first.stand()
-    return "done"
 
 
 def test_death_is_known_while_a_grandchild_lives(pool: MakePool, journal: Journal) -> None:

@@ -7,23 +7,9 @@ import signal
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError
-from tests.helpers import fail, same, settled, stand, until
+from tests.helpers import Journal, fail, note, same, settled, stand, stand_with_pid, until, warm_up
 
 from .conftest import MakePool, MakeValve
-
-
-def warm_up(executor: OrderedProcessPoolExecutor, valve: MakeValve) -> None:
-    """Return when all workers run: otherwise the first of them does the work of the others."""
-    count = executor.statistics().max_workers
-    valves = [valve() for _ in range(count)]
-    futures = [executor.submit(stand, one) for one in valves]
-    for one in valves:
-        one.reached()
-    for one in valves:
-        one.open()
-    for future in futures:
-        future.result()
 
 
 def test_window_of_four_lets_three_come_early(pool: MakePool, valve: MakeValve) -> None:
@@ -126,34 +112,21 @@ def test_head_larger_than_every_credit_passes(pool: MakePool) -> None:
     assert [executor.submit(bytes, 3000).result() for _ in range(3)] == [bytes(3000)] * 3
 
 
-def test_worker_killed_while_gated_hangs_nobody(pool: MakePool, valve: MakeValve) -> None:
+def test_worker_killed_while_gated_hangs_nobody(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """A worker that is killed at the gate hangs neither the parent nor other workers; its finished outcome is kept."""
     executor = pool(3, window=2)
     warm_up(executor, valve)
     blocked = valve()
-    head = executor.submit(stand, blocked, os.getpid())
-    blocked.reached()
-    futures = [executor.submit(_pid_and, number) for number in range(1, 9)]
+    head = executor.submit(stand_with_pid, journal, blocked)
+    with_head = int(journal.read())
+    futures = [executor.submit(note, journal, number) for number in range(1, 9)]
     settled(executor, early=1, gated=2)
 
-    # Both gated workers; the third holds the head.
-    pids = executor.statistics().pids
-    standing = [pid for pid in pids if _waits_in_read(pid, executor, blocked.path)]
-    assert len(standing) == 2
-    os.kill(standing[0], signal.SIGKILL)
-    until(lambda: executor.statistics().gated == 1 or standing[0] not in executor.statistics().pids)
+    killed = next(pid for pid in executor.statistics().pids if pid != with_head)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: killed not in executor.statistics().pids)
     blocked.open()
 
-    assert head.result() == os.getpid()
-    values = [future.result() for future in futures]
-    assert [number for _, number in values] == list(range(1, 9))  # nothing lost: it had finished
-    assert executor.submit(same, "on").result() == "on"
-
-
-def _pid_and(number: int) -> tuple[int, int]:
-    return os.getpid(), number
-
-
-def _waits_in_read(pid: int, executor: OrderedProcessPoolExecutor, path: str) -> bool:
-    """Whether the worker does not hold the valve: so it stands at the gate."""
-    return not any(os.readlink(f"/proc/{pid}/fd/{fd}") == path for fd in os.listdir(f"/proc/{pid}/fd"))
+    assert head.result() == with_head
+    assert [future.result() for future in futures] == list(range(1, 9))
+    assert sorted(map(int, journal.read_all())) == list(range(1, 9))  # nothing ran twice

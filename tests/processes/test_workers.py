@@ -83,8 +83,12 @@ def test_fork_context_is_refused() -> None:
 def test_environment_of_the_workers(pool: MakePool) -> None:
     """`env` adds to the workers' environment, and to nobody else's."""
     executor = pool(1, env={"ORDERED_TEST_VARIABLE": "set"})
-    assert executor.submit(os.environ.get, "ORDERED_TEST_VARIABLE").result() == "set"
+    assert executor.submit(_variable, "ORDERED_TEST_VARIABLE").result() == "set"
     assert "ORDERED_TEST_VARIABLE" not in os.environ
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name)
 
 
 def test_warm_workers_are_not_lent_across_directories(
@@ -99,7 +103,7 @@ def test_warm_workers_are_not_lent_across_directories(
         second = executor.submit(getpid).result()
     monkeypatch.setenv("ORDERED_TEST_VARIABLE", "changed")
     executor = pool(1)
-    assert executor.submit(os.environ.get, "ORDERED_TEST_VARIABLE").result() == "changed"
+    assert executor.submit(_variable, "ORDERED_TEST_VARIABLE").result() == "changed"
     assert len({first, second, executor.submit(getpid).result()}) == 3
 
 
