@@ -184,11 +184,6 @@ def hold_the_gil(journal: Journal) -> None:
 # ---------------------------------------------------------------------------------------------------------- leak check
 
 
-def idle_workers_gone() -> None:
-    """End what waits for the next executor."""
-    ordered_executor.end_idle_workers()
-
-
 class Traces:
     """What this process has open: child processes, threads, descriptors, names in shared memory."""
 
@@ -244,13 +239,23 @@ def nothing_is_left(patience: float = 5.0) -> Iterator[None]:
     """Check that no process, thread, descriptor or name in shared memory of ours is left behind."""
     before = Traces()
     yield
-    idle_workers_gone()
+    ordered_executor.end_idle_workers()
     deadline = time.monotonic() + patience
     gc.collect()
-    while left := Traces().left_since(before):  # what ends by itself (a shutdown that did not wait) may take a moment
+    while left := Traces().left_since(before):
+        # What ends by itself (an executor that was let go, a shutdown that did not wait) may take a moment.
         assert time.monotonic() < deadline, "left behind: " + "; ".join(left)
         time.sleep(0.01)
+        ordered_executor.end_idle_workers()
         gc.collect()
+
+
+def is_dead(pid: int) -> bool:
+    """Whether the process runs nothing any more (its parent may not have asked for its exit code yet)."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 # --------------------------------------------------------------------------------------------------------- other programs

@@ -28,6 +28,8 @@ BATCH_SECONDS = 0.003
 # A second batch is sent ahead to a lane while its first is shorter than this, so that no worker idles for a round trip:
 # a quarter of a millisecond, which is nothing beside a longer task.  What is sent ahead cannot be cancelled any more.
 AHEAD_SECONDS = 0.1
+# Not where the window is so small that it matters who sits behind whom.
+AHEAD_WINDOW_PER_LANE = 8
 BATCH_MOST = 4096
 BATCH_BYTES = 4 * 1024 * 1024
 
@@ -74,6 +76,7 @@ class LaneQueue:
         self.quota = quota  # tasks it may still start; None: any number
         self.batches: deque[Batch] = deque()
         self.tickets = 0
+        self.heard = -1  # the turn in which outcomes came from it last
 
     def add(self, batch: Batch) -> None:
         self.batches.append(batch)
@@ -95,6 +98,12 @@ class Dispatcher:
         self.pace = Pace()
         self.lanes: dict[Hashable, LaneQueue] = {}
         self.waiting_tickets = 0
+        self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * max_lanes
+        self._turn = 0
+
+    def begin_turn(self) -> None:
+        """The releaser is about to hear from the lanes."""
+        self._turn += 1
 
     # ---------------------------------------------------------------------------------------------------- what waits
 
@@ -170,12 +179,14 @@ class Dispatcher:
     def _wants(self, lane: LaneQueue) -> bool:
         if lane.quota is not None and lane.quota <= 0:
             return False
-        ahead = len(lane.batches)
-        if ahead == 0:
+        if not lane.batches:
             return True
         seconds = self.pace.seconds
+        if len(lane.batches) > 1 or seconds is None or not self._may_send_ahead:
+            return False
+        alive = lane.heard == self._turn  # it has just ended something; one that is silent may be stuck
         plenty = self.waiting_tickets > self._max_lanes  # near the end, leave the rest to whoever is free
-        return ahead == 1 and plenty and seconds is not None and seconds * lane.tickets < AHEAD_SECONDS
+        return alive and plenty and seconds * lane.tickets < AHEAD_SECONDS
 
     # ------------------------------------------------------------------------------------------------------ the batches
 
@@ -242,6 +253,7 @@ class Dispatcher:
         fresh = max(0, count - known)
         batch.home += fresh
         lane.tickets -= fresh
+        lane.heard = self._turn
         if batch.home == batch.count:
             lane.batches.popleft()
         return batch, min(known, count)

@@ -17,11 +17,11 @@ from collections.abc import Callable
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.synchronize import SemLock
-from typing import Any
+from typing import Any, cast
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 
-PROTOCOL = 5
+from ._payload import PROTOCOL
 
 
 class Inherited:
@@ -50,20 +50,24 @@ class Arrived:
         return pickle.loads(self._packed)
 
 
-class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # it ships no types
     """Cloudpickle, and behind it what multiprocessing knows to send (connections, shared arrays, …)."""
 
+    dispatch_table: Any
+
     def __init__(self, out: Any, buffers: Callable[[Any], object] | None = None) -> None:
+        # Before `__init__`: the pickler looks for the table there, and not again.
+        multiprocessings = ForkingPickler(io.BytesIO()).dispatch_table
+        self.dispatch_table = ChainMap(*cloudpickle.CloudPickler.dispatch_table.maps, multiprocessings)
         super().__init__(out, PROTOCOL, buffers)
-        self.dispatch_table = ChainMap(*self.dispatch_table.maps, ForkingPickler(io.BytesIO()).dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
         # Nameless: it was unlinked when it was made, since forked processes need no name.
         if isinstance(obj, SemLock) and obj._semlock.name is None:  # type: ignore[attr-defined]
             raise ValueError(
-                f"a {type(obj).__name__} (by itself, or inside an Event, Condition, Barrier, Queue, Value, …) was made in a "
-                "'fork' context, and cannot be opened by workers that are not forked; make it with "
-                f"multiprocessing.get_context('spawn').{type(obj).__name__}(), or with loky's context"
+                f"a primitive of multiprocessing ({type(obj).__name__}, by itself or inside an Event, Queue, …) was "
+                "made in a 'fork' context, and workers that are not forked cannot open it; make it with "
+                "multiprocessing.get_context('spawn'), as in get_context('spawn').Event(), or with loky's context"
             )
         return super().reducer_override(obj)
 
@@ -87,7 +91,7 @@ class _Nowhere:
 def _rehearse(what: object) -> None:
     """Pickle it as if a process were being spawned.  Large buffers are not copied."""
     before = get_spawning_popen()
-    set_spawning_popen(_Nowhere())
+    set_spawning_popen(cast("Any", _Nowhere()))
     try:
         _Pickler(_Nowhere(), lambda _: None).dump(what)
     finally:

@@ -295,6 +295,7 @@ class Releaser:
             timeout = 0
         events = self.backend.wait(timeout)
         self._asleep = False
+        self.dispatcher.begin_turn()
         for event in events:
             self._hear(event)
         if self.claims.waiting():

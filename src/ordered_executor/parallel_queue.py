@@ -10,8 +10,8 @@ The API of the package parallel-queue, on `OrderedProcessPoolExecutor`, which do
 This file adds what a queue has and an executor has not: a bound with a time limit in `put`, `queue.Full` and
 `queue.Empty`, an end that both sides are told of, and what happens when nobody says that it is the end.
 
-Guarantees: results come in the order of `put`; no more than the bound is put and not yet got; every method may be called
-from any thread.
+Guarantees: results come in the order of `put`; no more than the bound is put and not yet got; every method may be
+called from any thread.
 
 Invariant: `_puts - _outcomes.position <= bound`, position being how many outcomes the stream has delivered.
 
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import queue
 import sys
@@ -35,12 +36,12 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import Any, NoReturn
 
 from . import _exit, _os
-from ._check import check_callable, check_count, check_flag, check_seconds
-from ._errors import RemoteError, RemoteTraceback, ResultsTimeoutError
+from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
+from ._errors import RemoteError, ResultsTimeoutError
 from ._queue_worker import Inherited, begin, call
 from .process_pool import OrderedProcessPoolExecutor
 
@@ -69,25 +70,23 @@ class _Queue:
         worker_init_f: Callable[[], object] | None,
         consumer_buffer_max: int | None,
     ) -> None:
-        check_count("num_workers", num_workers, 1, optional=True)
-        check_flag("daemon", daemon)
-        for name, most in (("in_q_max", in_q_max), ("out_q_max", out_q_max), ("worker_q_max", worker_q_max)):
-            check_count(name, most, 0)
+        workers = _os.default_workers() if num_workers is None else check_count("num_workers", num_workers, 1)
+        window = check_optional_count("consumer_buffer_max", consumer_buffer_max, 1)
         if worker_init_f is not None:
             check_callable("worker_init_f", worker_init_f)
-        check_count("consumer_buffer_max", consumer_buffer_max, 1, optional=True)
-
-        workers = _os.default_workers() if num_workers is None else num_workers
-        # As in the standard library's queues, 0 means no bound.
-        bounded = in_q_max and out_q_max and worker_q_max
-        self._bound: float = in_q_max + out_q_max + worker_q_max if bounded else float("inf")
-        self._daemon = daemon
+        bounds = (
+            check_count("in_q_max", in_q_max, 0),
+            check_count("out_q_max", out_q_max, 0),
+            check_count("worker_q_max", worker_q_max, 0),
+        )
+        self._bound = sum(bounds) if all(bounds) else math.inf  # 0: none, as in the standard library's queues
+        self._daemon = check_flag("daemon", daemon)
         inherited = tuple(None if what is None else Inherited(what) for what in (worker_init_f, task))
         self._executor = OrderedProcessPoolExecutor(
             workers,
             initializer=begin,
             initargs=inherited,
-            window=10 * workers if consumer_buffer_max is None else consumer_buffer_max,
+            window=10 * workers if window is None else window,
             unseen_errors="ignore" if daemon else "log",
             reuse=False,  # `join` waits for the processes
         )
@@ -104,7 +103,7 @@ class _Queue:
     def _put(
         self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float | None
     ) -> None:
-        check_seconds("timeout", timeout, zero=True)
+        timeout = check_seconds("timeout", timeout, zero=True)
         with self._changed:
             if self._full():
                 self._wait_for_room_locked(timeout)
@@ -118,14 +117,14 @@ class _Queue:
         return self._puts - self._outcomes.position >= self._bound and self._ended is None
 
     def _wait_for_room_locked(self, timeout: float | None) -> None:
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         self._waiting += 1  # before looking: `get` moves the position, then looks at _waiting
         try:
             while self._full():
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
                     raise queue.Full
-                self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
+                self._changed.wait(remaining)
         finally:
             self._waiting -= 1
 
@@ -151,7 +150,7 @@ class _Queue:
         `stack_trace`; the next `get` goes on behind it.  Raises `queue.Empty` if nothing came in time, and `ShutDown`
         after the last result of a queue that was stopped.
         """
-        check_seconds("timeout", timeout, zero=True)
+        timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("block", block)
         try:
             outcome = self._outcomes.next(timeout if block else 0)
@@ -190,8 +189,7 @@ class _Queue:
 
         Results need not be got for that.  Without `stop` before it, it waits until somebody else calls `stop`.
         """
-        check_seconds("timeout", timeout, zero=True)
-        self._executor._releaser.finished.wait(timeout)
+        self._executor._releaser.finished.wait(check_seconds("timeout", timeout, zero=True))
 
     def is_alive(self) -> bool:
         """Whether tasks or workers are left (or may still come, if the queue was not stopped)."""
@@ -265,9 +263,9 @@ class ParallelQueue(_Queue):
 class ParallelSingleTaskQueue(_Queue):
     """A queue of arguments for one task.
 
-    As `ParallelQueue`, but the task is given here.  It goes to each worker once, when the worker is started, and may hold
-    locks, events and other primitives of multiprocessing, made in a *spawn* or *loky* context.  Each worker has its own
-    copy of the task, which keeps what the task stores in it.
+    As `ParallelQueue`, but the task is given here.  It goes to each worker once, when the worker is started, and may
+    hold locks, events and other primitives of multiprocessing, made in a *spawn* or *loky* context.  Each worker has a
+    copy of the task of its own, which keeps what the task stores in it.
 
     Raises `ValueError` if the task holds a primitive made in a fork context, or what its pickling raises.
 
@@ -314,12 +312,12 @@ def _dressed(ticket: int, error: BaseException) -> BaseException:
 def _stack_trace(error: BaseException) -> str:
     if isinstance(error, RemoteError):
         return error.traceback_text
-    if isinstance(error.__cause__, RemoteTraceback):
+    if isinstance(error.__cause__, _RemoteTraceback):
         return str(error.__cause__).strip('\n"')
     return "".join(traceback.format_exception(error))
 
 
-# ------------------------------------------------------------------------------------------- the exit of the interpreter
+# ------------------------------------------------------------------------------------------ the interpreter's exit
 
 _exiting = False
 _armed: bool | None = None  # whether the executor's hook was in place when ours was last registered; None: never

@@ -18,6 +18,7 @@ from tests.helpers import (
     Journal,
     Valve,
     getpid,
+    is_dead,
     note,
     note_and_die,
     note_and_exit,
@@ -47,7 +48,7 @@ def test_death_by_signal_costs_the_running_task(pool: MakePool, journal: Journal
     assert error.pid is not None
     assert [future.result() for future in futures] == list(range(8))
     assert journal.read_all() == ["died"]
-    assert not psutil.pid_exists(error.pid)
+    assert is_dead(error.pid)
 
 
 def test_exit_without_a_word_costs_the_running_task(pool: MakePool, journal: Journal) -> None:
@@ -253,7 +254,7 @@ def test_death_is_known_while_a_grandchild_lives(pool: MakePool, journal: Journa
         assert isinstance(lost.exception(timeout=30), TerminatedWorkerError)
         assert executor.submit(same, "on").result() == "on"
         assert time.monotonic() - begun < 10  # the program would live for a minute
-        assert psutil.pid_exists(program)
+        assert not is_dead(program)
     finally:
         os.kill(program, signal.SIGKILL)
 
