@@ -1,5 +1,7 @@
 """The end of the interpreter: what was submitted is finished, then the workers end.
 
+After Ctrl-C nothing is finished: what waits is cancelled, what runs is killed.
+
 `threading._register_atexit` is private, and the only way: functions of `atexit` run after the threads have been joined,
 too late for an executor that needs its threads.  concurrent.futures and loky use it too.  It runs last in, first out,
 and loky's own hook, which waits for the calls in its pools, must run after ours, which ends them: so ours is registered
@@ -11,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from typing import Any
@@ -45,8 +48,12 @@ def register() -> None:
 
 def _at_exit() -> None:
     releasers = list(_live)
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt  # what ended the program, if anything did
     for releaser in releasers:
         releaser.close_claims()
+        if interrupted:
+            releaser.cancel_waiting()
+            releaser.kill_all()
     for releaser in releasers:
         releaser.finished.wait()
     _depot.empty()

@@ -90,6 +90,7 @@ class Lane:
         self.asks = (0, 0)
         self.doomed: Any = None
         self.kill_at: float | None = None
+        self.stack_of: tuple[int, int] | None = None  # the task whose stack was asked for
         self.bury_at: float | None = None
         self.start_deadline: float | None = None
         self.heard = 0.0

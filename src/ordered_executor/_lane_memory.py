@@ -8,6 +8,7 @@ read never tears; what needs two words is put into one, or read between two look
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
     to parent | large buffers of results
     to worker | large buffers of arguments
+    stack     | behind the mapping, in the file only: the stack of a stuck task, when it was asked for
 
 The stream of outcomes.  `SEGMENT` says which outcome of which batch is the first in it, `PROGRESS` how many outcomes of
 the batch are finished and how long the stream is: one word, so the two always agree.  A stream is `STREAM_OPEN`, then
@@ -44,6 +45,7 @@ BUFFER_BYTES = 256 * 1024 * 1024
 TO_PARENT_AT = STREAM_AT + STREAM_BYTES
 TO_WORKER_AT = TO_PARENT_AT + BUFFER_BYTES
 TOTAL_BYTES = TO_WORKER_AT + BUFFER_BYTES
+STACK_BYTES = 64 * 1024
 _RESERVE_STEP = 1024 * 1024
 
 MASK = (1 << 64) - 1
@@ -104,6 +106,10 @@ class LaneMemory:
         with contextlib.suppress(BufferError):  # somebody still looks at it; it goes with them
             self._map.close()
         os.close(self.fd)
+
+    def read_stack(self) -> str:
+        """What the worker has written there, if anything: see `_os.dump_stack_on_signal`."""
+        return os.pread(self.fd, STACK_BYTES, TOTAL_BYTES).decode(errors="replace")
 
     def reset(self) -> None:
         """For a new lease.  While the worker is idle, by the parent."""

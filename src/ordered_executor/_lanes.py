@@ -28,7 +28,7 @@ from typing import Any
 
 from . import _depot, _exit, _os, _wire
 from ._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
-from ._errors import TaskTimeoutError, TerminatedWorkerError, exit_text
+from ._errors import TaskTimeoutError, TerminatedWorkerError, exit_text, remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, SERVING, Lane, LaneKind
 from ._lane_memory import (
@@ -58,6 +58,8 @@ PEEK_MOST_SECONDS = 0.1
 # How often to look whether a task that is to be stopped runs now; how often whether one with a time limit has begun.
 KILL_SECONDS = 0.002
 TIMEOUT_SECONDS = 0.05
+# How long a worker may take to write down its stack before it is killed.
+STACK_SECONDS = 0.02
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
 # The same, when all are to be killed.
@@ -387,9 +389,17 @@ class LokyBackend:
         if timeout is None or not begun:
             return
         if now >= begun + timeout:
+            if lane.stack_of != (sent.number, index) and lane.process is not None:
+                lane.stack_of = (sent.number, index)
+                lane.process.signal(_os.STACK_SIGNAL)
+                sent.look_at = now + STACK_SECONDS
+                return
             ticket = sent.first + index
             text = f"ticket {ticket} ran longer than its timeout of {timeout} s and was stopped (worker pid {lane.pid})"
-            self._kill(lane, sent, index, TaskTimeoutError(text, ticket, lane.pid))
+            error = TaskTimeoutError(text, ticket, lane.pid)
+            if stack := lane.memory.read_stack():
+                error.__cause__ = remote_traceback(stack)
+            self._kill(lane, sent, index, error)
         elif not sent.kills:
             sent.look_at = begun + timeout
 

@@ -6,6 +6,7 @@ Linux has all of it.  Where something is missing the fallback is slower or less 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
 import os
 import resource
@@ -169,6 +170,21 @@ def ignore_sigint_here() -> None:
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+# Asks a worker for its stack.  A real-time signal, for programs use the others.
+STACK_SIGNAL = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
+
+
+def dump_stack_on_signal(fd: int, at: int) -> None:
+    """Have this process write the stacks of its threads into a file, from `at` on, when it is sent STACK_SIGNAL.
+
+    In C, at once, also while a task holds the interpreter lock.  Where there is no /proc there are no stacks.
+    """
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)  # with a position of its own
+        os.lseek(own, at, os.SEEK_SET)
+        faulthandler.register(STACK_SIGNAL, own, all_threads=True, chain=False)
 
 
 def descriptors_left() -> int:

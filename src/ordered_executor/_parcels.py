@@ -23,6 +23,9 @@ from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, dumps
 from ._ticket import Batch
 
+# What is larger, and finds no room in lane memory, cannot be sent.
+MOST_INLINE_BYTES = 1 << 30
+
 
 class Sent:
     """A batch as the lane knows it: what must be kept until its outcomes are home."""
@@ -140,9 +143,9 @@ class Parcels:
             args.append(mine)
         try:
             fns = [pack_function(first[0])]
+            return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
         except Exception:  # each of them is to have an error of its own
             return None, [], []
-        return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
 
     def _pack_futures(self, batch: Batch, sent: Sent) -> tuple[list[Any], list[bytes]]:
         fns: list[bytes] = []
@@ -179,6 +182,11 @@ class Parcels:
             view = memoryview(buffer).cast("B")
             at = self._room.take(len(view)) if len(view) else None
             if at is None:
+                if len(view) > MOST_INLINE_BYTES:
+                    raise ValueError(
+                        f"an argument of {len(view)} bytes is too large to be sent: lane memory has no room for it, "
+                        f"and a frame takes at most {MOST_INLINE_BYTES}. Pass the name of a file, or shared memory"
+                    )
                 places.append(bytes(view))
             else:
                 self._memory.bytes[at : at + len(view)] = view

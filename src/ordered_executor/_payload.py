@@ -37,6 +37,9 @@ BASIC: frozenset[type] = frozenset({int, float, bool, type(None), str})
 # From here on an outcome is handed over through lane memory, by itself.  Lower: more frames; higher: more copying.
 LARGE_BYTES = 32 * 1024
 
+# A pickle beside large buffers travels in the frame's own header; one that is large itself goes as a buffer.
+MOST_HEAD_BYTES = 16 * 1024 * 1024
+
 KIND_VALUE = b"v"
 KIND_BYTES = b"b"
 KIND_ERROR = b"e"
@@ -102,12 +105,21 @@ class _Plain:
 _idle: list[_Plain] = []
 
 
+class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpickle ships no types
+    """Cloudpickle, and behind what it knows what multiprocessing knows to send (connections, sockets, …)."""
+
+    dispatch_table: Any
+
+    def __init__(self, out: io.BytesIO, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> None:
+        known = ForkingPickler(io.BytesIO()).dispatch_table
+        # before __init__, which looks for the table; nobody does later
+        self.dispatch_table = ChainMap(*cloudpickle.CloudPickler.dispatch_table.maps, known)
+        super().__init__(out, PROTOCOL, buffers)
+
+
 def _dump_cloud(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
     out = io.BytesIO()
-    pickler = cloudpickle.CloudPickler(out, PROTOCOL, buffers.append)
-    # what multiprocessing knows to send (connections, sockets, …), behind what cloudpickle knows
-    pickler.dispatch_table = ChainMap(*pickler.dispatch_table.maps, ForkingPickler(io.BytesIO()).dispatch_table)
-    pickler.dump(obj)
+    CloudPickler(out, buffers.append).dump(obj)
     return out.getvalue()
 
 
@@ -145,7 +157,11 @@ def dumps_plain(obj: Any) -> bytes | None:
 def dumps_whole(obj: Any) -> bytes:
     """Pickle one object, its buffers included."""
     packed = dumps(obj)
-    return packed if type(packed) is bytes else cast("bytes", cloudpickle.dumps(obj, PROTOCOL))
+    if type(packed) is bytes:
+        return packed
+    out = io.BytesIO()
+    CloudPickler(out).dump(obj)
+    return out.getvalue()
 
 
 def _flat(buffer: pickle.PickleBuffer) -> memoryview:
@@ -171,9 +187,9 @@ def pack_value(value: Any) -> bytes | Large:
     except BaseException as error:
         add_note(error, f"The task went well, but its result, of type {_name(type(value))}, could not be pickled.")
         return pack_error(error)
-    if type(packed) is Large:
+    if type(packed) is Large and len(packed.head) < MOST_HEAD_BYTES:
         return Large(KIND_VALUE + bytes(packed.head), packed.buffers)
-    whole = cast("bytes", packed)
+    whole = cast("bytes", dumps_whole(value) if type(packed) is Large else packed)
     return KIND_VALUE + whole if len(whole) < LARGE_BYTES else Large(KIND_VALUE, [whole])
 
 

@@ -48,6 +48,7 @@ from ._lane_memory import (
     STREAM_OPEN,
     TAKEN,
     TO_PARENT_AT,
+    TOTAL_BYTES,
     BufferRoom,
     LaneMemory,
     distance,
@@ -121,6 +122,9 @@ def serve() -> None:
     end, initializer, initargs = _attached
     worker = _Worker(end)
     if worker.initialize(initializer, initargs):
+        _os.dump_stack_on_signal(
+            end.memory, TOTAL_BYTES
+        )  # after the initializer, which may close what it does not know
         worker.work()
     worker.close()
 
