@@ -484,8 +484,8 @@ class Releaser:
                     start += 1
                 batch.apart = True
             self.dispatcher.put_back(batch, start)
-        if blame is None and event.suspect is None and not event.deliberate:
-            self._died_in_vain(event)
+        if blame is None and event.suspect is None and not event.deliberate and lane.heard < 0:
+            self._died_in_vain(event)  # one that never sent anything home
 
     def _charge(self, batch: Batch, index: int) -> bool:
         """Note that a worker died of this ticket; True if it may run again."""

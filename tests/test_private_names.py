@@ -1,0 +1,41 @@
+"""Each private name of others that we use is there, and means what we take it for."""
+
+from __future__ import annotations
+
+import concurrent.futures._base
+import concurrent.futures.process
+import inspect
+import threading
+
+import loky.process_executor
+
+
+def test_exit_hook_of_threading() -> None:
+    """`threading._register_atexit` takes a function, and returns nothing that says it was registered."""
+    assert list(inspect.signature(threading._register_atexit).parameters)[:1] == ["func"]  # type: ignore[attr-defined]
+
+
+def test_flag_of_lokys_exit_hook() -> None:
+    """Loky has the module variable that says whether its exit hook is registered, and asks it."""
+    assert hasattr(loky.process_executor, "process_pool_executor_at_exit")
+    source = inspect.getsource(loky.process_executor.ProcessPoolExecutor._start_executor_manager_thread)
+    assert "process_pool_executor_at_exit is None" in source
+
+
+def test_thread_of_a_loky_pool() -> None:
+    """A loky pool has the attribute that holds its manager thread."""
+    pool = loky.process_executor.ProcessPoolExecutor(1)
+    assert pool._executor_manager_thread is None
+    pool.shutdown()
+
+
+def test_states_of_standard_futures() -> None:
+    """A standard future still keeps its state, result and waiters where our subclass keeps them."""
+    future = concurrent.futures.Future[int]()
+    assert future._state == concurrent.futures._base.PENDING
+    assert {"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"} <= set(vars(future))
+
+
+def test_remote_traceback_of_the_standard_library() -> None:
+    """The standard library's carrier of remote tracebacks takes a text and prints it."""
+    assert "a text" in str(concurrent.futures.process._RemoteTraceback("a text"))  # type: ignore[arg-type]
