@@ -72,18 +72,23 @@ def _same(one: LaneKind, other: LaneKind) -> bool:
     )
 
 
-def give(lane: Lane, idle_timeout: float | None) -> None:
-    """Keep an idle, healthy lane for `idle_timeout` seconds."""
+def give(lane: Lane, idle_timeout: float | None) -> bool:
+    """Keep an idle, healthy lane for `idle_timeout` seconds; False if that cannot be (no thread can be started)."""
     global _thread
     assert lane.state == SERVING and not lane.sent, lane
-    lane.unwatch()  # if it dies here, `take` sees it
     with _changed:
+        if _thread is None or not _thread.is_alive():
+            thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
+            try:
+                thread.start()  # it waits for the lock, and then for the lane
+            except RuntimeError:
+                return False
+            _thread = thread
+        lane.unwatch()  # if it dies here, `take` sees it
         deadline = math.inf if idle_timeout is None else time.monotonic() + idle_timeout
         _lanes.append((deadline, _key(lane.kind), lane))
-        if _thread is None or not _thread.is_alive():
-            _thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
-            _thread.start()
         _changed.notify()
+    return True
 
 
 def _watch() -> None:

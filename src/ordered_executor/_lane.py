@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import pickle
 import re
+import signal
 import threading
 import time
 import weakref
@@ -90,7 +92,7 @@ class Lane:
         self.asks = (0, 0)
         self.doomed: Any = None
         self.kill_at: float | None = None
-        self.stack_of: tuple[int, int] | None = None  # the task whose stack was asked for
+        self.heirs: list[int] = []  # processes that it had started when it was killed
         self.bury_at: float | None = None
         self.start_deadline: float | None = None
         self.heard = 0.0
@@ -110,6 +112,7 @@ class Lane:
         lifeline, lane._lifeline = os.pipe()
         theirs = (to_worker_read, to_parent_write, lifeline)
         lane.parcels = Parcels(lane.memory)
+        before = set(multiprocessing.active_children())
         try:
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
             initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
@@ -126,6 +129,10 @@ class Lane:
                 lane._call = lane._pool.submit(_worker.serve)
             lane._thread = _manager_thread(lane._pool)
         except BaseException:
+            # loky starts the process first and its thread second: if that fails, nobody else ends the process.
+            for process in set(multiprocessing.active_children()) - before:
+                if process.name.startswith("Loky") and process.pid is not None:
+                    os.kill(process.pid, signal.SIGKILL)
             for fd in (lane.reader_fd, lane.writer_fd, lane._lifeline):
                 os.close(fd)
             lane.memory.close()
@@ -177,7 +184,7 @@ class Lane:
         """Kill the worker itself."""
         self.kill_tree()
         if self.process is not None:
-            self.process.signal(9)
+            self.process.signal(signal.SIGKILL)
 
     def bury(self) -> None:
         """The process is gone: let go of everything."""

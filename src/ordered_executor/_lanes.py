@@ -58,8 +58,8 @@ PEEK_MOST_SECONDS = 0.1
 # How often to look whether a task that is to be stopped runs now; how often whether one with a time limit has begun.
 KILL_SECONDS = 0.002
 TIMEOUT_SECONDS = 0.05
-# How long a worker may take to write down its stack before it is killed.
-STACK_SECONDS = 0.02
+# How long a worker may take to write down its stack before it is killed anyway.
+STACK_SECONDS = 0.2
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
 # The same, when all are to be killed.
@@ -138,6 +138,8 @@ class LokyBackend:
     # --------------------------------------------------------------------------------------------------- lanes begin
 
     def want(self, lanes: int) -> None:
+        if self._lanes and not _os.can_start_threads():
+            return  # the interpreter is on its way out; what there is finishes the rest
         missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
         for _ in range(missing):
             if not self._open_lane():
@@ -169,6 +171,8 @@ class LokyBackend:
         return True
 
     def _cannot_start(self, error: Exception) -> None:
+        if self._lanes and "shutdown" in str(error):
+            return  # the interpreter is on its way out, and says so to whoever starts a thread
         if self._lanes:
             logger.warning("could not start another worker (%s); going on with %d", error, len(self._lanes))
             self._max_lanes = len(self._lanes)
@@ -389,17 +393,9 @@ class LokyBackend:
         if timeout is None or not begun:
             return
         if now >= begun + timeout:
-            if lane.stack_of != (sent.number, index) and lane.process is not None:
-                lane.stack_of = (sent.number, index)
-                lane.process.signal(_os.STACK_SIGNAL)
-                sent.look_at = now + STACK_SECONDS
-                return
             ticket = sent.first + index
             text = f"ticket {ticket} ran longer than its timeout of {timeout} s and was stopped (worker pid {lane.pid})"
-            error = TaskTimeoutError(text, ticket, lane.pid)
-            if stack := lane.memory.read_stack():
-                error.__cause__ = remote_traceback(stack)
-            self._kill(lane, sent, index, error)
+            self._kill(lane, sent, index, TaskTimeoutError(text, ticket, lane.pid))
         elif not sent.kills:
             sent.look_at = begun + timeout
 
@@ -425,9 +421,12 @@ class LokyBackend:
         if lane.process is None or lane.doomed is not None:
             return
         if lane.process.stop() and self._running(lane) == target:
+            # Nothing of the task runs any more: the signal writes down its stack and ends it.
             lane.doomed = (Blame(sent.number, index), reason)
-            lane.kill_at = time.monotonic() + TREE_SECONDS
-            lane.kill_tree()
+            lane.heirs = _os.descendants(lane.process.pid)
+            lane.kill_at = time.monotonic() + STACK_SECONDS
+            lane.process.signal(_os.STACK_SIGNAL)
+            lane.process.resume()
         else:
             lane.process.resume()
 
@@ -491,6 +490,9 @@ class LokyBackend:
         deliberate = lane.doomed is not None
         if lane.doomed is not None:
             blame, reason = lane.doomed
+            if stack := lane.memory.read_stack():
+                reason.__cause__ = remote_traceback(stack)
+            _os.kill_all(lane.heirs)
         else:
             reason = self._death(lane, blame, state)
         self._events.append(Lost(lane, blame, reason, deliberate, suspect))
@@ -544,12 +546,20 @@ class LokyBackend:
                 lane.state = ENDING
                 lane.kill_at = time.monotonic() + TREE_SECONDS
                 lane.kill_tree()
-            elif lane.state == SERVING:
-                if self._reuse and not lane.writing and not lane.sent:
-                    self._forget(lane)
-                    _depot.give(lane, self._idle_timeout)
-                else:
-                    self._end(lane)
+            elif lane.state == SERVING and not (self._reuse and self._keep_warm(lane)):
+                self._end(lane)
+
+    def _keep_warm(self, lane: Lane) -> bool:
+        """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
+        if lane.writing or lane.sent or not threading.main_thread().is_alive():
+            return False
+        self._forget(lane)
+        if _depot.give(lane, self._idle_timeout):
+            return True
+        lane.watch(self._post, self._on_death)
+        self._lanes.add(lane)
+        self._watch_process(lane)
+        return False
 
     @property
     def closed(self) -> bool:

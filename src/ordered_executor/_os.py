@@ -11,6 +11,7 @@ import fcntl
 import os
 import resource
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -172,19 +173,48 @@ def ignore_sigint_here() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-# Asks a worker for its stack.  A real-time signal, for programs use the others.
+# Ends a worker, which writes down its stack first.  A real-time signal, for programs use the others.
 STACK_SIGNAL = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 
 
 def dump_stack_on_signal(fd: int, at: int) -> None:
-    """Have this process write the stacks of its threads into a file, from `at` on, when it is sent STACK_SIGNAL.
+    """Have STACK_SIGNAL write the stacks of this process's threads into a file, from `at` on, and then end it.
 
-    In C, at once, also while a task holds the interpreter lock.  Where there is no /proc there are no stacks.
+    In C, at once, also while a task holds the interpreter lock.  It ends the process in the same step, by the default
+    action: a task that is stuck in a call would go on when a signal only interrupts it.  Where there is no /proc there
+    are no stacks.
     """
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)  # with a position of its own
         os.lseek(own, at, os.SEEK_SET)
-        faulthandler.register(STACK_SIGNAL, own, all_threads=True, chain=False)
+        signal.signal(STACK_SIGNAL, signal.SIG_DFL)
+        faulthandler.register(STACK_SIGNAL, own, all_threads=True, chain=True)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                    children.setdefault(parent, []).append(int(name))
+    found = children.get(pid, [])
+    for child in found:  # it grows meanwhile
+        found.extend(children.get(child, ()))
+    return found
+
+
+def kill_all(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def can_start_threads() -> bool:
+    """Whether new threads can be started; from Python 3.12 on, not any more when the main thread has ended."""
+    return sys.version_info < (3, 12) or threading.main_thread().is_alive()
 
 
 def descriptors_left() -> int:
