@@ -75,7 +75,7 @@ def _same(one: LaneKind, other: LaneKind) -> bool:
 def give(lane: Lane, idle_timeout: float | None) -> bool:
     """Keep an idle, healthy lane for `idle_timeout` seconds; False if that cannot be (no thread can be started)."""
     global _thread
-    assert lane.state == SERVING and not lane.sent, lane
+    assert lane.state == SERVING and not lane.parcels.sent, lane
     with _changed:
         if _thread is None or not _thread.is_alive():
             thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)

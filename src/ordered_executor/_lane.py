@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future as StandardFuture
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from ._lane_memory import (
     TAKEN,
     LaneMemory,
 )
-from ._parcels import Parcels, Sent
+from ._parcels import Parcels
 from ._payload import Large, dumps_whole
 from ._ticket import Batch
 from ._warm import warm
@@ -289,21 +288,17 @@ class Lane:
     # ------------------------------------------------------------------------------------------------------ the clock
 
     @property
-    def sent(self) -> deque[Sent]:
-        return self.parcels.sent
-
-    @property
     def peek_at(self) -> float | None:
         """When to look for finished outcomes of a batch that is not."""
-        sent = self.parcels.sent
-        if not sent or sent[0].count == 1 or self.state != SERVING:
+        current = self.parcels.current
+        if current is None or current.count == 1 or self.state != SERVING:
             return None
         return self.heard + self.peek_after
 
     @property
     def timeout_at(self) -> float | None:
-        sent = self.parcels.sent
-        return sent[0].look_at if sent and self.doomed is None else None
+        current = self.parcels.current
+        return current.look_at if current is not None and self.doomed is None else None
 
     def due(self) -> float | None:
         """When somebody should look at this lane next, if at all."""

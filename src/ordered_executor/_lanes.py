@@ -362,9 +362,8 @@ class LokyBackend:
 
     def _peek(self, lane: Lane) -> None:
         """Fetch what is finished of a batch that is not: as far as the window lets it."""
-        sent = lane.sent[0]
-        found = lane.memory.stream(sent.number) if lane not in self._gated else None
-        if found is None:
+        sent = lane.parcels.current
+        if sent is None or lane in self._gated or (found := lane.memory.stream(sent.number)) is None:
             return
         start, outcomes = found
         if start > sent.home:
@@ -378,7 +377,8 @@ class LokyBackend:
 
     def _look_at_running(self, lane: Lane, now: float) -> None:
         """Stop the task that runs if it has overrun its time, or is to be stopped."""
-        sent = lane.sent[0]
+        sent = lane.parcels.current
+        assert sent is not None  # it was due
         sent.look_at = now + (KILL_SECONDS if sent.kills else min(sent.shortest, TIMEOUT_SECONDS))
         words = lane.memory.words
         running = self._running(lane)
@@ -410,7 +410,7 @@ class LokyBackend:
         return words[SEGMENT] >> COUNT_BITS, words[PROGRESS] >> COUNT_BITS
 
     def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
-        for sent in lane.sent:
+        for sent in lane.parcels.sent:
             if sent.number == number:
                 sent.kills[index] = reason
                 sent.look_at = 0.0  # now, or as soon as it is this batch's turn
@@ -473,8 +473,8 @@ class LokyBackend:
         state, progress = words[STATE], words[PROGRESS]
         blame: Blame | None = None
         suspect: int | None = None
-        if lane.sent:
-            sent = lane.sent[0]
+        sent = lane.parcels.current
+        if sent is not None:
             found = lane.memory.stream(sent.number)
             if found is not None:
                 # The gate did not see all of it: one batch a dead worker, at most.
@@ -494,17 +494,17 @@ class LokyBackend:
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
         else:
-            reason = self._death(lane, blame, state)
+            reason = self._death(lane, sent, blame, state)
         self._events.append(Lost(lane, blame, reason, deliberate, suspect))
 
-    def _death(self, lane: Lane, blame: Blame | None, state: int) -> TerminatedWorkerError:
+    def _death(self, lane: Lane, sent: Sent | None, blame: Blame | None, state: int) -> TerminatedWorkerError:
         code = lane.exitcode()
         how = exit_text(code)
         ticket = None
-        if blame is None:
+        if blame is None or sent is None:
             when = f"while it {STATE_NAMES[state]}"
         else:
-            ticket = lane.sent[0].first + blame.index
+            ticket = sent.first + blame.index
             when = f"while it ran ticket {ticket}"
             if blame.finished:
                 when = f"after it had finished ticket {ticket} and before it had sent the result, which is lost"
@@ -551,7 +551,7 @@ class LokyBackend:
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.sent or not threading.main_thread().is_alive():
+        if lane.writing or lane.parcels.sent or not threading.main_thread().is_alive():
             return False
         self._forget(lane)
         if _depot.give(lane, self._idle_timeout):

@@ -93,11 +93,12 @@ class MapResults(Iterator[Any]):
         self._step = 1 if buffersize is None else max(1, buffersize // 8)
         self._input_error: BaseException | None = None
         self._spans: deque[Span] = deque()
-        self._open = 0  # claimed and not yet yielded
+        self._refills = buffersize is not None
+        self._open = 0  # claimed, and not yet in _current
         self._delivery = Delivery()
         self._started = False
         self._current: list[Any] = []  # outcomes of one segment, last first
-        self._ticket = -1  # of the last in _current
+        self._behind = -1  # the ticket behind those in _current
         self._pull(buffersize)
 
     def _pull(self, most: int | None) -> None:
@@ -124,7 +125,7 @@ class MapResults(Iterator[Any]):
                 raise
             ended, self._input_error = True, error
         if ended:
-            self._inputs = None
+            self._end_input()
         if args:
             self._claim(args)
 
@@ -136,10 +137,15 @@ class MapResults(Iterator[Any]):
             if not self._started:
                 raise  # the call of map() itself
             # The executor was shut down or broke: that has its place behind what was claimed, as an error of the input.
-            self._inputs, self._input_error = None, error
+            self._end_input()
+            self._input_error = error
         else:
             self._open += len(args)
             self._spans.append(span)
+
+    def _end_input(self) -> None:
+        self._inputs = None
+        self._refills = False
 
     def __iter__(self) -> MapResults:
         return self
@@ -147,14 +153,18 @@ class MapResults(Iterator[Any]):
     def __next__(self) -> Any:
         if not self._current:
             self._next_segment()
+        if self._refills:
+            self._refill()  # before taking the outcome: interrupted, it loses none
         outcome = self._current.pop()
-        ticket = self._ticket
-        self._ticket += 1
-        self._open -= 1
-        if self._inputs is not None and self._buffersize is not None and self._open + self._step <= self._buffersize:
+        return outcome if type(outcome) in BASIC else self._unpack(outcome)
+
+    def _refill(self) -> None:
+        assert self._buffersize is not None
+        if self._open + len(self._current) - 1 + self._step <= self._buffersize:
             self._pull(self._step)
-        if type(outcome) in BASIC:
-            return outcome
+
+    def _unpack(self, outcome: Any) -> Any:
+        ticket = self._behind - len(self._current) - 1
         value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_name(self._fn)}(…), in a map")
         del outcome
         if error is None:
@@ -182,14 +192,17 @@ class MapResults(Iterator[Any]):
                 self._next_segment()
                 return
         self._wait()
-        self._ticket, outcomes = self._delivery.segments.popleft()
+        first, outcomes = self._delivery.segments.popleft()
         if type(outcomes[0]) is Skip:
             # The executor was shut down with cancel_futures: as with the standard ones, the rest is cancelled.
             self._delivery.closed = True
-            raise CancelledError(f"the calls from ticket {self._ticket} on were cancelled")
-        self._current = outcomes[::-1]
-        while self._spans and self._spans[0].first + self._spans[0].count <= self._ticket:
+            raise CancelledError(f"the calls from ticket {first} on were cancelled")
+        self._behind = first + len(outcomes)
+        self._open -= len(outcomes)
+        while self._spans and self._spans[0].first + self._spans[0].count <= first:
             self._spans.popleft()
+        outcomes.reverse()
+        self._current = outcomes
 
     def _wait(self) -> None:
         """Until a segment is there.  Ended by `Delivery.put`: the releaser delivers every ticket, skips included."""
@@ -215,7 +228,7 @@ class MapResults(Iterator[Any]):
         if self._delivery.closed:
             return
         self._delivery.closed = True
-        self._inputs = None
+        self._end_input()
         self._delivery.segments.clear()
         self._current = []
         for span in tuple(self._spans):

@@ -196,8 +196,17 @@ class Parcels:
 
     def arrived(self, number: int, upto: int) -> None:
         """The outcomes of a batch are home up to this index."""
-        if self.sent and self.sent[0].number == number:
-            self.sent[0].home = max(self.sent[0].home, upto)
+        for sent in self.sent:
+            if sent.number == number:
+                sent.home = max(sent.home, upto)
+
+    @property
+    def current(self) -> Sent | None:
+        """The batch the worker is at: the first that is not wholly home (of one before the releaser may yet hear)."""
+        for sent in self.sent:
+            if sent.home < sent.count:
+                return sent
+        return None
 
     def done(self, number: int) -> None:
         """Everything of the batch is home: its place in lane memory is free."""
