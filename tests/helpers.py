@@ -6,6 +6,7 @@ No task sleeps to be late: it stands at a `Valve`, and the test opens it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -45,12 +46,13 @@ class Valve:
     """A place where tasks stand until the test lets them go on: a named FIFO.  Picklable: send it as an argument.
 
     A task calls `stand()`.  The test calls `reached()`, which returns when a task stands there, and `open()`, after
-    which nobody stands there any more, now or later.
+    which nobody stands there any more, now or later.  `Valve(path)` is the same valve in another program.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = str(path)
-        os.mkfifo(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path)
 
     def stand(self) -> None:
         """In a task: wait until the valve is opened."""
@@ -58,9 +60,17 @@ class Valve:
             fifo.read()
 
     def reached(self) -> None:
-        """Return when a task stands here: opening a FIFO to write waits for its reader.  Lets nobody go on."""
+        """Return when a task stands here: a FIFO can be opened to write once it has a reader.  Lets nobody go on."""
         if not hasattr(self, "_held"):
-            self._held = os.open(self.path, os.O_WRONLY)
+            self._held = until(self._open_to_write, "a task to reach the valve")
+
+    def _open_to_write(self) -> int | None:
+        try:
+            return os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return None
 
     def open(self) -> None:
         """Let everybody go on, those who come later too."""
@@ -80,9 +90,10 @@ class Valve:
 class Journal:
     """Lines that tasks write and the test reads, in the order written: a named FIFO.  Picklable."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = str(path)
-        os.mkfifo(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path)
         self._fd = os.open(path, os.O_RDWR)  # one writer always: reading waits instead of ending
         self._lines = os.fdopen(os.dup(self._fd), "r")
 
@@ -292,9 +303,11 @@ class Script:
         try:
             out, err = self.process.communicate(self._input, timeout)
         except subprocess.TimeoutExpired:
+            alive = [_describe(process) for process in self.processes()]
+            self.process.send_signal(signal.SIGUSR1)
             self.kill_all()
             out, err = self.process.communicate()
-            raise AssertionError(f"the program did not end in {timeout} s; it said: {out}\n{err}") from None
+            raise AssertionError(f"not over after {timeout} s: {alive}; it said: {out}\n{err}") from None
         return self.process.returncode, out, err
 
     def processes(self) -> list[psutil.Process]:
@@ -319,7 +332,9 @@ class Script:
         self.kill_all()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
+            if pipe is not None and not pipe.closed:
+                if pipe.readable():
+                    print(pipe.read())  # pytest shows it if the test failed
                 pipe.close()
 
 

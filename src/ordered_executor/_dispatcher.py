@@ -2,11 +2,12 @@
 
 Tickets leave in order: what was returned or lost comes first, being lower than anything that waits.
 
-Progress (contract 3) rests on two rules.  *Lowest first*: every lane that takes anything takes the lowest ticket there
-is.  *A lane that returns a ticket returns everything it has not started.*  So the ticket at the head is either with a
-lane, and the first thing there that is not home (a lane runs in ticket order, and nothing at the head is ever gated);
-or it is here, and then no lane holds a lower one, and the next lane that is free, or that replaces a dead one, gets it.
-A gated lane need not become free for that: it holds tickets, so somebody holds the head.
+Progress (contract 3) rests on three rules.  *Lowest first*: every lane that takes anything takes the lowest ticket there
+is.  *Ascending*: a lane that has a batch is sent ahead only what is later than that.  *All or nothing*: a lane that
+returns a ticket returns everything it has not started.  So the ticket at the head is either with a lane, and the first
+thing there that is not home (nothing at the head is ever gated); or it is here, having come back from a lane that
+returned all it had, or died: then that lane, or the one that takes its place, is empty, and gets it.  A gated lane need
+not become free for that.
 
 A batch is some milliseconds of work.  Smaller: the round trip costs more than the work.  Larger: a slow task holds back
 what stands behind it.
@@ -184,9 +185,15 @@ class Dispatcher:
         seconds = self.pace.seconds
         if len(lane.batches) > 1 or seconds is None or not self._may_send_ahead:
             return False
+        if self._lowest() < lane.batches[0].first:
+            return False  # it would stand behind later tickets, which may be at the gate until it is released
         alive = lane.heard == self._turn  # it has just ended something; one that is silent may be stuck
         plenty = self.waiting_tickets > self._max_lanes  # near the end, leave the rest to whoever is free
         return alive and plenty and seconds * lane.tickets < AHEAD_SECONDS
+
+    def _lowest(self) -> int:
+        entry = self._returned[0][1] if self._returned else self._waiting[0]
+        return int(entry.first)
 
     # ------------------------------------------------------------------------------------------------------ the batches
 

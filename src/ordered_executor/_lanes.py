@@ -64,6 +64,9 @@ STACK_SECONDS = 0.2
 TREE_SECONDS = 0.3
 # The same, when all are to be killed.
 LEAVE_SECONDS = 1.0
+# When a worker could not be started, it is tried again; if all others wait for it, so often.
+START_AGAIN_SECONDS = 1.0
+START_TRIES = 10
 # How long loky may take to say how a process ended that it has reaped.
 REAP_SECONDS = 0.3
 # A selector takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
@@ -100,6 +103,9 @@ class LokyBackend:
         self._head = 0
         self._limit = 0
         self._closing = False
+        self._wanted = 0
+        self._failed_starts = 0
+        self._start_again_at: float | None = None
         self._posts: deque[Callable[[], None]] = deque()
         self._buried: list[Lane] = []
         self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
@@ -140,6 +146,9 @@ class LokyBackend:
     def want(self, lanes: int) -> None:
         if self._lanes and not _os.can_start_threads():
             return  # the interpreter is on its way out; what there is finishes the rest
+        self._wanted = lanes
+        if self._start_again_at is not None:
+            return  # it failed a moment ago
         missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
         for _ in range(missing):
             if not self._open_lane():
@@ -148,12 +157,11 @@ class LokyBackend:
     def _open_lane(self) -> bool:
         lane = _depot.take(self._kind) if self._reuse else None
         if lane is None:
-            if self._lanes and _os.descriptors_left() < _os.DESCRIPTORS_A_LANE:
-                logger.warning("no descriptors are left for another worker; going on with %d", len(self._lanes))
-                self._max_lanes = len(self._lanes)
-                return False
             try:
+                if self._lanes and _os.descriptors_left() < _os.DESCRIPTORS_A_LANE:
+                    raise OSError("the limit on open files leaves no room for it")
                 lane = Lane.start(self._kind)
+                self._failed_starts = 0
             except Exception as error:
                 self._cannot_start(error)
                 return False
@@ -171,15 +179,19 @@ class LokyBackend:
         return True
 
     def _cannot_start(self, error: Exception) -> None:
+        """Go on with what there is and try again; without any lane, or if all of them wait at the gate, give up."""
         if self._lanes and "shutdown" in str(error):
             return  # the interpreter is on its way out, and says so to whoever starts a thread
-        if self._lanes:
-            logger.warning("could not start another worker (%s); going on with %d", error, len(self._lanes))
-            self._max_lanes = len(self._lanes)
+        self._failed_starts += 1
+        stuck = len(self._gated) == len(self._lanes)
+        if not self._lanes or (stuck and self._failed_starts > START_TRIES):
+            reason = BrokenProcessPool(f"no worker can be started: {type(error).__name__}: {error}")
+            reason.__cause__ = error
+            self._events.append(Broken(reason))
             return
-        reason = BrokenProcessPool(f"no worker can be started: {type(error).__name__}: {error}")
-        reason.__cause__ = error
-        self._events.append(Broken(reason))
+        if self._failed_starts == 1:
+            logger.warning("could not start another worker (%s); going on with %d", error, len(self._lanes))
+        self._start_again_at = time.monotonic() + START_AGAIN_SECONDS
 
     def _lend(self, lane: Lane) -> None:
         seat = self._free_seats.pop()
@@ -323,10 +335,16 @@ class LokyBackend:
 
     def _next_look(self) -> float | None:
         """When somebody must be looked at, at the earliest."""
-        return min((due for lane in self._lanes if (due := lane.due()) is not None), default=None)
+        dues = [due for lane in self._lanes if (due := lane.due()) is not None]
+        if self._start_again_at is not None:
+            dues.append(self._start_again_at)
+        return min(dues, default=None)
 
     def _look_at_clock(self) -> None:
         now = time.monotonic()
+        if self._start_again_at is not None and now >= self._start_again_at:
+            self._start_again_at = None
+            self.want(self._wanted)
         for lane in tuple(self._lanes):
             due = lane.due()
             if due is not None and now >= due:

@@ -294,7 +294,7 @@ class ParallelSingleTaskQueue(_Queue):
             task_fn, num_workers, daemon, in_q_max, out_q_max, worker_q_max, worker_init_f, consumer_buffer_max
         )
 
-    def put(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> None:
+    def put(self, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> None:
         """Have the task run with these arguments.  Waits and raises as `ParallelQueue.put` does."""
         self._put(self._executor.submit, (call, *args), kwargs, timeout)
 
