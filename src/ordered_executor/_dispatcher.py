@@ -2,10 +2,10 @@
 
 Tickets leave in order: what was returned or lost comes first, being lower than anything that waits.
 
-Progress (contract 3) rests on three rules.  *Lowest first*: every lane that takes anything takes the lowest ticket there
-is.  *Ascending*: a lane that has a batch is sent ahead only what is later than that.  *All or nothing*: a lane that
-returns a ticket returns everything it has not started.  So the ticket at the head is either with a lane, and the first
-thing there that is not home (nothing at the head is ever gated); or it is here, having come back from a lane that
+Progress (contract 3) rests on three rules.  *Lowest first*: every lane that takes anything takes the lowest ticket
+there is.  *Ascending*: a lane that has a batch is sent ahead only what is later than that.  *All or nothing*: a lane
+that returns a ticket returns everything it has not started.  So the ticket at the head is either with a lane, and the
+first thing there that is not home (nothing at the head is ever gated); or it is here, having come back from a lane that
 returned all it had, or died: then that lane, or the one that takes its place, is empty, and gets it.  A gated lane need
 not become free for that.
 

@@ -7,6 +7,7 @@ Guarantees: every class derives from the standard one that existing code already
 from __future__ import annotations
 
 import contextlib
+import copy
 import signal
 import sys
 from collections.abc import Sequence
@@ -105,6 +106,16 @@ def add_note(error: BaseException, note: str) -> None:
             error.add_note(note)
         else:
             error.__notes__ = [*getattr(error, "__notes__", ()), note]
+
+
+def copy_error(error: BaseException) -> BaseException:
+    """Another object of the same error, or each who gets it would add to the same traceback."""
+    try:
+        again = copy.copy(error)
+    except Exception:
+        return error
+    again.__cause__ = error.__cause__
+    return again
 
 
 def exit_text(exitcode: int | None) -> str:

@@ -140,8 +140,10 @@ class OrderedExecutor(Executor):
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
         buffersize = check_optional_count("buffersize", buffersize, 1)
-        inputs = zip(*map(iterate, iterables))  # noqa: B905 (to the shortest, as map does)
-        return MapResults(self._releaser, fn, inputs, options, timeout, buffersize, chunksize)
+        iterators = [iterate(iterable) for iterable in iterables]
+        single = len(iterators) == 1
+        inputs = iterators[0] if single else zip(*iterators)  # noqa: B905 (to the shortest, as map does)
+        return MapResults(self._releaser, fn, inputs, single, options, timeout, buffersize, chunksize)
 
     def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
         """A light view on this executor whose `submit` and `map` use other settings.

@@ -11,8 +11,8 @@ If the releaser wins, the future is finished from that instant, and nobody can h
 somebody may be looking, and it takes the standard path under that condition.  (A shared condition for all finished
 futures would be cheaper still and is wrong: `wait()` takes many at once, in an order of its own, and would deadlock.)
 
-Two more one-shot tokens in the same dictionary, taken by an atomic `pop`: `_fresh` (the dispatcher starts the task, or
-`cancel()` cancels it: never both) and `_unread` (somebody has read the outcome).
+Two more decisions by one atomic operation on the same dictionary: `setdefault("_fate", …)` (the dispatcher starts the
+task, or `cancel()` cancels it: never both), and `pop("_unread")` (somebody has read the outcome: once).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
+    CANCELLED,
     CANCELLED_AND_NOTIFIED,
     FINISHED,
     PENDING,
@@ -87,7 +88,7 @@ class Future(StandardFuture[T]):
         self.losses = 0
         self._owner = owner
         self._st = PENDING
-        self._fresh = self._unread = True
+        self._unread = True
 
     # ------------------------------------------------------------------------------------ what the base class sees
 
@@ -132,9 +133,9 @@ class Future(StandardFuture[T]):
 
         A cancelled future is done at once: waiters wake, callbacks run, here and now.
         """
-        if self.__dict__.pop("_fresh", None) is None:
-            return self._st == CANCELLED_AND_NOTIFIED
-        self.become_cancelled()
+        if self.__dict__.setdefault("_fate", CANCELLED) is not CANCELLED:
+            return False
+        self.become_cancelled()  # the first call does it, and a later one completes one that was interrupted
         self._owner.skip(self)
         return True
 
@@ -168,7 +169,7 @@ class Future(StandardFuture[T]):
 
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
-        if self.__dict__.pop("_fresh", None) is None:
+        if self.__dict__.setdefault("_fate", RUNNING) is not RUNNING:
             self.become_cancelled()  # in case that whoever cancelled was interrupted half way
             return False
         self._st = RUNNING

@@ -42,15 +42,22 @@ class Delivery:
 
 
 class Span:
-    """Consecutive calls `fn(*args[i])` with the tickets `first + i`."""
+    """Consecutive calls `fn(*args[i])`, or `fn(args[i])` if `single`, with the tickets `first + i`."""
 
     def __init__(
-        self, delivery: Delivery, fn: Callable[..., Any], args: list[Any], options: Options, chunksize: int | None
+        self,
+        delivery: Delivery,
+        fn: Callable[..., Any],
+        args: list[Any],
+        single: bool,
+        options: Options,
+        chunksize: int | None,
     ) -> None:
         self.first = -1
         self.count = len(args)
         self.fn = fn
-        self.args = args  # an argument tuple becomes None when its outcome is home
+        self.args = args  # one becomes None when its outcome is home
+        self.single = single
         self.options = options
         self.chunksize = chunksize  # how many go to a worker together, at most; None: as many as pays
         self.losses: dict[int, int] = {}  # per index, how often its worker died
@@ -78,6 +85,7 @@ class MapResults(Iterator[Any]):
         claimer: Claimer,
         fn: Callable[..., Any],
         inputs: Iterator[Any],
+        single: bool,
         options: Options,
         timeout: float | None,
         buffersize: int | None,
@@ -86,6 +94,7 @@ class MapResults(Iterator[Any]):
         self._claimer = claimer
         self._fn = fn
         self._inputs: Iterator[Any] | None = inputs
+        self._single = single
         self._options = options
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._buffersize = buffersize
@@ -130,7 +139,7 @@ class MapResults(Iterator[Any]):
             self._claim(args)
 
     def _claim(self, args: list[Any]) -> None:
-        span = Span(self._delivery, self._fn, args, self._options, self._chunksize)
+        span = Span(self._delivery, self._fn, args, self._single, self._options, self._chunksize)
         try:
             self._claimer.claim_span(span)
         except Exception as error:

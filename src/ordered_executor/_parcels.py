@@ -10,7 +10,6 @@ loaded together goes that way too.  The functions stand apart, so that a batch o
 
 from __future__ import annotations
 
-import copy
 import pickle
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Any
 
 from . import _wire
 from ._dispatcher import Slice
+from ._errors import copy_error
 from ._functions import may_be_shared, pack_function
 from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, dumps
@@ -80,14 +80,16 @@ class Parcels:
         sent = Sent(batch)
         owner = batch.owners[0]
         if type(owner) is Slice:
+            single = owner.span.single
             many, calls, fns = self._pack_slice(batch, owner, sent)
         else:
-            many, calls, fns = self._pack_alike(batch, sent)
+            single, many, fns = self._pack_alike(batch, sent)
+            calls = []
             if many is None:
                 calls, fns = self._pack_futures(batch, sent)
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
-        return _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, many, calls))
+        return _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, single, many, calls))
 
     def _note_timeouts(self, batch: Batch, owner: Any, sent: Sent) -> bool:
         if type(owner) is Slice:
@@ -108,7 +110,7 @@ class Parcels:
         try:
             fns = [pack_function(piece.span.fn)]
         except BaseException as error:
-            batch.failed = {index: _copy_of(error) for index in range(batch.count)}
+            batch.failed = {index: copy_error(error) for index in range(batch.count)}
             return None, [None] * batch.count, []
         if not batch.apart:
             try:
@@ -118,34 +120,38 @@ class Parcels:
         calls: list[Any] = []
         for index, mine in enumerate(args):
             try:
-                calls.append((0, self._place(dumps((mine, {})), sent)))
+                calls.append((0, self._place(dumps(((mine,) if piece.span.single else mine, {})), sent)))
             except BaseException as error:
                 batch.failed[index] = error
                 calls.append(None)
         return None, calls, fns
 
-    def _pack_alike(self, batch: Batch, sent: Sent) -> tuple[Any, list[Any], list[bytes]]:
+    def _pack_alike(self, batch: Batch, sent: Sent) -> tuple[bool, Any, list[bytes]]:
         """Futures that call one function with arguments of basic types, as most do: as if they were of one map.
 
         Such arguments can be packed together without a difference: they cannot be changed, and always load.
         """
         first = batch.owners[0].call
         if batch.count == 1 or batch.apart or type(first) is PackedCall or not may_be_shared(first[0]):
-            return None, [], []
+            return False, None, []
         args: list[Any] = []
+        single = True
         basic = BASIC.issuperset
         for future in batch.owners:
             if type(future.call) is PackedCall or future.killed is not None:
-                return None, [], []
+                return False, None, []
             fn, mine, kwargs = future.call
             if fn is not first[0] or kwargs or not basic(map(type, mine)):
-                return None, [], []
+                return False, None, []
+            single = single and len(mine) == 1
             args.append(mine)
+        if single:
+            args = [mine[0] for mine in args]
         try:
             fns = [pack_function(first[0])]
-            return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
+            return single, self._place(pickle.dumps(args, PROTOCOL), sent), fns
         except Exception:  # each of them is to have an error of its own
-            return None, [], []
+            return False, None, []
 
     def _pack_futures(self, batch: Batch, sent: Sent) -> tuple[list[Any], list[bytes]]:
         fns: list[bytes] = []
@@ -227,10 +233,3 @@ class Parcels:
         # Blocks are freed in the order made: not before those of the batches in front of them.
         while self._given_up and (not self.sent or self._given_up[0].number < self.sent[0].number):
             self._room.free(self._given_up.popleft().blocks)
-
-
-def _copy_of(error: BaseException) -> BaseException:
-    try:
-        return copy.copy(error)
-    except Exception:
-        return error

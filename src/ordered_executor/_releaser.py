@@ -8,18 +8,13 @@ user thread cannot interrupt it.
                  --post---> _posts   --+--> step(): hear, number, release, dispatch --> backend
     backend.wait() ----------events----+
 
-What user threads share with it: `_claims` with `_base` (the claim lock), `_posts` (a deque: append and popleft are
+What user threads share with it: the claims (see `_claims`), `_posts` (a deque: append and popleft are
 atomic), and the flag `_asleep`.  No wake-up is lost: the releaser sets `_asleep`, then looks at claims and posts, then
 waits; a user thread adds to them, then looks at `_asleep`, then wakes.
-
-Claiming.  One `append` is the claim: the ticket follows from what was appended before.  A user thread that is
-interrupted before it has claimed nothing, after it the ticket is in order.  The numbers are given for good when the
-releaser takes the claims.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 from collections import deque
@@ -31,8 +26,9 @@ from typing import Any
 from . import _exit
 from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Returned
 from ._backlog import Backlog
+from ._claims import Claims
 from ._dispatcher import Dispatcher, LaneQueue, Slice
-from ._errors import TaskKilledError
+from ._errors import TaskKilledError, copy_error
 from ._future import Future
 from ._gate import Window
 from ._map import Span
@@ -45,54 +41,6 @@ logger = logging.getLogger("ordered_executor")
 
 # Workers that die so often before anything comes home are not worth starting again.
 DEATHS_IN_VAIN = 4
-
-
-class Claims:
-    """Where user threads claim tickets.  `lock` is reentrant: a finalizer or a signal handler may claim too."""
-
-    def __init__(self, first: int) -> None:
-        self.lock = threading.RLock()
-        self._entries: list[Any] = []  # guarded by: lock
-        self._base = first  # guarded by: lock; the ticket after all that were taken
-        self.closed: BaseException | None = None  # guarded by: lock
-
-    @property
-    def tail(self) -> int:
-        with self.lock:
-            return self._tail_locked()
-
-    def _tail_locked(self) -> int:
-        if not self._entries:
-            return self._base
-        last = self._entries[-1]
-        return int(last.first + last.count)
-
-    def claim(self, entry: Any) -> None:
-        """Give the entry the next tickets.  Raises what `close` was given."""
-        with self.lock:
-            if self.closed is not None:
-                raise _copy(self.closed)
-            entry.first = self._tail_locked()
-            self._entries.append(entry)  # the claim
-
-    def take(self) -> list[Any]:
-        """On the releaser: all new entries, numbered for good."""
-        with self.lock:
-            entries, self._entries = self._entries, []
-            number = self._base
-            for entry in entries:
-                entry.first = number
-                number += entry.count
-            self._base = number
-        return entries
-
-    def waiting(self) -> bool:
-        return bool(self._entries)
-
-    def close(self, reason: BaseException) -> None:
-        with self.lock:
-            if self.closed is None or isinstance(reason, BrokenProcessPool):
-                self.closed = reason
 
 
 class Releaser:
@@ -156,7 +104,8 @@ class Releaser:
         try:
             self.claim(future)
         except BaseException:
-            self.backlog.leave()
+            if future.take_unread():  # whoever takes that gives the place back: once, should it be claimed after all
+                self.backlog.leave()
             raise
         if needs_lane and not _exit.primed.is_set():
             self._wait_for_first_lane()
@@ -535,7 +484,7 @@ class Releaser:
 
     def _failures(self, reason: BaseException, count: int) -> list[Any]:
         """Each ticket gets an exception object of its own."""
-        return [Failure(_copy(reason)) for _ in range(count)]
+        return [Failure(copy_error(reason)) for _ in range(count)]
 
     def _break(self, reason: BaseException) -> None:
         """No worker will run anything any more: what is not home fails, in order."""
@@ -604,15 +553,6 @@ class Marked:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-
-def _copy(error: BaseException) -> BaseException:
-    try:
-        again = copy.copy(error)
-    except Exception:
-        return error
-    again.__cause__ = error.__cause__
-    return again
 
 
 def _describe(future: Future[Any], segment: Segment) -> str:
