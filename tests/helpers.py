@@ -9,9 +9,11 @@ import contextlib
 import errno
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -279,8 +281,7 @@ class Script:
 
     def __init__(self, command: list[str], folder: Path, stdin: str | None = None) -> None:
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
-        self.temporary = folder / f"tmp{self.mark}"
-        self.temporary.mkdir()
+        self.temporary = Path(tempfile.mkdtemp(prefix="oe"))  # a short path: sockets of the fork server live there
         environment = os.environ | {
             MARK: self.mark,
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -331,6 +332,7 @@ class Script:
     def __exit__(self, *_: object) -> None:
         self.kill_all()
         self.process.wait()
+        shutil.rmtree(self.temporary)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None and not pipe.closed:
                 if pipe.readable():

@@ -18,7 +18,7 @@ import pickle
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import starmap
 from multiprocessing.reduction import DupFd
 from typing import Any
@@ -67,7 +67,6 @@ ONE_MORE = 1 << COUNT_BITS  # what PROGRESS grows by, besides the length of a pi
 INT_OPCODE, INT_LIMIT = pickle.BININT[0], 1 << 31
 INT_SIZE = struct.calcsize("<Bi")
 write_int = struct.Struct("<Bi").pack_into
-END_OF_ARGS = object()
 
 
 class LaneEnd:
@@ -115,6 +114,13 @@ class _Calls:
             add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
             raise
         return fn(*args, **kwargs)
+
+
+def _letting_go(args: list[Any]) -> Iterator[Any]:
+    """The arguments in turn, each gone from the list when its task begins."""
+    args.reverse()
+    while args:
+        yield args.pop()
 
 
 _attached: list[Any] = []
@@ -228,8 +234,7 @@ class _Worker:
                 # Together they cannot be loaded: have them sent one by one.
                 self._hand_back(0, apart=True)
                 return
-            args.reverse()  # popped off the end, so that the arguments go when their task is done
-            step = (map if single else starmap)(fn, iter(args.pop, END_OF_ARGS)).__next__
+            step = (map if single else starmap)(fn, _letting_go(args)).__next__
         words[STATE] = RUNNING
         self._run(first, count, self._timed(step) if timed else step)
         words[STATE] = IDLE
