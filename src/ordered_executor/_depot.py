@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from . import _wire
-from ._lane import SERVING, Lane, LaneKind
+from ._lane import ENDING, Lane, LaneKind
 
 _changed = threading.Condition()
 _lanes: list[tuple[float, Any, Lane]] = []  # guarded by: _changed.  (deadline, key, lane), in the order given
@@ -56,7 +56,7 @@ def take(kind: LaneKind) -> Lane | None:
             if its_key != key or not _same(lane.kind, kind):
                 continue
             del _lanes[place]
-            if lane.process is not None and not lane.process.gone():
+            if lane.lives():
                 return lane
             lane.bury()
     return None
@@ -73,9 +73,9 @@ def _same(one: LaneKind, other: LaneKind) -> bool:
 
 
 def give(lane: Lane, idle_timeout: float | None) -> bool:
-    """Keep an idle, healthy lane for `idle_timeout` seconds; False if that cannot be (no thread can be started)."""
+    """Keep an idle, healthy lane, or one that is starting, for `idle_timeout` seconds; False if that cannot be (no thread can be started)."""
     global _thread
-    assert lane.state == SERVING and not lane.parcels.sent, lane
+    assert lane.state != ENDING and not lane.parcels.sent, lane
     with _changed:
         if _thread is None or not _thread.is_alive():
             thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)

@@ -152,6 +152,9 @@ class Lane:
         if self._call.done():
             post(self._report_end)
 
+    def lives(self) -> bool:
+        return not self._call.done() if self.process is None else not self.process.gone()
+
     def unwatch(self) -> None:
         self._post = self._on_death = _nobody
 

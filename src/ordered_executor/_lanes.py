@@ -28,25 +28,13 @@ from typing import Any
 
 from . import _depot, _exit, _os, _wire
 from ._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
-from ._errors import TaskTimeoutError, TerminatedWorkerError, exit_text, remote_traceback
+from ._errors import TaskTimeoutError, remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, SERVING, Lane, LaneKind
-from ._lane_memory import (
-    COUNT_BITS,
-    COUNT_MASK,
-    HELD,
-    HOLDING,
-    LENGTH_MASK,
-    LOADING,
-    PROGRESS,
-    RUNNING,
-    SEGMENT,
-    STARTED,
-    STATE,
-    STATE_NAMES,
-)
+from ._lane_memory import COUNT_BITS, COUNT_MASK, LENGTH_MASK, PROGRESS, RUNNING, SEGMENT, STARTED, STATE
 from ._parcels import Sent
 from ._payload import unpack
+from ._postmortem import examine
 from ._ticket import Batch
 
 logger = logging.getLogger("ordered_executor")
@@ -486,50 +474,18 @@ class LokyBackend:
         lane.writing = False
 
     def _report(self, lane: Lane) -> None:
-        """What a dead lane leaves: the finished outcomes in its memory, and whom it died of."""
-        words = lane.memory.words
-        state, progress = words[STATE], words[PROGRESS]
-        blame: Blame | None = None
-        suspect: int | None = None
-        sent = lane.parcels.current
-        if sent is not None:
-            found = lane.memory.stream(sent.number)
-            if found is not None:
-                # The gate did not see all of it: one batch a dead worker, at most.
-                self._arrive(lane, sent.number, found[0], found[1], progress & LENGTH_MASK, 0.0, rescued=True)
-            if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or sent.home == sent.count:
-                pass  # it had not begun, or had finished all of it
-            elif state == LOADING:
-                suspect = sent.number
-            elif progress & HELD or (state == HOLDING and not progress):
-                blame = Blame(sent.number, sent.home, finished=True)
-            elif state == RUNNING:
-                blame = Blame(sent.number, sent.home)
-        deliberate = lane.doomed is not None
+        """Rescue what a dead lane has finished; say whom it died of."""
+        rescued, blame, suspect, error = examine(lane)
+        reason: BaseException = error
+        if rescued is not None:
+            # The gate did not see all of it: one batch a dead worker, at most.
+            self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
         if lane.doomed is not None:
             blame, reason = lane.doomed
             if stack := lane.memory.read_stack():
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
-        else:
-            reason = self._death(lane, sent, blame, state)
-        self._events.append(Lost(lane, blame, reason, deliberate, suspect))
-
-    def _death(self, lane: Lane, sent: Sent | None, blame: Blame | None, state: int) -> TerminatedWorkerError:
-        code = lane.exitcode()
-        how = exit_text(code)
-        ticket = None
-        if blame is None or sent is None:
-            when = f"while it {STATE_NAMES[state]}"
-        else:
-            ticket = sent.first + blame.index
-            when = f"while it ran ticket {ticket}"
-            if blame.finished:
-                when = f"after it had finished ticket {ticket} and before it had sent the result, which is lost"
-        text = f"the worker with pid {lane.pid} died ({how}) {when}"
-        if how == "SIGKILL":
-            text += "; the system kills so when memory runs out: does the task need too much?"
-        return TerminatedWorkerError(text, ticket, lane.pid, code)
+        self._events.append(Lost(lane, blame, reason, lane.doomed is not None, suspect))
 
     # ------------------------------------------------------------------------------------------------------- lanes end
 
@@ -564,12 +520,16 @@ class LokyBackend:
                 lane.state = ENDING
                 lane.kill_at = time.monotonic() + TREE_SECONDS
                 lane.kill_tree()
-            elif lane.state == SERVING and not (self._reuse and self._keep_warm(lane)):
+            elif lane.state == ENDING or (self._reuse and self._keep_warm(lane)):
+                pass
+            elif lane.state == SERVING:
                 self._end(lane)
+            else:
+                lane.kill_at = time.monotonic() + END_SECONDS  # it ends when it is ready, if that is soon
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.parcels.sent or not threading.main_thread().is_alive():
+        if lane.writing or lane.parcels.sent or lane.call_ended or not threading.main_thread().is_alive():
             return False
         self._forget(lane)
         if _depot.give(lane, self._idle_timeout):

@@ -1,0 +1,90 @@
+"""What a dead worker leaves: finished outcomes in its lane's memory, and which task it died of.
+
+Read after the process is known to be gone, so that nothing changes any more.  The order of the worker's writes (see
+`_lane_memory`) makes every moment of its death one of these:
+
+| state | the first ticket that is not home |
+| --- | --- |
+| loading | any of the batch may be to blame: it could not even be loaded |
+| running | was running: it is to blame |
+| holding, or HELD is set | had finished, and its outcome is lost with the process |
+| gated, sending | has not begun: what was finished is in the stream, or was sent |
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ._backend import Blame
+from ._errors import TerminatedWorkerError, exit_text
+from ._lane import Lane
+from ._lane_memory import (
+    COUNT_BITS,
+    COUNT_MASK,
+    HELD,
+    HOLDING,
+    LENGTH_MASK,
+    LOADING,
+    PROGRESS,
+    RUNNING,
+    SEGMENT,
+    STATE,
+    STATE_NAMES,
+)
+from ._parcels import Sent
+
+
+class Rescued(NamedTuple):
+    """Outcomes from lane memory: of which batch, from which index on, and their bytes."""
+
+    number: int
+    start: int
+    outcomes: list[Any]
+    size: int
+
+
+class Findings(NamedTuple):
+    rescued: Rescued | None
+    blame: Blame | None
+    suspect: int | None
+    error: TerminatedWorkerError
+
+
+def examine(lane: Lane) -> Findings:
+    """Look at the memory of a dead lane."""
+    words = lane.memory.words
+    state, progress = words[STATE], words[PROGRESS]
+    sent = lane.parcels.current
+    rescued = blame = suspect = None
+    if sent is not None:
+        home = sent.home
+        found = lane.memory.stream(sent.number)
+        if found is not None:
+            rescued = Rescued(sent.number, found[0], found[1], progress & LENGTH_MASK)
+            home = max(home, found[0] + len(found[1]))
+        if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or home == sent.count:
+            pass  # it had not begun, or had finished all of it
+        elif state == LOADING:
+            suspect = sent.number
+        elif progress & HELD or (state == HOLDING and not progress):
+            blame = Blame(sent.number, home, finished=True)
+        elif state == RUNNING:
+            blame = Blame(sent.number, home)
+    return Findings(rescued, blame, suspect, _error(lane, sent, blame, state))
+
+
+def _error(lane: Lane, sent: Sent | None, blame: Blame | None, state: int) -> TerminatedWorkerError:
+    code = lane.exitcode()
+    how = exit_text(code)
+    ticket = None
+    if blame is None or sent is None:
+        when = f"while it {STATE_NAMES[state]}"
+    else:
+        ticket = sent.first + blame.index
+        when = f"while it ran ticket {ticket}"
+        if blame.finished:
+            when = f"after it had finished ticket {ticket} and before it had sent the result, which is lost"
+    text = f"the worker with pid {lane.pid} died ({how}) {when}"
+    if how == "SIGKILL":
+        text += "; the system kills so when memory runs out: does the task need too much?"
+    return TerminatedWorkerError(text, ticket, lane.pid, code)
