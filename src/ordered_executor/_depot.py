@@ -73,7 +73,10 @@ def _same(one: LaneKind, other: LaneKind) -> bool:
 
 
 def give(lane: Lane, idle_timeout: float | None) -> bool:
-    """Keep an idle, healthy lane, or one that is starting, for `idle_timeout` seconds; False if that cannot be (no thread can be started)."""
+    """Keep an idle, healthy lane, or one that is starting, for `idle_timeout` seconds.
+
+    False if that cannot be, because no thread can be started.
+    """
     global _thread
     assert lane.state != ENDING and not lane.parcels.sent, lane
     with _changed:

@@ -209,9 +209,9 @@ def pack_error_whole(error: BaseException) -> bytes:
 
 def _travelling(error: BaseException) -> bytes | None:
     """The pickle of an exception that is known to load again, or None."""
-    for attempt in (error, _Rebuilt.of(error)):
+    for make in (lambda: error, lambda: _Rebuilt.of(error)):
         try:
-            packed = dumps_whole(attempt)
+            packed = dumps_whole(make())
             again = pickle.loads(packed)
             if type(again) is _Rebuilt:
                 again = again.build()
@@ -247,7 +247,12 @@ class _Rebuilt(NamedTuple):
 
 
 def _name(cls: type) -> str:
-    return cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+    """A class's name for messages.  Never raises: a metaclass may refuse to be described."""
+    try:
+        own = cls.__module__ in ("builtins", "__main__")
+        return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
+    except BaseException:
+        return "a class without a name"
 
 
 def _message(error: BaseException) -> str:
@@ -307,15 +312,16 @@ def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseExcept
 
 
 def call_name(fn: Any) -> str:
-    """A callable's name for messages, without running any code of the user's.
+    """A callable's name for messages.  Never raises.
 
     >>> call_name(len), call_name(call_name)
     ('len', 'ordered_executor._payload.call_name')
     """
     inner = fn.func if type(fn) is partial else fn
-    name = type(inner).__qualname__ + " object"
-    if isinstance(inner, (type, FunctionType, BuiltinFunctionType)):
+    if type(inner) is FunctionType or type(inner) is BuiltinFunctionType:
         module, name = inner.__module__, inner.__qualname__
-        if type(module) is str and module not in ("builtins", "__main__"):
-            name = f"{module}.{name}"
-    return name
+        return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
+    try:
+        return _name(inner) if isinstance(inner, type) else f"{_name(type(inner))} object"
+    except BaseException:  # a class may lie about what it is
+        return "a callable"
