@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import multiprocessing.util
 import os
 import sys
 import threading
@@ -43,7 +44,18 @@ def register() -> None:
         hook = getattr(threading, "_register_atexit", atexit.register)
         with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
             hook(_at_exit)
+        # A child of multiprocessing joins its own children before its threads: there, this comes first.
+        multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
     primed.set()
+
+
+def end_nested() -> None:
+    """In a worker that is about to leave: end what its tasks have started.
+
+    loky ends a worker by waiting for the calls in its pools first, which only this ends.
+    """
+    if _registered:
+        _at_exit()
 
 
 def _at_exit() -> None:

@@ -68,6 +68,7 @@ class Releaser:
         self.finished = threading.Event()
         self.abandoned = False
         self.max_lanes = max_lanes
+        self._primed = threading.Event()
         self._posts: deque[Callable[[], None]] = deque()
         self._asleep = False
         self._thread: threading.Thread | None = None
@@ -118,10 +119,10 @@ class Releaser:
     def _wait_for_first_lane(self) -> None:
         """Once in a process: what is submitted at the very end of a program needs the exit hook, which needs a lane.
 
-        Ended by `_exit.register`, which the releaser reaches whether the lane starts or not; and by `run`, at its end.
+        Ended by the turn in which the releaser starts a lane, whether that succeeds or not; and by the last turn.
         """
         if self._thread is not None and not self.on_releaser():
-            _exit.primed.wait()
+            self._primed.wait()
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the releaser call something.  Never waits."""
@@ -211,7 +212,7 @@ class Releaser:
             self._asleep = False
             self.dispatcher.lanes.clear()
             self.backend.release()
-            _exit.primed.set()
+            self._primed.set()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
@@ -254,6 +255,8 @@ class Releaser:
         self._release()
         while self.dispatcher.waiting_tickets and self._dispatch():
             self._release()
+        if _exit.primed.is_set():
+            self._primed.set()
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
             self._close_backend()
 

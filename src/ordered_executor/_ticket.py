@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
@@ -37,13 +37,6 @@ class Skip(NamedTuple):
 
 
 SKIP = Skip()
-
-
-class Entry(Protocol):
-    """What owns a run of tickets: a future (one ticket) or a span of a `map` (many)."""
-
-    first: int
-    count: int
 
 
 @dataclass(slots=True)

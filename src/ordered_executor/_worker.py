@@ -137,11 +137,14 @@ def serve() -> None:
     """The one long call."""
     end, initializer, initargs = _attached
     worker = _Worker(end)
+    from . import _exit  # noqa: PLC0415 (it knows lanes, which know this module)
+
     if worker.initialize(initializer, initargs):
         _os.dump_stack_on_signal(
             end.memory, TOTAL_BYTES
         )  # after the initializer, which may close what it does not know
         worker.work()
+    _exit.end_nested()
     worker.close()
 
 
