@@ -68,6 +68,9 @@ class Backlog:
                     )
                 elif time.monotonic() >= explain_at:
                     explain_at = time.monotonic() + EXPLAIN_SECONDS
+        except BaseException:
+            self._changed.notify()  # it may have been the one that was woken: pass it on
+            raise
         finally:
             self._waiting -= 1
 

@@ -188,7 +188,10 @@ class OrderedExecutor(Executor):
         def read_and_count(future: Future[Any]) -> T:
             if future.take_unread():
                 releaser.backlog.leave()
-            return read(future)
+            try:
+                return read(future)
+            finally:
+                del future  # no cycle through the traceback of an error
 
         return Results(releaser.stream, lambda: releaser.claims.tail, read_and_count, timeout, follow)
 

@@ -318,10 +318,10 @@ def call_name(fn: Any) -> str:
     ('len', 'ordered_executor._payload.call_name')
     """
     inner = fn.func if type(fn) is partial else fn
-    if type(inner) is FunctionType or type(inner) is BuiltinFunctionType:
-        module, name = inner.__module__, inner.__qualname__
-        return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
     try:
+        if type(inner) is FunctionType or type(inner) is BuiltinFunctionType:
+            module, name = inner.__module__, inner.__qualname__
+            return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
         return _name(inner) if isinstance(inner, type) else f"{_name(type(inner))} object"
-    except BaseException:  # a class may lie about what it is
+    except BaseException:  # an object may lie about what it is
         return "a callable"

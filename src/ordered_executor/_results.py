@@ -211,7 +211,10 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
             future = self._stream.take(timeout, self._follow, self._tail)
         except End:
             raise StopIteration from None
-        return self._read(future)
+        try:
+            return self._read(future)
+        finally:
+            del future  # no cycle through the traceback of an error
 
     def __aiter__(self) -> Results[T]:
         return self
@@ -227,9 +230,13 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
 
         self._stream.watch(wake)
         try:
-            return self._read(await self._take_soon(arrived, deadline))
+            future = await self._take_soon(arrived, deadline)
         finally:
             self._stream.unwatch(wake)
+        try:
+            return self._read(future)
+        finally:
+            del future
 
     async def _take_soon(self, arrived: asyncio.Event, deadline: float | None) -> Future[Any]:
         """Take the next future; wait for `arrived` in between.  Taking does not await, so who is cancelled has none."""

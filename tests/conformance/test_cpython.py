@@ -59,7 +59,8 @@ class OurCase(unittest.TestCase):
     parts: tuple[ModuleType, ...]
 
     def setUp(self) -> None:
-        """Have the tests' programs start with our class in scope."""
+        """Have the tests' programs start with our class in scope, and one test's warm workers lent to the next."""
+        os.environ["PYTEST_CURRENT_TEST"] = "always the same: workers are lent where the environment is the same only"
         for part in self.parts:
             if hasattr(part, "assert_python_ok"):
                 patch = mock.patch.object(part, "assert_python_ok", for_our_class(part.assert_python_ok))
