@@ -83,7 +83,7 @@ class Future(StandardFuture[T]):
     def __init__(self, owner: Owner, call: Any, options: Options) -> None:
         # Not the standard __init__: that would make the condition and the lists.
         self.first = -1
-        self.call = call  # (fn, args, kwargs); once packed, a PackedCall; None when it is done
+        self.call = call  # (fn, args, kwargs); once packed, a PackedCall; once home, (fn,); None when done
         self.options = options
         self.losses = 0
         self._owner = owner
@@ -126,7 +126,7 @@ class Future(StandardFuture[T]):
         future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that moment keeps its
         outcome.
         """
-        return self.cancel() or self._owner.kill(self)
+        return not self.done() and (self.cancel() or self._owner.kill(self))
 
     def cancel(self) -> bool:
         """Cancel the task if it is not with a worker yet; its ticket is skipped.  Returns whether it is cancelled.

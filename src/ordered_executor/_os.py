@@ -10,6 +10,7 @@ import faulthandler
 import fcntl
 import os
 import resource
+import select
 import signal
 import sys
 import tempfile
@@ -85,37 +86,48 @@ class Process:
         return True
 
     def gone(self) -> bool:
-        """Whether the process has ended.  Notes its exit code, if it is still to be had."""
+        """Whether the process has ended.  Notes its exit code, if that is to be had here."""
         if self.exitcode is not None:
             return True
-        if not hasattr(os, "waitid"):
-            return not self.signal(0)
-        kind, number = (os.P_PIDFD, self.fd) if self.fd is not None else (os.P_PID, self.pid)
-        try:
-            status = os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # WNOWAIT: leave it to its reaper
-        except OSError:
-            return True
-        if status is None:
-            return False
-        self.exitcode = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
-        return True
+        if self.fd is not None:
+            poll = select.poll()
+            poll.register(self.fd, select.POLLIN)
+            ended = bool(poll.poll(0))
+        else:
+            ended = not self.signal(0)
+        # A zombie still takes signals, so without a pidfd it is waitid that tells.  The child of a fork server is not ours.
+        with contextlib.suppress(OSError, AttributeError):
+            status = os.waitid(*self._who(), os.WEXITED | os.WNOHANG | os.WNOWAIT)  # WNOWAIT: leave it to its reaper
+            if status is not None:
+                self.exitcode = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+                ended = True
+        return ended
+
+    def _who(self) -> tuple[int, int]:
+        return (os.P_PIDFD, self.fd) if self.fd is not None else (os.P_PID, self.pid)
 
     def stop(self, patience: float = 0.05) -> bool:
         """SIGSTOP, and wait until it stands: then its memory cannot change.  False if it does not in time."""
         if not self.signal(signal.SIGSTOP):
             return False
-        if not hasattr(os, "waitid"):
-            return True
-        kind, number = (os.P_PIDFD, self.fd) if self.fd is not None else (os.P_PID, self.pid)
         until = time.monotonic() + patience
         while time.monotonic() < until:
-            try:
-                if os.waitid(kind, number, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                    return True
-            except OSError:
-                return False
+            if self._stands():
+                return True
             time.sleep(0.0002)  # there is no way to wait for a stop with a limit but to look again
         return False
+
+    def _stands(self) -> bool:
+        try:
+            return os.waitid(*self._who(), os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except AttributeError:
+            return True  # nobody can tell: believe the signal
+        except OSError:  # the child of a fork server
+            try:
+                state = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+            except OSError:
+                return True
+            return state in (b"T", b"t")
 
     def resume(self) -> None:
         self.signal(signal.SIGCONT)

@@ -67,7 +67,8 @@ def examine(lane: Lane) -> Findings:
         elif state == LOADING:
             suspect = sent.number
         elif progress & HELD or (state == HOLDING and not progress):
-            blame = Blame(sent.number, home, finished=True)
+            if not progress or home == progress >> COUNT_BITS:  # else what was held has been sent, by the last frame
+                blame = Blame(sent.number, home, finished=True)
         elif state == RUNNING:
             blame = Blame(sent.number, home)
     return Findings(rescued, blame, suspect, _error(lane, sent, blame, state))

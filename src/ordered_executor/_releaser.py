@@ -408,6 +408,9 @@ class Releaser:
             owners: Any = batch.owners
         else:
             owners = batch.owners if count == batch.count else batch.owners[start : start + count]
+            for future in owners:  # the arguments may go; the function is for messages
+                call = future.call
+                future.call = call[:1] if type(call) is tuple else (call.fn,)
         self.sequencer.put(
             Segment(batch.first + start, count, owners, outcomes, event.lane, event.size, not event.rescued)
         )
@@ -560,7 +563,6 @@ class Marked:
 
 def _describe(future: Future[Any], segment: Segment) -> str:
     """For the note on an error: which task, and where it ran."""
-    call = future.call
-    fn = call[0] if type(call) is tuple else call.fn
+    fn = future.call[0]
     pid = getattr(segment.lane, "pid", None)
     return f"ticket {future.first}: {call_name(fn)}(…), worker pid {pid}"

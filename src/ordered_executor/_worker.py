@@ -344,8 +344,8 @@ class _Worker:
 
     def _hold(self) -> None:
         """The ticket that ran is finished, and its outcome is not in the stream."""
-        self._words[STATE] = HOLDING
         self._words[PROGRESS] |= HELD
+        self._words[STATE] = HOLDING
 
     def _new_segment(self, index: int, held: bool = False) -> None:
         """The stream begins again, with the outcome of `index`."""
@@ -413,6 +413,7 @@ class _Worker:
         body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), place, lengths))
         inline = [] if place is not None else buffers
         self._send(_wire.LARGE, len(body).to_bytes(8, "little"), body, *inline)
+        self._words[STATE] = SENDING  # nothing is held any more
         self._flushed = time.monotonic()
         self._new_segment(index + 1)
 
