@@ -237,7 +237,10 @@ def _names_in(folder: str) -> list[str]:
 
 
 def start_what_stays() -> None:
-    """The processes that the interpreter and loky keep as long as the parent lives: start them before any check."""
+    """The processes that the interpreter and loky keep as long as the parent lives: start them before any check.
+
+    And put aside for the garbage collector what is there already, which is much: many tests call it.
+    """
     from multiprocessing import forkserver, resource_tracker
 
     from loky.backend import resource_tracker as loky_tracker
@@ -245,6 +248,8 @@ def start_what_stays() -> None:
     resource_tracker.ensure_running()
     loky_tracker.ensure_running()
     forkserver.ensure_running()
+    gc.collect()
+    gc.freeze()
 
 
 @contextlib.contextmanager

@@ -130,9 +130,7 @@ def test_odd_file_names_can_be_printed(tmp_path: Path, capsys: pytest.CaptureFix
         ([".", "--window", "x"], "--window"),
     ],
 )
-def test_bad_arguments_are_refused(
-    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_arguments_are_refused(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What it cannot use it names on standard error, and exits with 2."""
     with pytest.raises(SystemExit) as exit_info:
         demo.main(arguments)

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any
 
-from . import _wire
+from . import _exit, _wire
 from ._lane import ENDING, Lane, LaneKind
 
 _changed = threading.Condition()
@@ -150,3 +150,4 @@ def _in_forked_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
+_exit.at_the_very_end(empty)

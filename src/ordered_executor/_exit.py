@@ -17,16 +17,21 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import loky.process_executor
 
-from . import _depot
-
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers that have not finished
+_last: list[Callable[[], object]] = []
 _registered = False
 # Set when the first lane has been started, or could not be: from then on the hook is in place.
 primed = threading.Event()
+
+
+def at_the_very_end(call: Callable[[], object]) -> None:
+    """Have something called when all executors have ended."""
+    _last.append(call)
 
 
 def watch(releaser: Any) -> None:
@@ -68,7 +73,8 @@ def _at_exit() -> None:
             releaser.kill_all()
     for releaser in releasers:
         releaser.finished.wait()
-    _depot.empty()
+    for call in _last:
+        call()
 
 
 def _in_forked_child() -> None:

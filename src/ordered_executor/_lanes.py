@@ -27,14 +27,14 @@ from functools import partial
 from typing import Any
 
 from . import _depot, _exit, _os, _wire
-from ._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
-from ._errors import TaskTimeoutError, remote_traceback
+from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
+from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, SERVING, Lane, LaneKind
-from ._lane_memory import COUNT_BITS, COUNT_MASK, LENGTH_MASK, PROGRESS, RUNNING, SEGMENT, STARTED, STATE
-from ._parcels import Sent
+from ._lane_memory import LENGTH_MASK, PROGRESS, STARTED
 from ._payload import unpack
 from ._postmortem import examine
+from ._stopping import TIMEOUT_SECONDS, look_at_running
 from ._ticket import Batch
 
 logger = logging.getLogger("ordered_executor")
@@ -43,11 +43,6 @@ logger = logging.getLogger("ordered_executor")
 # finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
 PEEK_SECONDS = 0.005
 PEEK_MOST_SECONDS = 0.1
-# How often to look whether a task that is to be stopped runs now; how often whether one with a time limit has begun.
-KILL_SECONDS = 0.002
-TIMEOUT_SECONDS = 0.05
-# How long a worker may take to write down its stack before it is killed anyway.
-STACK_SECONDS = 0.2
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
 # The same, when all are to be killed.
@@ -352,7 +347,7 @@ class LokyBackend:
             lane.heard = now
             lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
         if lane.timeout_at is not None and now >= lane.timeout_at:
-            self._look_at_running(lane, now)
+            look_at_running(lane, now)
 
     def _look_at_start(self, lane: Lane, now: float) -> None:
         """The initializer may take `task_timeout`, from its own start."""
@@ -381,60 +376,13 @@ class LokyBackend:
         if most > 0:
             self._arrive(lane, sent.number, start, outcomes[:most], 0, 0.0)
 
-    def _look_at_running(self, lane: Lane, now: float) -> None:
-        """Stop the task that runs if it has overrun its time, or is to be stopped."""
-        sent = lane.parcels.current
-        assert sent is not None  # it was due
-        sent.look_at = now + (KILL_SECONDS if sent.kills else min(sent.shortest, TIMEOUT_SECONDS))
-        words = lane.memory.words
-        running = self._running(lane)
-        begun = words[STARTED] * 1e-9
-        if running is None or running[0] != sent.number & COUNT_MASK or running != self._running(lane):
-            return
-        index = running[1]
-        if index in sent.kills:
-            self._kill(lane, sent, index, sent.kills[index])
-            return
-        timeout = sent.timeouts[index] if sent.timeouts else None
-        if timeout is None or not begun:
-            return
-        if now >= begun + timeout:
-            ticket = sent.first + index
-            text = f"ticket {ticket} ran longer than its timeout of {timeout} s and was stopped (worker pid {lane.pid})"
-            self._kill(lane, sent, index, TaskTimeoutError(text, ticket, lane.pid))
-        elif not sent.kills:
-            sent.look_at = begun + timeout
-
-    # ---------------------------------------------------------------------------------------------- stop, look, kill
-
-    @staticmethod
-    def _running(lane: Lane) -> tuple[int, int] | None:
-        """The batch (its number, modulo) and the index of the task that runs, by the lane's row."""
-        words = lane.memory.words
-        if words[STATE] != RUNNING:
-            return None
-        return words[SEGMENT] >> COUNT_BITS, words[PROGRESS] >> COUNT_BITS
+    # ----------------------------------------------------------------------------------------------- kill, and death
 
     def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
         for sent in lane.parcels.sent:
             if sent.number == number:
                 sent.kills[index] = reason
                 sent.look_at = 0.0  # now, or as soon as it is this batch's turn
-
-    def _kill(self, lane: Lane, sent: Sent, index: int, reason: BaseException) -> None:
-        """Stop the process, look whether it is still at this task, and only then kill it."""
-        target = (sent.number & COUNT_MASK, index)
-        if lane.process is None or lane.doomed is not None:
-            return
-        if lane.process.stop() and self._running(lane) == target:
-            # Nothing of the task runs any more: the signal writes down its stack and ends it.
-            lane.doomed = (Blame(sent.number, index), reason)
-            lane.heirs = _os.descendants(lane.process.pid)
-            lane.kill_at = time.monotonic() + STACK_SECONDS
-            lane.process.signal(_os.STACK_SIGNAL)
-            lane.process.resume()
-        else:
-            lane.process.resume()
 
     def _on_death(self, lane: Lane) -> None:
         """The process is gone, or loky says that its call ended."""

@@ -95,7 +95,7 @@ class Process:
             ended = bool(poll.poll(0))
         else:
             ended = not self.signal(0)
-        # A zombie still takes signals, so without a pidfd it is waitid that tells.  The child of a fork server is not ours.
+        # A zombie takes signals: without a pidfd it is waitid that tells.  A fork server's child is not ours to ask.
         with contextlib.suppress(OSError, AttributeError):
             status = os.waitid(*self._who(), os.WEXITED | os.WNOHANG | os.WNOWAIT)  # WNOWAIT: leave it to its reaper
             if status is not None:

@@ -18,14 +18,11 @@ import pickle
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import starmap
+from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-from . import _os, _wire
-from ._errors import add_note
-from ._functions import LoadedFunctions
+from . import _exit, _os, _wire
 from ._gate import Gate
 from ._lane_memory import (
     COUNT_BITS,
@@ -54,8 +51,8 @@ from ._lane_memory import (
     LaneMemory,
     distance,
 )
+from ._loading import Loader
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
-from ._warm import warm
 
 # A batch was sized to take a millisecond or two; past this, what has not started goes back, for others to run.
 OVERRUN_SECONDS = 0.01
@@ -84,45 +81,6 @@ class LaneEnd:
             os.set_inheritable(fd, False)
 
 
-class _Calls:
-    """The calls of a batch that came each by itself, one after the other.
-
-    Each is loaded just before it runs, so that one that cannot be loaded, or kills the process, harms only itself.
-    """
-
-    def __init__(
-        self, fns: list[bytes], calls: list[Any], load: Callable[[Any], Any], load_function: Callable[[bytes], Any]
-    ) -> None:
-        self._fns = fns
-        self._calls = iter(calls)
-        self._load = load
-        self._load_function = load_function
-
-    def __call__(self) -> Any:
-        call = next(self._calls)
-        if call is None:
-            return None  # the parent has its outcome already; this keeps its place
-        which, packed = call
-        try:
-            args = self._load(packed)
-            if which < 0:
-                fn, args, kwargs = args
-            else:
-                args, kwargs = args
-                fn = self._load_function(self._fns[which])
-        except BaseException as error:
-            add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
-            raise
-        return fn(*args, **kwargs)
-
-
-def _letting_go(args: list[Any]) -> Iterator[Any]:
-    """The arguments in turn, each gone from the list when its task begins."""
-    args.reverse()
-    while args:
-        yield args.pop()
-
-
 _attached: list[Any] = []
 
 
@@ -137,8 +95,6 @@ def serve() -> None:
     """The one long call."""
     end, initializer, initargs = _attached
     worker = _Worker(end)
-    from . import _exit  # noqa: PLC0415 (it knows lanes, which know this module)
-
     if worker.initialize(initializer, initargs):
         _os.dump_stack_on_signal(
             end.memory, TOTAL_BYTES
@@ -159,7 +115,7 @@ class _Worker:
         self._generation = 0
         self._room = BufferRoom(self._memory, TO_PARENT_AT)
         self._gate = Gate(self._memory, 0, 0, self._ask, self._wait_for_open)
-        self._functions = LoadedFunctions()
+        self._loader = Loader(self._memory)
         self._number = 0  # of the batch that runs
         self._start = 0  # the index of the first outcome in the stream
         self._at = EMPTY_STREAM_AT  # where the next goes
@@ -228,28 +184,15 @@ class _Worker:
         words[STATE] = LOADING
         self._number = number
         self._new_segment(0)
-        if many is None:
-            step: Callable[[], Any] = _Calls(fns, calls, self._load, self._functions.load)
-        else:
-            try:
-                fn, args = self._functions.load(fns[0]), self._load(many)
-            except BaseException:
-                # Together they cannot be loaded: have them sent one by one.
-                self._hand_back(0, apart=True)
-                return
-            step = (map if single else starmap)(fn, _letting_go(args)).__next__
+        try:
+            step = self._loader.steps(fns, single, many, calls)
+        except BaseException:
+            # Together they cannot be loaded: have them sent one by one.
+            self._hand_back(0, apart=True)
+            return
         words[STATE] = RUNNING
         self._run(first, count, self._timed(step) if timed else step)
         words[STATE] = IDLE
-
-    def _load(self, packed: Any) -> Any:
-        if type(packed) is bytes:
-            return pickle.loads(packed)
-        head, places = packed
-        memory = self._memory.bytes
-        # A copy: the place is used again, and a view would be shared with whatever this process forks.
-        buffers = [warm.copy(memoryview(p) if type(p) is bytes else memory[p[0] : p[0] + p[1]]) for p in places]
-        return pickle.loads(head, buffers=buffers) if head else pickle.loads(buffers[0])
 
     def _timed(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """The same, and the time of each start in lane memory."""

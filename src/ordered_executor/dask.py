@@ -69,7 +69,7 @@ class OrderedDaskExecutor(OrderedExecutor):
         keep_results: keep unread outcomes for `results()`.
         unseen_errors: what becomes of failures nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
 
-    As many batches run at a time as the cluster has threads now.  There is no `task_timeout`: Dask cannot stop a thread.
+    As many batches run at a time as the cluster has threads now.  There is no `task_timeout`: Dask stops no thread.
     Raises `TypeError` or `ValueError`, naming the argument.
     """
 
@@ -199,6 +199,11 @@ class Parcel:
         options = owners[0].options if type(owners[0]) is Slice else owners[index].options
         return int(options.retries)
 
+    def killed(self, index: int) -> BaseException | None:
+        """What its ticket ends with if it was stopped by `kill()`."""
+        owners = self.batch.owners
+        return None if type(owners[0]) is Slice else owners[index].killed
+
 
 def _calls(batch: Batch) -> list[tuple[Any, Any, dict[str, Any]]]:
     piece = batch.owners[0]
@@ -274,7 +279,6 @@ class DaskBackend:
             self._give_up(part)
             part.failure = error
             self._look_at_client()
-            self.wake()
 
     def _give_up(self, part: Part) -> None:
         """Let the cluster forget it: what has not begun does not begin, what it keeps it drops.  Does not wait."""
@@ -379,6 +383,9 @@ class DaskBackend:
             self._take_apart(parts, part)
             return
         part.losses += 1
+        part.failure = part.parcel.killed(part.start)
+        if part.failure is not None:
+            return
         if part.losses <= part.parcel.retries(part.start):
             self._submit(part)
             return
@@ -386,16 +393,15 @@ class DaskBackend:
         part.failure = TerminatedWorkerError(text, part.ticket)
         part.failure.__cause__ = error
 
-    def _take_apart(self, parts: deque[Part], part: Part, stopped: int = -1, reason: Any = None) -> None:
-        """From now on each of its tickets is a Dask task; the stopped one ends with the reason instead."""
+    def _take_apart(self, parts: deque[Part], part: Part) -> None:
+        """From now on each of its tickets is a Dask task; one that was stopped ends with the reason instead."""
         place = parts.index(part)
         del parts[place]
         for index in range(part.start, part.start + part.count):
             single = Part(part.parcel, index, 1)
             parts.insert(place + index - part.start, single)
-            if index == stopped:
-                single.failure = reason
-            else:
+            single.failure = part.parcel.killed(index)
+            if single.failure is None:
                 self._submit(single)
 
     def _look_at_client(self) -> None:
@@ -410,8 +416,7 @@ class DaskBackend:
             if part.parcel.batch.number == number and part.start <= index < part.start + part.count:
                 if not part.ended and part.failure is None:
                     self._give_up(part)
-                    self._take_apart(self._lanes[lane], part, index, reason)
-                    self.wake()
+                    self._take_apart(self._lanes[lane], part)
                 return
 
     def close(self, kill: bool) -> None:

@@ -18,9 +18,8 @@ Invariant: `_puts - _outcomes.position <= bound`, position being how many outcom
 Who ends a wait in `put`: `get` (after each outcome taken), `stop`, and the exit of the interpreter.  In `get`: the
 executor, whose stream ends after `stop`.
 
-The exit of the interpreter.  Like every executor, a queue ends when the main thread does: that is the moment at which
-`threading._register_atexit` has hooks run, last in, first out.  Ours must run before the executor's, which waits for
-what was put, so it is registered (again) once that one is.
+The exit of the interpreter.  Like every executor, a queue ends when the main thread does, before Python waits for other
+threads.  `_exit` tells the queues first, and then waits for their executors, as for all others.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
-import os
 import queue
 import sys
 import threading
@@ -95,8 +93,8 @@ class _Queue:
         self._puts = 0  # guarded by: _changed
         self._waiting = 0  # guarded by: _changed
         self._ended: str | None = None  # why nothing can be put any more
-        self._armed = False
-        _watch(self)
+        self._stopped = False
+        _ending.watch(self)
 
     # --------------------------------------------------------------------------------------------------------- put
 
@@ -129,7 +127,7 @@ class _Queue:
             self._waiting -= 1
 
     def _submitted(self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Submit; False if the executor was shut down without us, by the exit of the interpreter or by a fork."""
+        """Submit; False if the executor was shut down without us: in a forked child, or by `_exit`."""
         try:
             submit(*args, **kwargs)
         except BrokenProcessPool:
@@ -137,8 +135,6 @@ class _Queue:
         except RuntimeError as error:
             self._ended = str(error)
             return False
-        if not self._armed:
-            self._armed = _arm()
         return True
 
     # --------------------------------------------------------------------------------------------------------- get
@@ -165,7 +161,10 @@ class _Queue:
             self._end("there is nothing more to get")
         if outcome.error is None:
             return outcome.value
-        raise _dressed(outcome.ticket, outcome.error)
+        try:
+            raise _dressed(outcome.ticket, outcome.error)
+        finally:
+            del outcome  # no cycle through the traceback
 
     def get_nowait(self) -> Any:
         """As `get(block=False)`."""
@@ -175,6 +174,7 @@ class _Queue:
 
     def stop(self) -> None:
         """Let nothing more be put.  Returns at once; what was put still comes out.  May be called again."""
+        self._stopped = True
         self._stop("the queue was stopped")
 
     def _stop(self, why: str) -> None:
@@ -197,13 +197,16 @@ class _Queue:
 
     def _end(self, what: str) -> NoReturn:
         """Say that it is over, and why."""
-        if _exiting and threading.current_thread().daemon:
-            # The interpreter ends, and this thread with it, in the middle of what it does.  It does not care for the
-            # queue's end; without the queue it would have been waiting here, too.
+        if self._ended is None:  # nobody stopped it: if it broke down, this raises, and says why
+            self._submitted(self._executor.mark, (None,), {})
+        if self._interpreter_exits() and threading.current_thread().daemon:
+            # Nobody cares for the end of such a thread, and a traceback from it would be noise.  It stands here until it
+            # is gone, as it would if it were still waiting for the queue.
             threading.Event().wait()
-        if self._ended is None:
-            self._executor.mark(None)  # nobody stopped it, so it broke down: this raises, and says why
         raise ShutDown(f"{what}: {self._ended}")
+
+    def _interpreter_exits(self) -> bool:
+        return _exiting or not (self._stopped or self._executor._releaser.abandoned)
 
 
 class ParallelQueue(_Queue):
@@ -305,7 +308,8 @@ def _dressed(ticket: int, error: BaseException) -> BaseException:
         # It would end the loop of whoever reads by `iter(results.get, last)`, as if all was well.
         cause, error = error, RuntimeError(f"the task with ticket {ticket} raised {type(error).__name__}")
         error.__cause__ = cause
-    error.stack_trace = _stack_trace(error)  # type: ignore[attr-defined]
+    with contextlib.suppress(Exception):  # where a class of the user's refuses, it goes without
+        error.stack_trace = _stack_trace(error)  # type: ignore[attr-defined]
     return error
 
 
@@ -320,44 +324,54 @@ def _stack_trace(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------ the interpreter's exit
 
 _exiting = False
-_armed: bool | None = None  # whether the executor's hook was in place when ours was last registered; None: never
-_queues: weakref.WeakSet[_Queue] = weakref.WeakSet()
-_droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers of daemon queues; they outlive a queue nobody holds
+_hooked = False
 
 
-def _watch(new: _Queue) -> None:
-    _queues.add(new)
-    if new._daemon:
-        _droppable.add(new._executor._releaser)
-    _arm()
+class _Ending:
+    """For all queues together, what `_exit` asks of everything that lives until the interpreter exits."""
+
+    def __init__(self) -> None:
+        self.queues: weakref.WeakSet[_Queue] = weakref.WeakSet()
+        self.droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers of daemons: they outlive a queue let go
+        self.finished = threading.Event()
+        self.finished.set()  # the executors are waited for themselves
+
+    def watch(self, new: _Queue) -> None:
+        global _hooked
+        self.queues.add(new)
+        if new._daemon:
+            self.droppable.add(new._executor._releaser)
+        _exit.watch(self)
+        if not _hooked:
+            # `_exit` comes to its hook with the first worker only; somebody may wait for a queue that has none.
+            _hooked = True
+            with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
+                getattr(threading, "_register_atexit", atexit.register)(self.close_claims)
+
+    def close_claims(self) -> None:
+        """The main thread has ended.  May come more than once."""
+        global _exiting
+        _exiting = True
+        for each in list(self.queues):
+            each._stop(
+                "the main thread has ended, and the queue with it; let it wait for the threads that use the queue"
+            )
+        for releaser in list(self.droppable):
+            releaser.close_claims()
+            releaser.kill_all()
+
+    def cancel_waiting(self) -> None:
+        """After Ctrl-C: that is the executors' affair."""
+
+    def kill_all(self) -> None:
+        """The same."""
+
+    def abandon(self) -> None:
+        """In a forked child the queues are the parent's; another thread may have held their locks."""
+        for each in list(self.queues):
+            each._changed = threading.Condition()
+        self.queues.clear()
+        self.droppable.clear()
 
 
-def _arm() -> bool:
-    """Have `_at_exit` run before the executor's hook, if that is in place.  Returns whether it is."""
-    global _armed
-    primed = _exit.primed.is_set()
-    if _armed is not primed:
-        _armed = primed
-        with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
-            getattr(threading, "_register_atexit", atexit.register)(_at_exit)
-    return primed
-
-
-def _at_exit() -> None:
-    global _exiting
-    _exiting = True
-    for each in list(_queues):
-        each._stop("the main thread has ended, and the queue with it; let it wait for the threads that use the queue")
-    for releaser in list(_droppable):
-        releaser.close_claims()
-        releaser.kill_all()
-
-
-def _in_forked_child() -> None:
-    for each in list(_queues):
-        each._changed = threading.Condition()  # another thread may have held it
-    _queues.clear()
-    _droppable.clear()
-
-
-os.register_at_fork(after_in_child=_in_forked_child)
+_ending = _Ending()

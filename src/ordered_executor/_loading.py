@@ -1,0 +1,68 @@
+"""Loading a batch in the worker: from what came in the frame to calls, one after the other.
+
+A batch comes in one of two forms (see `_parcels`): *many*, loaded all together, or *calls*, each loaded just before it
+runs, so that one that cannot be loaded, or kills the process, harms only itself.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import starmap
+from typing import Any
+
+from ._errors import add_note
+from ._functions import LoadedFunctions
+from ._lane_memory import LaneMemory
+from ._warm import warm
+
+
+class Loader:
+    """What a worker loads batches with; it keeps the functions that it has loaded."""
+
+    def __init__(self, memory: LaneMemory) -> None:
+        self._memory = memory
+        self._functions = LoadedFunctions()
+
+    def steps(self, fns: list[bytes], single: bool, many: Any, calls: list[Any]) -> Callable[[], Any]:
+        """A function that makes the next call of the batch each time it is called.
+
+        Raises whatever unpickling raises, if the batch came all together.
+        """
+        if many is None:
+            return partial(self._next_call, fns, iter(calls))
+        fn, args = self._functions.load(fns[0]), self._load(many)
+        return (map if single else starmap)(fn, _letting_go(args)).__next__
+
+    def _next_call(self, fns: list[bytes], calls: Iterator[Any]) -> Any:
+        call = next(calls)
+        if call is None:
+            return None  # the parent has its outcome already; this keeps its place
+        which, packed = call
+        try:
+            if which < 0:  # the function came with its arguments, for this call alone
+                fn, args, kwargs = self._load(packed)
+            else:
+                fn = self._functions.load(fns[which])
+                args, kwargs = self._load(packed)
+        except BaseException as error:
+            add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
+            raise
+        return fn(*args, **kwargs)
+
+    def _load(self, packed: Any) -> Any:
+        if type(packed) is bytes:
+            return pickle.loads(packed)
+        head, places = packed
+        memory = self._memory.bytes
+        # A copy: the place is used again, and a view would be shared with whatever this process forks.
+        buffers = [warm.copy(memoryview(p) if type(p) is bytes else memory[p[0] : p[0] + p[1]]) for p in places]
+        return pickle.loads(head, buffers=buffers) if head else pickle.loads(buffers[0])
+
+
+def _letting_go(args: list[Any]) -> Iterator[Any]:
+    """The arguments in turn, each gone from the list when its task begins."""
+    args.reverse()
+    while args:
+        yield args.pop()

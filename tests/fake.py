@@ -1,0 +1,583 @@
+"""A backend driven by hand: no process, no clock, and no thread of its own.
+
+The test says what happens in the workers, and when the parent hears of it:
+
+    submit -> [lane.batches] -> finish / fail -> (gate) -> [lane.stream] -> flush -> [lane.pipe] -> wait() -> releaser
+                                                   |                                      |
+                                        [lane.held] until `open`              in the order the test likes
+
+Each lane is faithful to `_worker`: it runs in ticket order, holds one outcome at the gate, sends what is finished, and
+keeps it readable for the parent (`peek`, `lose`).  It also asserts what a backend may expect of the core: batches of
+consecutive tickets that no other lane has, nothing for a lane that is gone, `open` and `done` in order.
+
+`HandExecutor` is an executor on it without a thread: `step()` is one turn of the releaser, made by the test itself.
+`ThreadedExecutor` has the thread, for tests of what user threads and the releaser do to each other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from ordered_executor import OrderedExecutor, _exit
+from ordered_executor._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
+from ordered_executor._dispatcher import Slice
+from ordered_executor._gate import Window
+from ordered_executor._payload import BASIC, Large, pack_error, pack_value
+from ordered_executor._releaser import Releaser
+from ordered_executor._ticket import Batch
+
+
+class WorkerDied(Exception):
+    """Why a hand-driven lane was lost."""
+
+
+class FakeLane:
+    """One worker: what it has been sent, what it has finished, and what is on its way home."""
+
+    def __init__(self, backend: FakeBackend, number: int, quota: int | None) -> None:
+        self.backend = backend
+        self.pid = 1000 + number
+        self.quota = quota  # how many tasks it may run in its life
+        self.ran = 0
+        self.batches: deque[Batch] = deque()
+        self.done = 0  # outcomes of the first batch that have passed the gate
+        self.stream: list[tuple[Any, int]] = []  # the last of those, not yet in the pipe
+        self.held: tuple[Any, int] | None = None  # the outcome at the gate
+        self.pipe: deque[Event] = deque()  # sent, and not heard yet
+        self.unreleased = 0
+        self.heard: dict[int, int] = {}  # per batch number: how many outcomes the parent has heard of
+        self.kills: dict[tuple[int, int], BaseException] = {}
+        self.retired = False
+        self.alive = True
+
+    def __repr__(self) -> str:
+        return f"lane {self.pid - 1000}"
+
+    # ------------------------------------------------------------------------------------------------ what it is doing
+
+    @property
+    def ticket(self) -> int | None:
+        """The ticket that runs or stands at the gate."""
+        return self.batches[0].first + self.done if self.batches else None
+
+    @property
+    def running(self) -> int | None:
+        """The ticket that runs."""
+        return None if self.held is not None else self.ticket
+
+    @property
+    def gated(self) -> int | None:
+        """The ticket that stands at the gate."""
+        return None if self.held is None else self.ticket
+
+    @property
+    def holds_large(self) -> bool:
+        """Whether what stands at the gate is too large to be found in the memory of a dead worker."""
+        return self.held is not None and type(self.held[0]) is Large
+
+    @property
+    def tickets(self) -> list[int]:
+        """What it has been sent and has not finished."""
+        all_of_them = [batch.first + index for batch in self.batches for index in range(batch.count)]
+        return all_of_them[self.done :]
+
+    @property
+    def owner(self) -> Any:
+        """The future or slice of the ticket that runs."""
+        batch = self.batches[0]
+        return batch.owners[0] if type(batch.owners[0]) is Slice else batch.owners[self.done]
+
+    def call(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The call that runs."""
+        owner = self.owner
+        if type(owner) is Slice:
+            return owner.span.fn, arguments(owner, self.done), {}
+        fn, args, kwargs = owner.call
+        return fn, args, kwargs
+
+    # ---------------------------------------------------------------------------------------------- what the test says
+
+    def finish(self, value: Any = None, *, size: int | None = None, flush: bool = True) -> None:
+        """The task that runs returns."""
+        packed = value if type(value) in BASIC else pack_value(value)
+        self._end(packed, size, flush)
+
+    def fail(self, error: BaseException, *, size: int | None = None, flush: bool = True) -> None:
+        """The task that runs raises."""
+        self._end(pack_error(error), size, flush)
+
+    def work(self, *, flush: bool = True) -> None:
+        """Really run the task, in this very thread."""
+        if self.done in self.batches[0].failed:
+            self.finish(flush=flush)  # an empty call, to keep its place
+            return
+        fn, args, kwargs = self.call()
+        try:
+            value = fn(*args, **kwargs)
+        except Exception as error:
+            self.fail(error, flush=flush)
+        else:
+            self.finish(value, flush=flush)
+
+    def _end(self, packed: Any, size: int | None, flush: bool) -> None:
+        assert self.alive, f"{self} is dead"
+        assert self.running is not None, f"{self} runs nothing"
+        if size is None:
+            size = packed.size if type(packed) is Large else len(packed) if type(packed) is bytes else 8
+        if self._passes(size):
+            self._pass((packed, size))
+            if flush or self.done == self.batches[0].count:
+                self.flush()
+        else:
+            self.flush()
+            self.held = (packed, size)
+
+    def _pass(self, outcome: tuple[Any, int]) -> None:
+        self.stream.append(outcome)
+        self.done += 1
+        self.ran += 1
+
+    def _passes(self, size: int) -> bool:
+        ticket = self.ticket
+        assert ticket is not None
+        window, backend = self.backend.window, self.backend
+        home = self.unreleased + sum(size for _, size in self.stream)
+        return window.passes(backend.head, ticket, size, home)
+
+    def flush(self) -> None:
+        """What has passed the gate goes into the pipe."""
+        if not self.stream:
+            return
+        batch, start = self.batches[0], self.done - len(self.stream)
+        size = sum(size for _, size in self.stream)
+        seconds = self.backend.task_seconds * len(self.stream)
+        self.unreleased += size
+        self.pipe.append(Arrived(self, batch.number, start, [outcome for outcome, _ in self.stream], size, seconds))
+        self.stream.clear()
+        if self.done == batch.count:
+            self.batches.popleft()
+            self.done = 0
+        self.backend.happened()
+
+    def peek(self) -> bool:
+        """The parent looks up what is finished and not sent.  False if it sees nothing, or nothing that it may take."""
+        if not self.stream or self.held is not None:
+            return False
+        batch, start = self.batches[0], self.done - len(self.stream)
+        if start > self.heard.get(batch.number, 0):
+            return False  # what is before it is in the pipe still
+        self.backend.seen.append(Arrived(self, batch.number, start, [outcome for outcome, _ in self.stream], 0, 0.0))
+        self.backend.happened()
+        return True
+
+    def hand_back(self, *, apart: bool = False) -> None:
+        """What it has not started goes back; `apart`: because it could not even be loaded."""
+        assert self.batches
+        assert self.held is None
+        assert not apart or not self.done
+        self.flush()
+        if not self.batches:
+            return
+        self.pipe.append(Returned(self, self.batches[0].number, self.done, apart))
+        self._drop_batches()
+        self.backend.happened()
+
+    def _drop_batches(self) -> None:
+        self.batches.clear()
+        self.done = 0
+
+    def lose(
+        self,
+        *,
+        blame: bool = True,
+        suspect: bool = False,
+        deliberate: bool = False,
+        reason: BaseException | None = None,
+    ) -> None:
+        """The process dies: of the task it ran (`blame`), of loading its batch (`suspect`), or of nothing it did.
+
+        What had finished is found in its memory; what stands at the gate too, if it is small.
+        """
+        assert self.alive
+        first = self.batches[0] if self.batches else None
+        charged: Blame | None = None
+        suspected: int | None = None
+        if first is not None:
+            if self.held is not None and not self.holds_large:
+                self._pass(self.held)
+                self.held = None
+                blame = False
+            if self.stream:
+                start = self.done - len(self.stream)
+                outcomes = [outcome for outcome, _ in self.stream]
+                self.pipe.append(Arrived(self, first.number, start, outcomes, 0, 0.0, rescued=True))
+                self.stream.clear()
+            if self.held is not None:
+                charged = Blame(first.number, self.done, finished=True)
+            elif suspect:
+                assert not self.done
+                suspected = first.number
+            elif blame and self.done < first.count:
+                charged = Blame(first.number, self.done)
+        elif blame:
+            raise AssertionError(f"{self} ran nothing it could be lost with")
+        self.alive = False
+        self.held = None
+        self._drop_batches()
+        self.pipe.append(Lost(self, charged, reason or WorkerDied(f"{self} died"), deliberate, suspected))
+        self.backend.happened()
+
+    def killed(self) -> bool:
+        """Do what `kill` asked for, if its task runs now.  True if so."""
+        if self.running is None:
+            return False
+        reason = self.kills.get((self.batches[0].number, self.done))
+        if reason is None:
+            return False
+        self.lose(deliberate=True, reason=reason)
+        return True
+
+
+def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
+    """The arguments of one call of a map."""
+    args = piece.span.args[piece.start + index]
+    return (args,) if piece.span.single else args
+
+
+class FakeBackend:
+    """See the module.  `_backend.Backend` says what each call means."""
+
+    def __init__(self, window: Window, max_lanes: int) -> None:
+        self.window = window
+        self.max_lanes = max_lanes
+        self.lanes: list[FakeLane] = []  # in the order they came
+        self.wanted = 0
+        self.head = self.limit = -1
+        self.seen: deque[Event] = deque()  # heard before everything in the pipes
+        self.closing = self.released = self.abandoned = self.killing = False
+        self.open_by_itself = False  # a lane that is wanted is there
+        self.refuses: Callable[[Any], BaseException | None] = lambda _: None  # why a call cannot be packed
+        self.sent: list[range] = []  # the tickets of each batch ever sent
+        self.task_seconds = 0.0  # how long a task is said to have taken; 0: nothing is learned from it
+        self.listens = True  # False: `wait` returns only what is in `seen`
+        self._numbers = 0
+        self._woken = threading.Condition()
+        self._wake = False
+
+    # ---------------------------------------------------------------------------------------------- what the test says
+
+    @property
+    def missing(self) -> int:
+        """How many lanes the core waits for."""
+        return 0 if self.closing else min(self.wanted, self.max_lanes) - sum(not lane.retired for lane in self.lanes)
+
+    def open_lane(self, quota: int | None = None) -> FakeLane:
+        """A worker is ready, wanted or not."""
+        assert sum(not lane.retired for lane in self.lanes) < self.max_lanes
+        lane = FakeLane(self, self._numbers, quota)
+        self._numbers += 1
+        self.lanes.append(lane)
+        lane.pipe.append(Ready(lane, quota))
+        self.happened()
+        return lane
+
+    def lane_of(self, ticket: int) -> FakeLane:
+        """The lane that runs the ticket, or stands at the gate with it."""
+        for lane in self.lanes:
+            if lane.alive and lane.ticket == ticket:
+                return lane
+        raise AssertionError(f"no lane is at ticket {ticket}: {[(lane, lane.ticket) for lane in self.lanes]}")
+
+    def finish(self, ticket: int, value: Any = None, *, size: int | None = None, flush: bool = True) -> None:
+        """The task with that ticket returns."""
+        self.lane_of(ticket).finish(value, size=size, flush=flush)
+
+    def fail(self, ticket: int, error: BaseException) -> None:
+        """The task with that ticket raises."""
+        self.lane_of(ticket).fail(error)
+
+    def break_down(self, reason: BaseException) -> None:
+        """There will be no lanes any more."""
+        self.seen.append(Broken(reason))
+        self.happened()
+
+    def happened(self) -> None:
+        """Let a releaser that has a thread look."""
+        with self._woken:
+            self._woken.notify_all()
+
+    # ------------------------------------------------------------------------------------------- what the core asks for
+
+    def want(self, lanes: int) -> None:
+        """Remember how many lanes are useful."""
+        assert 0 < lanes <= self.max_lanes
+        self.wanted = lanes
+        if self.open_by_itself:
+            while self.missing > 0:
+                self.open_lane()
+
+    def send(self, lane: Any, batch: Batch) -> None:
+        """Give the lane a batch, if it can still be given one."""
+        assert lane in self.lanes, f"a batch for {lane}, which is gone"
+        assert not lane.retired, f"a batch for {lane}, which is to end"
+        assert batch.count > 0
+        assert batch.home == 0
+        if lane.quota is not None:
+            assert lane.ran + len(lane.tickets) + batch.count <= lane.quota, "more tasks than the lane may run"
+        tickets = range(batch.first, batch.first + batch.count)
+        for other in self.lanes:
+            if other.alive:
+                assert not set(tickets) & set(other.tickets), f"{other} has it already"
+        if lane.tickets:
+            assert lane.tickets[-1] < batch.first, "a lane runs in ticket order"
+        self._check_owners(batch)
+        self.sent.append(tickets)
+        if lane.alive and not any(type(event) is Returned for event in lane.pipe):
+            lane.batches.append(batch)
+        # else: it is dead, or has handed everything back, and the parent has not heard of it yet
+
+    def _check_owners(self, batch: Batch) -> None:
+        owner = batch.owners[0]
+        if type(owner) is Slice:
+            assert len(batch.owners) == 1
+            assert (owner.first, owner.count) == (batch.first, batch.count)
+            calls: list[Any] = [(owner.span.fn, arguments(owner, index), {}) for index in range(batch.count)]
+        else:
+            assert [future.first for future in batch.owners] == [batch.first + i for i in range(batch.count)]
+            assert all(future.running() for future in batch.owners), "a future that does not run was sent"
+            calls = [future.call for future in batch.owners]
+            for index, future in enumerate(batch.owners):
+                if future.killed is not None:
+                    batch.failed[index] = future.killed
+        for index, call in enumerate(calls):
+            error = self.refuses(call)
+            if error is not None:
+                batch.failed[index] = error
+
+    def done(self, lane: Any, batch: Batch) -> None:
+        """Check that everything of the batch was heard."""
+        assert batch.home == batch.count
+        assert lane.heard.pop(batch.number) == batch.count, "told twice, or too early"
+
+    def open(self, head: int, limit: int) -> None:
+        """Move the window; whoever may pass the gate now, does."""
+        assert head >= self.head, "the head moved back"
+        assert limit == head + self.window.tickets
+        self.head, self.limit = head, limit
+        self._judge()
+
+    def give_back(self, lane: Any, size: int) -> None:
+        """Credit comes back; whoever may pass the gate now, does."""
+        lane.unreleased -= size
+        assert lane.unreleased >= 0, "more credit than was taken"
+        self._judge()
+
+    def _judge(self) -> None:
+        for lane in self.lanes:
+            if lane.alive and lane.held is not None and lane._passes(lane.held[1]):
+                lane._pass(lane.held)
+                lane.held = None
+                lane.flush()
+
+    def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
+        """Remember whom to kill: the test says when (`FakeLane.killed`)."""
+        assert lane in self.lanes
+        lane.kills[number, index] = reason
+
+    def retire(self, lane: Any) -> None:
+        """End the lane, which is idle."""
+        assert lane in self.lanes
+        assert not lane.tickets, f"{lane} has something to do"
+        lane.retired = True
+        lane.alive = False
+        lane.pipe.append(Ended(lane))
+        self.happened()
+
+    def wait(self, timeout: float | None) -> list[Event]:
+        """What has happened: `seen` first, then pipe by pipe."""
+        with self._woken:
+            if timeout != 0:
+                self._woken.wait_for(lambda: self._wake or self.seen or any(lane.pipe for lane in self.lanes), timeout)
+            self._wake = False
+        events: list[Event] = []
+        while self.seen:
+            events.append(self._hear(self.seen.popleft()))
+        for lane in tuple(self.lanes):
+            while lane.pipe and self.listens:
+                events.append(self._hear(lane.pipe.popleft()))
+        return events
+
+    def hear(self, lane: FakeLane) -> None:
+        """Have the next `wait` return the next event of this lane before those of the others."""
+        self.seen.append(lane.pipe.popleft())
+
+    def _hear(self, event: Event) -> Event:
+        if type(event) is Arrived:
+            lane: Any = event.lane
+            lane.heard[event.number] = max(lane.heard.get(event.number, 0), event.start + len(event.outcomes))
+        elif type(event) is Returned:
+            returned: Any = event.lane
+            returned.heard.pop(event.number, None)
+        elif isinstance(event, (Lost, Ended)):
+            gone: Any = event.lane
+            if gone in self.lanes:
+                self.lanes.remove(gone)
+        return event
+
+    def wake(self) -> None:
+        """Let `wait` return."""
+        with self._woken:
+            self._wake = True
+            self._woken.notify_all()
+
+    def close(self, kill: bool) -> None:
+        """End all lanes at once."""
+        if not kill:
+            assert not any(lane.tickets for lane in self.lanes), "closed, and something is unfinished"
+        self.closing = True
+        self.killing = kill
+        for lane in self.lanes:
+            lane.alive = False
+        self.lanes.clear()
+
+    @property
+    def closed(self) -> bool:
+        """Whether all lanes are gone."""
+        return self.closing and not self.lanes
+
+    def release(self) -> None:
+        """The end."""
+        assert self.closed
+        self.released = True
+
+    def abandon(self) -> None:
+        """The end, in a forked child."""
+        self.abandoned = True
+
+    def snapshot(self) -> dict[str, Any]:
+        """For statistics."""
+        return {
+            "workers": len(self.lanes),
+            "gated": sum(lane.held is not None for lane in self.lanes),
+            "pids": tuple(lane.pid for lane in self.lanes),
+        }
+
+
+class _FakeExecutor(OrderedExecutor):
+    """An executor on the hand-driven backend; `backend` and `releaser` for the test to use."""
+
+    def __init__(
+        self,
+        lanes: int = 2,
+        *,
+        window: int | None = None,
+        window_bytes: int = 1024 * 1024,
+        first: int = 0,
+        backlog: int | None = None,
+        retries: int = 0,
+        timeout: float | None = None,
+        keep_results: bool = True,
+        unseen_errors: str = "ignore",
+    ) -> None:
+        bounds = Window(window, window_bytes, lanes)
+        self.backend = FakeBackend(bounds, lanes)
+        self._first_ticket = first
+        super().__init__(
+            self.backend,
+            bounds,
+            lanes,
+            backlog=backlog,
+            retries=retries,
+            timeout=timeout,
+            keep_results=keep_results,
+            unseen_errors=unseen_errors,
+        )
+        self.releaser = self._releaser
+
+
+class HandExecutor(_FakeExecutor):
+    """Without a thread: nothing happens but what the test does."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with mock.patch.object(Releaser, "start"):
+            super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def as_releaser(self) -> Iterator[None]:
+        """What is called here is called on the releaser, as a done-callback is."""
+        before, self.releaser._ident = self.releaser._ident, threading.get_ident()
+        try:
+            yield
+        finally:
+            self.releaser._ident = before
+
+    def step(self) -> None:
+        """One turn of the releaser."""
+        with self.as_releaser():
+            self.releaser.step(0)
+
+    def open_lanes(self, count: int, quota: int | None = None) -> list[FakeLane]:
+        """So many workers are ready, and have what is for them."""
+        lanes = [self.backend.open_lane(quota) for _ in range(count)]
+        self.step()
+        return lanes
+
+    def finish(self, ticket: int, value: Any = None, **how: Any) -> None:
+        """The task returns, and the releaser hears of it."""
+        self.backend.finish(ticket, value, **how)
+        self.step()
+
+    def fail(self, ticket: int, error: BaseException) -> None:
+        """The task raises, and the releaser hears of it."""
+        self.backend.fail(ticket, error)
+        self.step()
+
+    def quiet(self) -> bool:
+        """Whether the releaser has nothing to do."""
+        releaser, backend = self.releaser, self.backend
+        return not (
+            releaser._posts or releaser.claims.waiting() or backend.seen or any(lane.pipe for lane in backend.lanes)
+        )
+
+    def settle(self) -> None:
+        """Turns of the releaser until it has nothing to do."""
+        while True:
+            self.step()
+            if self.quiet():
+                break
+
+    def run_all(self) -> None:
+        """Workers come as they are wanted and really run everything that can run."""
+        self.settle()
+        while True:
+            while self.backend.missing > 0:
+                self.backend.open_lane()
+            self.settle()
+            busy = [lane for lane in self.backend.lanes if lane.alive and lane.running is not None]
+            if not busy:
+                return
+            for lane in busy:
+                if lane.alive and lane.running is not None:
+                    lane.work()
+            self.settle()
+
+    def end(self) -> None:
+        """Finish everything, shut down, and let go."""
+        self.run_all()
+        self.shutdown(wait=False)
+        self.settle()
+        assert self.backend.closed, "the executor did not end"
+
+
+class ThreadedExecutor(_FakeExecutor):
+    """With its thread; workers come as soon as they are wanted."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _exit.primed.set()  # no first lane to wait for
+        super().__init__(*args, **kwargs)
+        self.backend.open_by_itself = True

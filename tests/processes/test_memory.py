@@ -1,0 +1,212 @@
+"""Memory of the parent, descriptors and threads: bounded, however much runs through."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from textwrap import dedent
+
+import pytest
+
+from tests.helpers import Traces, same, warm_up
+
+from .conftest import MakePool, MakeValve, StartScript
+
+# Programs print the growth of their resident memory, in MiB: measured in a process of its own, because a test process
+# keeps what other tests left free.
+MEASURE = dedent("""
+    import itertools, sys, threading, time
+    import numpy as np
+    import psutil
+    from ordered_executor import OrderedProcessPoolExecutor
+    from tests.helpers import Valve, same, stand
+
+    MIB = 1024 * 1024
+
+    def make(number):
+        return np.full(MIB // 8, number, np.int64)
+
+    def resident():
+        return psutil.Process().memory_info().rss / MIB
+
+    class Peak:
+        def __init__(self):
+            self.before = self.most = resident()
+
+        def look(self):
+            self.most = max(self.most, resident())
+
+        @property
+        def growth(self):
+            return self.most - self.before
+""")
+
+
+def growth_of(script: StartScript, code: str) -> float:
+    """Run a program that prints one number."""
+    status, out, err = script("-c", MEASURE + dedent(code)).wait(50)
+    assert (status, err) == (0, "")
+    return float(out)
+
+
+def test_slow_head(script: StartScript) -> None:
+    """While the head is slow, the parent holds the window's results of 1 MiB each, not those of all tasks."""
+    grown = growth_of(
+        script,
+        """
+        with OrderedProcessPoolExecutor(2, window=8, reuse=False) as executor:
+            list(executor.map(make, range(4)))
+            peak = Peak()
+            for round_number in range(4):
+                executor.submit(time.sleep, 0.1)
+                for number in range(100):
+                    executor.submit(make, number)
+                for value in executor.results():
+                    peak.look()
+                    del value
+            print(peak.growth)
+        """,
+    )
+    assert grown < (8 + 2 + 2) + 30
+
+
+def test_slow_reader_of_a_backlog(script: StartScript) -> None:
+    """With `backlog`, submitting waits for the reader: 600 results of 1 MiB never lie in the parent together."""
+    grown = growth_of(
+        script,
+        """
+        with OrderedProcessPoolExecutor(2, window=8, backlog=10, reuse=False) as executor:
+            executor.submit(make, 0).result()
+            list(executor.results())
+            peak = Peak()
+
+            def submit():
+                for number in range(600):
+                    executor.submit(make, number)
+                executor.shutdown(wait=False)
+
+            thread = threading.Thread(target=submit)
+            thread.start()
+            for number, value in enumerate(executor.results(follow=True)):
+                assert value[0] == number
+                peak.look()
+                if number % 100 == 0:
+                    time.sleep(0.05)  # a slow reader
+            thread.join()
+            print(peak.growth)
+        """,
+    )
+    assert grown < 10 + (8 + 2 + 2) + 30
+
+
+def test_slow_reader_of_a_map(script: StartScript) -> None:
+    """With `buffersize`, an endless input and a slow reader take constant memory."""
+    grown = growth_of(
+        script,
+        """
+        with OrderedProcessPoolExecutor(2, window=8, reuse=False) as executor:
+            list(executor.map(make, range(4)))
+            peak = Peak()
+            for number, value in enumerate(executor.map(make, itertools.count(), buffersize=10)):
+                assert value[0] == number
+                peak.look()
+                if number % 100 == 0:
+                    time.sleep(0.05)  # a slow reader
+                if number == 600:
+                    break
+            print(peak.growth)
+        """,
+    )
+    assert grown < 10 + (8 + 2 + 2) + 30
+
+
+def test_large_arguments_are_let_go(script: StartScript) -> None:
+    """Arguments of 1 MiB each are gone from the parent when their tasks are done."""
+    grown = growth_of(
+        script,
+        """
+        with OrderedProcessPoolExecutor(2, reuse=False, keep_results=False) as executor:
+            executor.submit(len, make(0)).result()
+            peak = Peak()
+            futures = []
+            for number in range(400):
+                futures.append(executor.submit(len, make(number)))
+                if number % 10 == 9:
+                    assert futures[-1].result() == MIB // 8
+                    peak.look()
+            print(peak.growth)
+        """,
+    )
+    assert grown < 10 + 30
+
+
+def test_long_stream_of_small_tasks(script: StartScript) -> None:
+    """Two hundred thousand tasks, read as they come, leave no trace in memory."""
+    grown = growth_of(
+        script,
+        """
+        with OrderedProcessPoolExecutor(2, reuse=False) as executor:
+            sum(executor.map(same, range(20_000), buffersize=5000))
+            peak = Peak()
+            for _ in range(5):
+                assert sum(executor.map(same, range(30_000), buffersize=5000)) == sum(range(30_000))
+                futures = [executor.submit(same, number) for number in range(10_000)]
+                assert sum(future.result() for future in futures) == sum(range(10_000))
+                del futures
+                peak.look()
+            print(peak.growth)
+        """,
+    )
+    assert grown < 25
+
+
+def test_descriptors_and_threads_stay_flat(pool: MakePool, valve: MakeValve) -> None:
+    """Tens of thousands of tasks, some of them failing and some cancelled, open nothing."""
+    executor = pool(2, unseen_errors="ignore")
+    warm_up(executor, valve)
+    before = Traces()
+    for number in range(20):
+        list(executor.map(same, range(1000)))
+        futures = [executor.submit(int, "x" if n % 10 == 0 else n) for n in range(200)]
+        for n, future in enumerate(futures):
+            if n % 7 == number % 7:
+                future.cancel()
+        executor.submit(same, 1).result()
+    assert Traces().left_since(before) == []
+
+
+def test_replaced_workers_leave_nothing(pool: MakePool) -> None:
+    """Worker after worker, ended or dead: descriptors and threads do not grow."""
+    executor = pool(1, max_tasks_per_child=2)
+    list(executor.map(same, range(3)))
+    before = Traces()
+    assert list(executor.map(same, range(9))) == list(range(9))
+    assert executor.submit(os._exit, 1).exception() is not None
+    executor.submit(same, 1).result()
+    after = Traces()
+    assert len(after.descriptors) <= len(before.descriptors) + 16  # what one more worker takes that starts or ends
+    assert len(after.threads) <= len(before.threads) + 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_backlog_is_kept(pool: MakePool, workers: int) -> None:
+    """An executor with backlog=100 and a slow reader holds at most 100 unread tickets."""
+    executor = pool(workers, backlog=100)
+    submitted = itertools.count()
+    most = 0
+
+    def submit() -> None:
+        for _ in range(2000):
+            executor.submit(same, next(submitted))
+        executor.shutdown(wait=False)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    for number, value in enumerate(executor.results(follow=True)):
+        assert value == number
+        seen = executor.statistics()
+        most = max(most, seen.tail - number - 1)
+    thread.join()
+    assert most <= 100
+    assert number == 1999

@@ -1,0 +1,266 @@
+"""Tasks that are stuck or unwanted: `task_timeout` and `kill()` stop them, and nobody else."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+
+import pytest
+
+from ordered_executor import TaskKilledError, TaskTimeoutError, TerminatedWorkerError
+from tests.helpers import Journal, getpid, hold_the_gil, is_dead, note, same, settled, stand, stand_with_pid, until, warm_up
+
+from .conftest import MakePool, MakeValve
+
+# ------------------------------------------------------------------------------------------------------- task_timeout
+
+
+def test_stuck_task_is_stopped(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """The task gets TaskTimeoutError with its ticket and pid, its process is gone, and others do not notice."""
+    executor = pool(1, task_timeout=0.2)
+    futures = [executor.submit(same, 0), executor.submit(stand_with_pid, journal, valve()), executor.submit(same, 2)]
+    pid = int(journal.read())
+    error = futures[1].exception()
+    assert isinstance(error, TaskTimeoutError)
+    assert isinstance(error, TimeoutError)
+    assert (error.ticket, error.pid) == (1, pid)
+    assert "0.2" in str(error)
+    assert is_dead(pid)
+    assert [futures[0].result(), futures[2].result()] == [0, 2]
+
+
+def test_time_limit_of_one_task(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """`options(timeout=…)` limits its own submits and maps, and no others."""
+    executor = pool(2)
+    free, limited = valve(), valve()
+    slow = executor.submit(stand, free, "slow")
+    stuck = executor.options(timeout=0.1).submit(stand_with_pid, journal, limited)
+    stuck_call = executor.options(timeout=0.1).map(stand, [limited])
+    free.reached()
+    pid = int(journal.read())
+    until(lambda: is_dead(pid))
+    free.open()
+    assert isinstance(stuck.exception(), TaskTimeoutError)
+    with pytest.raises(TaskTimeoutError):
+        next(stuck_call)
+    assert slow.result() == "slow"
+
+
+def test_time_limit_begins_when_the_task_does(pool: MakePool) -> None:
+    """Waiting for a worker does not count: many tasks of 30 ms pass a limit of a second, one after the other."""
+    executor = pool(1, task_timeout=1.0)
+    futures = [executor.submit(time.sleep, 0.03) for _ in range(50)]
+    assert [future.result() for future in futures] == [None] * 50
+
+
+def test_waiting_at_the_gate_does_not_count(pool: MakePool, valve: MakeValve) -> None:
+    """A task that has finished and stands at the gate is not stuck."""
+    executor = pool(2, window=2)
+    warm_up(executor, valve)
+    head = valve()
+    blocked = executor.submit(stand, head, "head")
+    limited = executor.options(timeout=0.05)
+    futures = [limited.submit(same, number) for number in range(6)]
+    settled(executor, early=1, gated=1)
+    threading.Event().wait(0.3)  # six times the limit
+    assert executor.statistics().gated == 1
+    head.open()
+    assert blocked.result() == "head"
+    assert [future.result() for future in futures] == list(range(6))
+
+
+def test_task_that_holds_the_interpreter_is_stopped(pool: MakePool, journal: Journal) -> None:
+    """A task stuck in C code, with the interpreter lock held, is stopped all the same."""
+    executor = pool(1, task_timeout=0.3)
+    stuck = executor.submit(hold_the_gil, journal)
+    assert isinstance(stuck.exception(), TaskTimeoutError)
+    assert executor.submit(same, "on").result() == "on"
+
+
+def test_stopped_process_is_stopped_for_good(pool: MakePool) -> None:
+    """A worker that was stopped by SIGSTOP overruns its limit like any other."""
+    executor = pool(1, task_timeout=0.3)
+    stuck = executor.submit(_stop_myself)
+    assert isinstance(stuck.exception(), TaskTimeoutError)
+    assert executor.submit(same, "on").result() == "on"
+
+
+def _stop_myself() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_timeout_that_the_task_raises_is_its_own(pool: MakePool) -> None:
+    """A TimeoutError raised by the task comes as it is, not as TaskTimeoutError; waiting for a result is another one."""
+    executor = pool(1, task_timeout=30)
+    error = executor.submit(_raise_timeout).exception()
+    assert type(error) is TimeoutError
+    blocked = executor.submit(time.sleep, 0.2)
+    with pytest.raises(FuturesTimeoutError) as caught:
+        blocked.result(timeout=0.01)
+    assert not isinstance(caught.value, TaskTimeoutError)
+    assert blocked.result() is None
+
+
+def _raise_timeout() -> None:
+    raise TimeoutError("mine")
+
+
+def test_timeout_is_not_retried(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """`retries` are for workers that died by themselves; a task that overran its limit has had its time."""
+    executor = pool(1, task_timeout=0.2, retries=3)
+    assert isinstance(executor.submit(stand_with_pid, journal, valve()).exception(), TaskTimeoutError)
+    assert len(journal.read_all()) == 1
+
+
+def test_stuck_call_of_a_map(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """In a chunk, the stuck call alone fails; the calls before it keep their results, those behind it run once."""
+    blocked = valve()
+    inputs = [(journal, blocked.path if number == 3 else "", number) for number in range(8)]
+    results = pool(1, task_timeout=0.3).map(_stand_if_told, inputs, chunksize=8)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(TaskTimeoutError):
+        next(results)
+    assert list(results) == [4, 5, 6, 7]
+    assert sorted(map(int, journal.read_all())) == list(range(8))
+
+
+def _stand_if_told(argument: tuple[Journal, str, int]) -> int:
+    journal, path, number = argument
+    note(journal, number)
+    if path:
+        with open(path, "rb") as fifo:
+            fifo.read()
+    return number
+
+
+def test_short_tasks_with_a_limit_are_never_hit(pool: MakePool) -> None:
+    """Where every other task overruns its limit, the ones between it are untouched, each run once."""
+    executor = pool(2)
+    limited = executor.options(timeout=0.05)
+    futures = []
+    for number in range(24):
+        futures.append(limited.submit(time.sleep, 30) if number % 6 == 5 else limited.submit(same, number))
+    for number, future in enumerate(futures):
+        if number % 6 == 5:
+            assert isinstance(future.exception(), TaskTimeoutError)
+        else:
+            assert future.result() == number
+
+
+# --------------------------------------------------------------------------------------------------------------- kill
+
+
+def test_kill_stops_a_running_task(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """The killed task gets TaskKilledError, its process is gone, its neighbours run."""
+    executor = pool(1)
+    before = executor.submit(same, "before")
+    stuck = executor.submit(stand_with_pid, journal, valve())
+    after = executor.submit(same, "after")
+    pid = int(journal.read())
+    assert stuck.kill()
+    error = stuck.exception()
+    assert isinstance(error, TaskKilledError)
+    assert error.ticket == 1
+    assert not isinstance(error, TerminatedWorkerError)
+    assert is_dead(pid)
+    assert (before.result(), after.result()) == ("before", "after")
+    assert not stuck.kill()
+
+
+def test_kill_cancels_what_waits(pool: MakePool, valve: MakeValve) -> None:
+    """A task that no worker has is cancelled; one that is done cannot be killed."""
+    executor = pool(1)
+    blocked = valve()
+    running = executor.submit(stand, blocked, 1)
+    blocked.reached()
+    waiting = executor.submit(same, 2)
+    assert waiting.kill()
+    assert waiting.cancelled()
+    blocked.open()
+    assert running.result() == 1
+    assert not running.kill()
+
+
+def test_kill_moves_the_head(pool: MakePool, valve: MakeValve) -> None:
+    """Killing the head lets everything that stood behind it come."""
+    executor = pool(3, window=3)
+    warm_up(executor, valve)
+    blocked = valve()
+    head = executor.submit(stand, blocked)
+    blocked.reached()
+    futures = [executor.submit(same, number) for number in range(8)]
+    settled(executor, early=2, gated=2)
+    assert head.kill()
+    assert [future.result() for future in futures] == list(range(8))
+    assert isinstance(head.exception(), TaskKilledError)
+
+
+def test_kill_of_a_task_that_stands_at_the_gate_is_too_late(
+    pool: MakePool, valve: MakeValve, journal: Journal
+) -> None:
+    """A task that has finished keeps its outcome, whoever wants it killed."""
+    executor = pool(2, window=2)
+    warm_up(executor, valve)
+    blocked = valve()
+    head = executor.submit(stand, blocked, "head")
+    blocked.reached()
+    futures = [executor.submit(note, journal, number) for number in range(3)]
+    settled(executor, early=1, gated=1)
+    futures[0].kill()
+    futures[1].kill()
+    blocked.open()
+    assert head.result() == "head"
+    assert [future.result() for future in futures] == [0, 1, 2]
+    assert journal.read_all() == ["0", "1", "2"]
+
+
+def test_no_innocent_is_hit(pool: MakePool, journal: Journal) -> None:
+    """Hundreds of tasks of 0.3 ms, a third of them killed at any moment: each ends as asked for or as it would have."""
+    executor = pool(2)
+    choose = random.Random(3)
+    killed = set()
+    futures = []
+    for number in range(600):
+        futures.append(executor.submit(_note_slowly, journal, number))
+        if choose.random() < 0.3:
+            wanted = choose.randrange(max(0, number - 10), number + 1)
+            if futures[wanted].kill():
+                killed.add(wanted)
+    for number, future in enumerate(futures):
+        if number in killed:
+            assert future.cancelled() or isinstance(future.exception(), TaskKilledError) or future.result() == number
+        else:
+            assert future.result() == number
+    lines = journal.read_all()
+    assert len(lines) == len(set(lines))
+    assert {str(n) for n in range(600) if n not in killed} <= set(lines)
+
+
+def _note_slowly(journal: Journal, number: int) -> int:
+    until_then = time.monotonic() + 0.0003
+    while time.monotonic() < until_then:
+        pass
+    return note(journal, number)
+
+
+def test_killed_task_takes_its_programs_along(pool: MakePool, journal: Journal) -> None:
+    """What the killed task had started, in its own process group or not, is killed with it."""
+    executor = pool(1)
+    stuck = executor.submit(_wait_for_a_program, journal)
+    program = int(journal.read())
+    assert stuck.kill()
+    assert isinstance(stuck.exception(), TaskKilledError)
+    until(lambda: is_dead(program))
+    assert executor.submit(getpid).result() > 0
+
+
+def _wait_for_a_program(journal: Journal) -> None:
+    import subprocess
+
+    program = subprocess.Popen(["sleep", "60"])
+    journal.write(program.pid)
+    program.wait()

@@ -1,0 +1,167 @@
+"""Faults from outside: signals to workers in a wanted state, cancels, kills, forks, at the moments of the plan."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .plan import FOR_EVER, Mischief
+from .record import Shot
+from .scoreboard import Row, rows, send
+
+if TYPE_CHECKING:
+    from .play import Play
+
+AIM_SECONDS = 0.25  # how long to wait for a worker in the wanted state; then any worker does
+FORK_PATIENCE = 20.0
+
+
+class Troublemaker:
+    """Plays the mischief of a plan."""
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+        self._record = play.record
+
+    def run(self) -> None:
+        """All of it, each at its moment; ends early when the pipeline is over."""
+        begun = time.monotonic()
+        for one in self._record.plan.mischief:
+            if self._play.over.wait(max(0.0, begun + one.at - time.monotonic())):
+                return
+            what = self._do(one)
+            if what is not None:
+                self._record.mischief_done[what] += 1
+
+    def _do(self, one: Mischief) -> str | None:
+        """Do it; say what it was in the end (None: there was nothing to do it to)."""
+        if " while " in one.what:
+            how, state = one.what.split(" while ")
+            return self._kill(one, how, state)
+        acts: dict[str, Callable[[Mischief], str | None]] = {
+            "stopped for a while": self._stop_for_a_while,
+            FOR_EVER: self._stop_for_ever,
+            "cancel": self._cancel,
+            "kill": self._kill_future,
+            "fork": self._fork,
+            "look": self._look,
+        }
+        return acts[one.what](one)
+
+    # ------------------------------------------------------------------------------------------------- signals
+
+    def _aim(self, state: str, pick: float) -> Row | None:
+        """A worker in that state; after a while, a worker in any."""
+        deadline = time.monotonic() + AIM_SECONDS
+        while True:
+            there = rows(self._play.executor())
+            wanted = [row for row in there if row.state == state]
+            late = time.monotonic() > deadline
+            if wanted or (there and late):
+                choice = wanted or there
+                return choice[int(pick * len(choice))]
+            if late or self._play.over.wait(0.0003):
+                return None
+
+    def _kill(self, one: Mischief, how: str, state: str) -> str | None:
+        row = self._aim(state, one.pick)
+        if row is None:
+            return None
+        self._record.shots.append(Shot(row.pid, how, kills=True))
+        return f"{how} while {row.state}" if send(row, signal.Signals[how]) else None
+
+    def _stop_for_a_while(self, one: Mischief) -> str | None:
+        row = self._aim("running", one.pick)
+        if row is None:
+            return None
+        self._record.shots.append(Shot(row.pid, one.what, kills=False))
+        stopped = send(row, signal.SIGSTOP)
+        self._play.over.wait(0.05 + one.pick / 5)
+        send(row, signal.SIGCONT)
+        return one.what if stopped else None
+
+    def _stop_for_ever(self, one: Mischief) -> str | None:
+        """Stop a worker that runs a task, which the task's timeout is to end.
+
+        A worker that is stopped while it runs none has nobody who looks at the clock: it is let go on.
+        """
+        row = self._aim("running", one.pick)
+        if row is None:
+            return None
+        self._record.shots.append(Shot(row.pid, one.what, kills=False))
+        if not send(row, signal.SIGSTOP):
+            return None
+        time.sleep(0.01)  # until it stands
+        if any(now.pid == row.pid and now.state == "running" for now in rows(self._play.executor())):
+            return one.what
+        send(row, signal.SIGCONT)
+        return None
+
+    # ------------------------------------------------------------------------------------------------- futures
+
+    def _cancel(self, one: Mischief) -> str | None:
+        uid, future = self._play.pick_future(one.pick)
+        if future is None or not future.cancel():
+            return None
+        self._record.cancelled.add(uid)
+        if not future.cancelled() or not future.done():
+            self._record.complain(f"task {uid} was cancelled, and is {future!r}")
+        return "cancel"
+
+    def _kill_future(self, one: Mischief) -> str | None:
+        uid, future = self._play.pick_future(one.pick)
+        if future is None:
+            return None
+        self._record.killed.add(uid)  # before: it may end at once
+        if not future.kill():
+            return None
+        return "kill"
+
+    def _look(self, one: Mischief) -> str | None:
+        """A future is not done before one with a lower ticket, unless it was cancelled."""
+        held = dict(self._play.futures)
+        if len(held) < 2:
+            return None
+        uids = sorted(held, key=lambda uid: held[uid].ticket)
+        place = int(one.pick * (len(uids) - 1))
+        later = held[uids[place + 1]]
+        done = later.done() and not later.cancelled()
+        if done and not held[uids[place]].done():
+            self._record.complain(f"ticket {later.ticket} was done before ticket {held[uids[place]].ticket}")
+        return None
+
+    # ---------------------------------------------------------------------------------------------------- fork
+
+    def _fork(self, one: Mischief) -> str | None:
+        """A forked child cannot use the executor, and leaves without harm to it."""
+        executor = self._play.executor()
+        if executor is None:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                try:
+                    executor.submit(int)
+                except RuntimeError:
+                    code = 0
+            os._exit(code)
+        deadline = time.monotonic() + FORK_PATIENCE
+        while time.monotonic() < deadline:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                if status:
+                    self._record.complain(f"in a forked child, submit() did not raise: status {status}")
+                return "fork"
+            time.sleep(0.002)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self._record.complain("a forked child hangs")
+        return "fork"

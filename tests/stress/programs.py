@@ -1,0 +1,168 @@
+"""Pipelines in a program of their own, which is then killed: nothing of it may stay.
+
+The program (`python -m tests.stress --inside …`) makes executors by its plan, submits and reads, until the end comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from tests.helpers import Script
+
+from .journal import read
+from .plan import Plan
+from .play import call_of, make_executor
+from .record import Record
+from .watchdog import Watchdog, dump_process, say
+
+# The promise is a second for Ctrl-C and two after a SIGKILL; a loaded machine needs more.
+GONE_SECONDS = 6.0
+READY = "ready"
+
+
+def run_inside(plan: Plan, book: str) -> None:
+    """The program: says when it is ready, and goes on until somebody kills it."""
+    print(READY, flush=True)
+    while True:
+        with make_executor(plan, book) as executor, contextlib.suppress(RuntimeError):  # it may break
+            for number, task in enumerate(plan.tasks):
+                fn, arguments = call_of(task, book)
+                executor.options(retries=task.retries, timeout=task.timeout).submit(fn, *arguments)
+                if plan.backlog is not None and number % plan.backlog == plan.backlog - 1:
+                    _read(executor)
+            _read(executor)
+
+
+def _read(executor: object) -> None:
+    for _ in executor.outcomes():  # type: ignore[attr-defined]
+        pass
+
+
+def run_program(plan: Plan, watch: Watchdog) -> Record:
+    """Start the program of a plan, kill it at its moment, and look for what stays."""
+    record = Record(plan)
+    before = _shared_names()
+    with tempfile.TemporaryDirectory() as folder:
+        book = Path(folder) / "journal"
+        book.touch()
+        command = [
+            "-m",
+            "tests.stress",
+            "--seed",
+            str(plan.seed),
+            "--pipeline",
+            str(plan.number),
+            "--inside",
+            str(book),
+        ]
+        with Script(command, Path(folder)) as program:
+            assert program.process.stdout is not None
+            first = program.process.stdout.readline()
+            watch.beat(f"program {plan.number} of seed {plan.seed}")
+            if first.strip() != READY:
+                record.complain(f"the program did not start: {first!r} {program.wait()}")
+                return record
+            time.sleep(plan.signal_at)  # the moment is random, that is the point
+            _send(program, plan.signal)
+            record.mischief_done[plan.signal] += 1
+            _look(program, plan, record)
+            record.complaints += [f"left in the temporary folder: {name}" for name in os.listdir(program.temporary)]
+        record.lines = read(str(book))
+    _look_at_shared_memory(plan, record, before)
+    return record
+
+
+def _send(program: Script, what: str) -> None:
+    if what == "SIGKILL to the group":
+        os.killpg(program.process.pid, signal.SIGKILL)
+    else:
+        program.process.send_signal(signal.Signals[what])
+
+
+def _look(program: Script, plan: Plan, record: Record) -> None:
+    """All its processes are gone in time; it ended as the signal says; no worker said a word."""
+    deadline = time.monotonic() + GONE_SECONDS
+    drain = _Drain(program)
+    while left := program.processes():
+        if time.monotonic() > deadline:
+            record.complain(f"after {plan.signal}, there are still {[_describe(process) for process in left]}")
+            for process in left:
+                dump_process(process.pid)
+            program.kill_all()
+            break
+        time.sleep(0.01)
+    code = program.process.wait()
+    out = drain.text()
+    wanted = {"SIGINT": {-signal.SIGINT, 130}, "SIGTERM": {-signal.SIGTERM}}.get(plan.signal, {-signal.SIGKILL})
+    if code not in wanted:
+        record.complain(f"after {plan.signal} the program ended with {code}: {out[-2000:]}")
+    if plan.signal == "SIGINT" and ("\nProcess " in out or out.count("\nKeyboardInterrupt") > 1):
+        record.complain(f"Ctrl-C was followed by a spray: {out[-4000:]}")
+
+
+class _Drain:
+    """Reads what the program says, so that it never waits for us."""
+
+    def __init__(self, program: Script) -> None:
+        self._program = program
+        self._parts: list[str] = []
+        self._threads = [threading.Thread(target=self._read, args=(pipe,), daemon=True) for pipe in self._pipes()]
+        for thread in self._threads:
+            thread.start()
+
+    def _pipes(self) -> list[object]:
+        return [self._program.process.stdout, self._program.process.stderr]
+
+    def _read(self, pipe: object) -> None:
+        with contextlib.suppress(ValueError, OSError):  # closed under our hands
+            self._parts.append(pipe.read())  # type: ignore[attr-defined]
+
+    def text(self) -> str:
+        for thread in self._threads:
+            thread.join(2)
+        return "\n".join(self._parts)
+
+
+def _describe(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} {process.status()} {' '.join(process.cmdline())[:120]}"
+    return "gone"
+
+
+def _shared_names() -> set[str]:
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()  # noqa: PTH112
+
+
+def _look_at_shared_memory(plan: Plan, record: Record, before: set[str]) -> None:
+    """Nothing stays there; but loky's semaphores do if its tracker is killed with all others (then we remove them)."""
+    deadline = time.monotonic() + GONE_SECONDS
+    pids = Counter(line.pid for line in record.lines)
+    while left := [name for name in _shared_names() - before if "loky" not in name or _is_of_nobody(name)]:
+        if plan.signal == "SIGKILL to the group":
+            for name in left:
+                if name.startswith("sem.loky-"):
+                    (Path("/dev/shm") / name).unlink(missing_ok=True)
+            left = [name for name in left if not name.startswith("sem.loky-")]
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    if left:
+        say(f"(workers were {sorted(pids)})")
+        record.complaints += [f"left in shared memory: {name}" for name in left]
+
+
+def _is_of_nobody(name: str) -> bool:
+    """A name of loky's whose process, which is part of it, is gone; others belong to programs that run beside us."""
+    for part in name.split("-"):
+        if part.isdigit():
+            return not psutil.pid_exists(int(part))
+    return True

@@ -1,0 +1,135 @@
+"""The parts: imports point one way, the core knows no process, and each file says what it is."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import ordered_executor
+
+SOURCE = Path(ordered_executor.__file__).parent
+MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
+MOST_LINES = 400  # where a file grows towards it, it holds a second concept
+
+# From the bottom up.  A module imports from rows above its own only, also inside functions.
+LAYERS = [
+    # values, errors, checks of arguments, what the system gives; none knows another part of ours
+    "_ticket _errors _check _os _wire _warm _exit",
+    # pure parts, one concept each
+    "_sequencer _backend _backlog _claims _payload _lane_memory _future",
+    "_gate _functions _map _results _queue_worker",
+    "_dispatcher",
+    # the core: everything in order, on whatever backend
+    "_releaser",
+    "_statistics",
+    "_executor",
+    # lanes: one backend
+    "_parcels _worker",
+    "_lane",
+    "_postmortem _depot",
+    "_lanes",
+    # what users see
+    "process_pool",
+    "parallel_queue",
+    "__init__",
+    "demo",
+]
+ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
+
+CORE = [module for row in LAYERS[:7] for module in row.split()]
+LANES = {module for row in LAYERS[7:11] for module in row.split()}
+PURE = ["_ticket", "_sequencer", "_dispatcher", "_backend"]
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((SOURCE / f"{module}.py").read_text())
+
+
+def for_types_only(module: ast.Module) -> set[ast.AST]:
+    """What stands under `if TYPE_CHECKING`."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            found.update(ast.walk(node))
+    return found
+
+
+def imports(module: str) -> tuple[set[str], set[str]]:
+    """The modules of ours that it imports, and the others."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    parsed = tree(module)
+    skipped = for_types_only(parsed)
+    for node in ast.walk(parsed):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level:
+            ours |= {node.module} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            others.add(str(node.module).split(".", maxsplit=1)[0])
+        elif isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+    if "ordered_executor" in others:
+        others.discard("ordered_executor")
+        ours.add("__init__")
+    return ours, others
+
+
+def test_every_module_has_its_place() -> None:
+    """A new module is put into the drawing of the layers."""
+    assert sorted(ROW) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    """A module imports from the layers under it only."""
+    ours, _ = imports(module)
+    wrong = {other for other in ours if other in ROW and ROW[other] >= ROW[module]}
+    assert not wrong, f"{module} must not import {wrong}"
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_knows_no_lane(module: str) -> None:
+    """Whatever runs the batches, the core does not import it, nor anything that does."""
+    known, new = set[str](), {module}
+    while new:
+        known |= new
+        new = {other for one in new for other in imports(one)[0]} - known
+    assert not known & LANES
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_parts_know_no_clock_and_no_thread(module: str) -> None:
+    """The ordering needs neither threads, locks, time nor processes."""
+    _, others = imports(module)
+    assert not others & {"threading", "time", "os", "multiprocessing", "loky", "selectors", "signal", "asyncio"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is(module: str) -> None:
+    """Each begins with a docstring, whose first line ends."""
+    text = ast.get_docstring(tree(module))
+    assert text
+    assert text.split("\n\n")[0].rstrip().endswith((".", ":"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_too_long(module: str) -> None:
+    """One concept per file."""
+    assert len((SOURCE / f"{module}.py").read_text().splitlines()) <= MOST_LINES
+
+
+def test_everything_public_is_listed_and_documented() -> None:
+    """`__all__` is sorted, complete, and all of it has a docstring."""
+    names = ordered_executor.__all__
+    assert names == sorted(names)
+    public = {name for name, value in vars(ordered_executor).items() if not name.startswith("_") and callable(value)}
+    assert public == set(names)
+    for name in names:
+        value = getattr(ordered_executor, name)
+        assert value.__doc__
+        for method in (attribute for attribute in vars(value) if not attribute.startswith("_")):
+            inherited = any(hasattr(base, method) for base in value.__mro__[1:-1])
+            assert inherited or not callable(vars(value)[method]) or vars(value)[method].__doc__, (name, method)

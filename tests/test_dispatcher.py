@@ -1,0 +1,395 @@
+"""The dispatcher: lowest ticket first, batches of the right size, and what happens to what comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from ordered_executor import Future
+from ordered_executor._dispatcher import BATCH_BYTES, BATCH_MOST, BATCH_SECONDS, Dispatcher, LaneQueue, Pace, Slice
+from ordered_executor._map import Delivery, Span
+from ordered_executor._ticket import Batch, Options
+
+WIDE = 10**6
+
+
+def futures(count: int, first: int = 0) -> list[Future[Any]]:
+    """Claimed futures of nobody."""
+    made = []
+    for number in range(first, first + count):
+        future: Future[Any] = Future(mock.Mock(), (len, (), {}), Options())
+        future.first = number
+        made.append(future)
+    return made
+
+
+def span(count: int, first: int = 0, chunksize: int | None = None) -> Span:
+    """A claimed span."""
+    made = Span(Delivery(), len, [(n,) for n in range(count)], False, Options(), chunksize)
+    made.first = first
+    return made
+
+
+def with_lanes(count: int, *entries: Any, window: int = WIDE, quota: int | None = None) -> Dispatcher:
+    """A dispatcher with idle lanes 0, 1, … and what waits."""
+    dispatcher = Dispatcher(window, count)
+    for number in range(count):
+        dispatcher.open_lane(number, quota)
+    for entry in entries:
+        dispatcher.add(entry)
+    return dispatcher
+
+
+def fast(dispatcher: Dispatcher, size: int = 4) -> Dispatcher:
+    """One that has learned that so many tasks make a batch."""
+    dispatcher.pace.seconds = BATCH_SECONDS / size
+    dispatcher._grown = size
+    return dispatcher
+
+
+def take(dispatcher: Dispatcher, lane: int = 0) -> Batch:
+    batch, _ = dispatcher.take(dispatcher.lanes[lane])
+    assert batch is not None
+    return batch
+
+
+def tickets(batch: Batch) -> list[int]:
+    return list(range(batch.first, batch.first + batch.count))
+
+
+def arrive(dispatcher: Dispatcher, lane: int, batch: Batch, start: int, count: int) -> tuple[Batch | None, int]:
+    return dispatcher.arrived(dispatcher.lanes[lane], batch.number, start, count)
+
+
+# ------------------------------------------------------------------------------------------------------- what is taken
+
+
+def test_tickets_leave_in_order() -> None:
+    """Each lane that takes anything takes the lowest tickets there are."""
+    dispatcher = fast(with_lanes(2, *futures(8)))
+    assert [tickets(take(dispatcher, lane)) for lane in (0, 1)] == [[0, 1, 2, 3], [4, 5]]
+    assert dispatcher.waiting_tickets == 2
+
+
+def test_cancelled_futures_are_passed_over() -> None:
+    """A cancelled ticket is reported and not sent; a batch holds consecutive tickets only."""
+    waiting = futures(6)
+    dispatcher = fast(with_lanes(1, *waiting))
+    waiting[0].cancel()
+    waiting[3].cancel()
+    batch, cancelled = dispatcher.take(dispatcher.lanes[0])
+    assert batch is not None
+    assert tickets(batch) == [1, 2]
+    assert cancelled == [waiting[0], waiting[3]]
+    assert all(future.running() for future in batch.owners)
+
+
+def test_nothing_but_cancelled_is_no_batch() -> None:
+    """When all that waits was cancelled, there is nothing to send, and nothing waits any more."""
+    waiting = futures(3)
+    dispatcher = with_lanes(1, *waiting)
+    for future in waiting:
+        future.cancel()
+    assert dispatcher.take(dispatcher.lanes[0]) == (None, waiting)
+    assert dispatcher.waiting_tickets == 0
+    assert not dispatcher.lanes[0].batches
+
+
+def test_futures_and_spans_do_not_share_a_batch() -> None:
+    """A batch is of futures or of one slice of a map."""
+    dispatcher = fast(with_lanes(1, *futures(2), span(2, 2), span(2, 4), *futures(2, 6)))
+    assert [tickets(take(dispatcher)) for _ in range(4)] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_returned_tickets_leave_first() -> None:
+    """What was sent before is lower than all that waits, and goes first, in order."""
+    dispatcher = fast(with_lanes(2, *futures(12)))
+    one, two = take(dispatcher, 0), take(dispatcher, 1)
+    dispatcher.returned(dispatcher.lanes[1], two.number, 0)
+    dispatcher.returned(dispatcher.lanes[0], one.number, 0)
+    dispatcher.pace.seconds = BATCH_SECONDS / 4
+    assert tickets(take(dispatcher, 1))[0] == 0
+    while dispatcher.waiting_tickets:
+        before = dispatcher.lanes[0].tickets
+        assert take(dispatcher, 0).count + before == dispatcher.lanes[0].tickets
+
+
+# --------------------------------------------------------------------------------------------------------- their sizes
+
+
+def test_the_first_task_goes_alone() -> None:
+    """As long as nobody knows how long a task takes, a batch is one task."""
+    dispatcher = with_lanes(1, *futures(100))
+    assert take(dispatcher).count == 1
+
+
+def test_batches_double_at_most() -> None:
+    """A batch is at most twice as large as the largest before it."""
+    dispatcher = with_lanes(1, *futures(1000))
+    dispatcher.pace.seconds = 1e-6
+    assert [take(dispatcher).count for _ in range(5)] == [2, 4, 8, 16, 32]
+
+
+@pytest.mark.parametrize("window", [1, 2, 8, 40])
+def test_a_batch_is_a_part_of_the_window(window: int) -> None:
+    """A batch is at most half of each lane's share of the window, and at least one task."""
+    dispatcher = fast(with_lanes(2, *futures(1000), window=window), 1000)
+    assert take(dispatcher).count == max(1, window // 4)
+
+
+def test_the_end_is_shared() -> None:
+    """What is left is spread over the lanes, however short the tasks are."""
+    dispatcher = fast(with_lanes(4, *futures(10)), 1000)
+    assert [take(dispatcher, lane).count for lane in range(4)] == [3, 2, 2, 1]
+
+
+def test_batches_follow_the_length_of_the_tasks() -> None:
+    """About as many tasks as make a batch's time; large results make smaller batches."""
+    pace = Pace()
+    assert pace.batch_size() == 1
+    pace.learn(1, BATCH_SECONDS / 10, 0)
+    assert pace.batch_size() in (9, 10)
+    pace.seconds = 1e-9
+    assert pace.batch_size() == BATCH_MOST
+    pace.bytes = BATCH_BYTES / 3
+    assert pace.batch_size() == 3
+    pace.bytes = 10.0 * BATCH_BYTES
+    assert pace.batch_size() == 1
+    pace.seconds = 10.0
+    assert pace.batch_size() == 1
+
+
+def test_one_long_task_does_not_make_all_batches_small() -> None:
+    """The estimate is of the typical task: one in fifty that is a hundred times as long hardly moves it."""
+    pace = Pace()
+    for _ in range(20):
+        for _ in range(49):
+            pace.learn(1, 0.0001, 0)
+        pace.learn(1, 0.01, 0)
+    assert pace.seconds is not None
+    assert pace.seconds < 0.0003
+    for _ in range(50):
+        pace.learn(1, 0.01, 0)
+    assert pace.seconds > 0.005
+
+
+def test_chunksize_bounds_the_batches_of_a_map() -> None:
+    """With a chunksize that many calls go together, be they long or short, but not more than lane and window allow."""
+    dispatcher = with_lanes(1, span(100, chunksize=7))
+    assert [take(dispatcher).count for _ in range(2)] == [7, 7]
+    assert take(with_lanes(1, span(100, chunksize=7), window=8)).count == 4
+    assert take(with_lanes(1, span(100, chunksize=7), quota=3)).count == 3
+    assert take(with_lanes(1, span(5, chunksize=7))).count == 5
+
+
+# ----------------------------------------------------------------------------------------------------------- the lanes
+
+
+def test_the_lane_with_the_least_to_do_is_next() -> None:
+    """Idle lanes come first; a busy one that has said nothing gets nothing."""
+    dispatcher = fast(with_lanes(2, *futures(100)))
+    take(dispatcher, 0)
+    lane = dispatcher.next_lane()
+    assert lane is not None
+    assert lane.key == 1
+    take(dispatcher, 1)
+    assert dispatcher.next_lane() is None
+
+
+def test_a_second_batch_goes_to_a_lane_that_has_just_spoken() -> None:
+    """While tasks are short a lane gets its next batch before it is idle; a third it does not."""
+    dispatcher = fast(with_lanes(1, *futures(100)))
+    batch = take(dispatcher)
+    dispatcher.begin_turn()
+    assert dispatcher.next_lane() is None
+    arrive(dispatcher, 0, batch, 0, 1)
+    lane = dispatcher.next_lane()
+    assert lane is not None
+    dispatcher.take(lane)
+    assert dispatcher.next_lane() is None
+    assert len(lane.batches) == 2
+
+
+def test_nothing_is_sent_ahead_where_it_could_harm() -> None:
+    """No second batch behind long tasks, in a narrow window, or near the end."""
+    for harm in ("long", "narrow", "end"):
+        window = 4 if harm == "narrow" else WIDE
+        dispatcher = fast(with_lanes(1, *futures(5 if harm == "end" else 100), window=window))
+        batch = take(dispatcher)
+        if batch.count == 1:
+            take(dispatcher)
+        dispatcher.begin_turn()
+        arrive(dispatcher, 0, batch, 0, 1)
+        if harm == "long":
+            dispatcher.pace.seconds = 1.0
+        if not dispatcher.lanes[0].batches:
+            take(dispatcher)
+        assert dispatcher.next_lane() is None, harm
+
+
+def test_a_lane_runs_exactly_its_quota() -> None:
+    """A lane that may run so many tasks is never sent more, and gets back what it did not run."""
+    dispatcher = fast(with_lanes(1, *futures(100), quota=6))
+    first, second = take(dispatcher), take(dispatcher)
+    assert (first.count, second.count) == (4, 2)
+    assert dispatcher.lanes[0].quota == 0
+    assert dispatcher.next_lane() is None
+    arrive(dispatcher, 0, first, 0, 1)
+    dispatcher.returned(dispatcher.lanes[0], first.number, 1)
+    assert dispatcher.lanes[0].quota == 5
+    assert dispatcher.lanes[0].tickets == 0
+
+
+# --------------------------------------------------------------------------------------------------- what comes back
+
+
+def test_outcomes_come_home_piece_by_piece() -> None:
+    """A batch stays with its lane until the last of it is home."""
+    dispatcher = fast(with_lanes(1, *futures(4)))
+    batch = take(dispatcher)
+    assert arrive(dispatcher, 0, batch, 0, 3) == (batch, 0)
+    assert dispatcher.lanes[0].tickets == 1
+    assert arrive(dispatcher, 0, batch, 3, 1) == (batch, 0)
+    assert not dispatcher.lanes[0].batches
+
+
+def test_a_frame_behind_a_peek_counts_once() -> None:
+    """Peek against DONE: what a peek has fetched comes again by frame, and is known.
+
+    1. The parent looks up outcomes 0 and 1.  2. The frame with 0 … 2 arrives: one is new.  3. The parent looks up
+    3, the last.  4. The frame with 3 arrives when the batch is over: all of it is known.
+    """
+    dispatcher = fast(with_lanes(1, *futures(9)))
+    batch = take(dispatcher)
+    assert arrive(dispatcher, 0, batch, 0, 2) == (batch, 0)
+    assert arrive(dispatcher, 0, batch, 0, 3) == (batch, 2)
+    assert batch.home == 3
+    assert arrive(dispatcher, 0, batch, 3, 1) == (batch, 0)
+    following = take(dispatcher)
+    assert arrive(dispatcher, 0, batch, 3, 1) == (None, 1)
+    assert dispatcher.lanes[0].tickets == following.count
+
+
+def test_a_frame_that_says_nothing_new_changes_nothing() -> None:
+    """A peek twice over the same outcomes, and a frame shorter than the peek before it, count nothing."""
+    dispatcher = fast(with_lanes(1, *futures(4)))
+    batch = take(dispatcher)
+    arrive(dispatcher, 0, batch, 0, 3)
+    assert arrive(dispatcher, 0, batch, 0, 3) == (batch, 3)
+    assert arrive(dispatcher, 0, batch, 0, 2) == (batch, 2)
+    assert (batch.home, dispatcher.lanes[0].tickets) == (3, 1)
+
+
+def test_a_gap_is_refused() -> None:
+    """Outcomes of a lane come in order: one that would leave a hole before it is a defect of the backend."""
+    dispatcher = fast(with_lanes(1, *futures(4)))
+    batch = take(dispatcher)
+    with pytest.raises(AssertionError):
+        arrive(dispatcher, 0, batch, 1, 1)
+
+
+def test_a_lane_returns_everything_it_has_not_started() -> None:
+    """Return against arrived.
+
+    1. the lane ends two of its first batch, 2. hands the rest back, with the batch behind it.
+    """
+    waiting = futures(20)
+    dispatcher = fast(with_lanes(1, *waiting))
+    first, second = take(dispatcher), take(dispatcher)
+    assert (first.count, second.count) == (4, 4)
+    arrive(dispatcher, 0, first, 0, 2)
+    dispatcher.returned(dispatcher.lanes[0], first.number, 2)
+    assert dispatcher.lanes[0].tickets == 0
+    assert not dispatcher.lanes[0].batches
+    assert dispatcher.waiting_tickets == 18
+    again: list[int] = []
+    while dispatcher.waiting_tickets:
+        again += tickets(take(dispatcher))
+    assert again == list(range(2, 20))
+    assert all(future.running() for future in waiting)
+
+
+def test_a_return_leaves_the_batches_before_it() -> None:
+    """A lane that hands back its second batch keeps the first, whose last outcome is on its way."""
+    dispatcher = fast(with_lanes(1, *futures(20)))
+    first, second = take(dispatcher), take(dispatcher)
+    dispatcher.returned(dispatcher.lanes[0], second.number, 0)
+    assert list(dispatcher.lanes[0].batches) == [first]
+    assert dispatcher.lanes[0].tickets == 4
+
+
+def test_a_slice_comes_back_as_a_slice() -> None:
+    """The rest of a map's batch goes again, before the rest of the map, and each ticket once."""
+    dispatcher = fast(with_lanes(1, span(10, chunksize=4)))
+    batch = take(dispatcher)
+    arrive(dispatcher, 0, batch, 0, 1)
+    dispatcher.returned(dispatcher.lanes[0], batch.number, 1)
+    again = [take(dispatcher) for _ in range(3)]
+    assert [tickets(one) for one in again] == [[1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [one.owners[0].start for one in again] == [1, 4, 8]
+
+
+def test_what_could_not_be_loaded_together_travels_apart() -> None:
+    """Returned as unloadable, the slice is packed ticket by ticket when it is sent again, in every part of it."""
+    dispatcher = fast(with_lanes(1, span(10, chunksize=4)))
+    batch = take(dispatcher)
+    dispatcher.returned(dispatcher.lanes[0], batch.number, 0, apart=True)
+    dispatcher.lanes[0].quota = 3
+    parts = [take(dispatcher)]
+    dispatcher.lanes[0].quota = None
+    parts += [take(dispatcher), take(dispatcher)]
+    assert [(tickets(one), one.apart) for one in parts] == [([0, 1, 2], True), ([3], True), ([4, 5, 6, 7], False)]
+
+
+def test_the_batches_of_a_dead_lane_are_sent_again() -> None:
+    """Lost against returned: what a dead lane had goes before what waits, and what another lane hands back between."""
+    dispatcher = fast(with_lanes(2, *futures(12)))
+    one, two = take(dispatcher, 0), take(dispatcher, 1)
+    arrive(dispatcher, 1, two, 0, 1)
+    for batch in dispatcher.close_lane(1).batches:
+        dispatcher.put_back(batch, batch.home)
+    dispatcher.returned(dispatcher.lanes[0], one.number, 0)
+    again: list[int] = []
+    while dispatcher.waiting_tickets:
+        again += tickets(take(dispatcher))
+    assert again == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
+
+
+# ------------------------------------------------------------------------------------------------- what is given up
+
+
+def test_closing_a_map_drops_what_no_lane_has() -> None:
+    """The rest of a span is forgotten, other spans and futures stay, and what is with a lane stays there."""
+    mine, other = span(6, chunksize=2), span(2, 7)
+    dispatcher = with_lanes(1, mine, *futures(1, 6), other)
+    batch = take(dispatcher)
+    assert dispatcher.drop_span(mine) == [(2, 4)]
+    assert dispatcher.waiting_tickets == 3
+    assert [tickets(take(dispatcher)) for _ in range(2)] == [[6], [7]]
+    assert list(dispatcher.lanes[0].batches)[0] is batch
+    assert dispatcher.drop_span(mine) == []
+
+
+def test_never_sent_is_not_what_was_returned() -> None:
+    """`cancel_futures` may cancel what no lane ever had, and nothing else."""
+    dispatcher = fast(with_lanes(1, *futures(8)))
+    batch = take(dispatcher)
+    dispatcher.returned(dispatcher.lanes[0], batch.number, 0)
+    assert [entry.first for entry in dispatcher.never_sent()] == [4, 5, 6, 7]
+    assert dispatcher.waiting_tickets == 4
+    assert [entry.first for entry in dispatcher.clear()] == [0, 1, 2, 3]
+    assert dispatcher.waiting_tickets == 0
+
+
+def test_clear_gives_everything_in_order() -> None:
+    """What was returned and what waits, slices and futures, in ticket order."""
+    dispatcher = fast(with_lanes(2, span(6, chunksize=3), *futures(3, 6)))
+    lanes: list[LaneQueue] = [dispatcher.lanes[0], dispatcher.lanes[1]]
+    batches = [take(dispatcher, lane) for lane in (0, 1)]
+    for lane, batch in zip(lanes[::-1], batches[::-1], strict=True):
+        dispatcher.returned(lane, batch.number, 0)
+    entries = dispatcher.clear()
+    assert [(entry.first, entry.count) for entry in entries] == [(0, 3), (3, 3), (6, 1), (7, 1), (8, 1)]
+    assert [type(entry) is Slice for entry in entries] == [True, True, False, False, False]

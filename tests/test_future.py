@@ -1,0 +1,481 @@
+"""The future: everything of the standard one, lighter, and safe against whoever comes in between."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError, _base, as_completed, wait
+from concurrent.futures import Future as StandardFuture
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ordered_executor import Future, _future
+from ordered_executor._future import SETTLED
+from ordered_executor._ticket import Options
+
+from .interleave import Intruder, LyingCondition, LyingDict, LyingEvent, intruders
+
+PATIENCE = 30.0
+
+
+class Owner:
+    """The executor of a future: remembers what it was asked for."""
+
+    unseen_errors = "log"
+
+    def __init__(self) -> None:
+        self.skipped: list[Any] = []
+        self.killed: list[Any] = []
+        self.reads = 0
+        self.why_not: str | None = None
+
+    def skip(self, future: Future[Any]) -> None:
+        self.skipped.append(future)
+
+    def kill(self, future: Future[Any]) -> bool:
+        self.killed.append(future)
+        return not future.done()
+
+    def note_read(self, future: Future[Any]) -> None:
+        future.see()
+        if future.take_unread():
+            self.reads += 1
+
+    def must_not_wait(self) -> str | None:
+        return self.why_not
+
+
+def fresh(owner: Owner | None = None) -> Future[Any]:
+    """A future that was claimed and not sent."""
+    future: Future[Any] = Future(owner or Owner(), (len, (), {}), Options())
+    future.first = 7
+    return future
+
+
+def owner_of(future: Future[Any]) -> Owner:
+    owner: Any = future._owner
+    assert isinstance(owner, Owner)
+    return owner
+
+
+# ----------------------------------------------------------------------------------------------- as the standard one
+
+
+def test_it_is_a_standard_future() -> None:
+    """Libraries that ask for `concurrent.futures.Future` get one, with a ticket."""
+    future = fresh()
+    assert isinstance(future, StandardFuture)
+    assert future.ticket == 7
+
+
+def test_states_are_the_standard_ones() -> None:
+    """Pending, running, finished, as `running()`, `done()`, `cancelled()` and `repr()` tell it."""
+    future = fresh()
+    assert (future.running(), future.done(), future.cancelled()) == (False, False, False)
+    assert "state=pending" in repr(future)
+    assert future.start()
+    assert (future.running(), future.done(), future.cancelled()) == (True, False, False)
+    assert "state=running" in repr(future)
+    future.finish(5, None)
+    assert (future.running(), future.done(), future.cancelled()) == (False, True, False)
+    assert "state=finished returned int" in repr(future)
+
+
+@pytest.mark.parametrize("looked_at", [False, True], ids=["nobody looked", "somebody looked"])
+def test_value_and_error_arrive(looked_at: bool) -> None:
+    """`result()` and `exception()` say the same whether somebody looked before the end or not."""
+    well, ill = fresh(), fresh()
+    for future in (well, ill):
+        future.start()
+        if looked_at:
+            with pytest.raises(FuturesTimeoutError):
+                future.result(timeout=0)
+    error = ValueError("x")
+    well.finish("value", None)
+    ill.finish(None, error)
+    assert well.result() == "value"
+    assert well.exception() is None
+    assert ill.exception() is error
+    with pytest.raises(ValueError, match="x") as caught:
+        ill.result()
+    assert caught.value is error
+
+
+def test_a_failed_future_is_not_in_a_cycle() -> None:
+    """Reading a failure does not tie the future to the traceback: it goes at once when it is let go."""
+    future = fresh()
+    future.start()
+    future.finish(None, ValueError("x"))
+    with pytest.raises(ValueError, match="x") as caught:
+        future.result()
+    gone = weakref.ref(future)
+    del future
+    assert gone() is None
+    del caught
+
+
+def test_nobody_looks_no_condition_is_made() -> None:
+    """A future that nobody waits for costs no lock; one that is finished is settled."""
+    future = fresh()
+    future.start()
+    future.finish(1, None)
+    future.result()
+    assert vars(future)["_lock"] is SETTLED
+    assert "_late_lock" not in vars(future)
+
+
+def test_conditions_are_not_shared() -> None:
+    """`wait()` takes the conditions of many futures at once, in an order of its own: each has one of its own."""
+    futures = [fresh() for _ in range(3)]
+    for future in futures:
+        future.start()
+        future.finish(1, None)
+    assert len({id(future._condition) for future in futures}) == 3
+    assert wait(futures, timeout=0).not_done == set()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_done_callbacks_run_once_each_in_order(when: str) -> None:
+    """Callbacks added before the end run at the end, those added after it at once; a bad one stops nobody."""
+    future = fresh()
+    future.start()
+    calls: list[Any] = []
+
+    def bad(_: object) -> None:
+        calls.append("bad")
+        raise SystemExit
+
+    if when == "before":
+        for callback in (lambda f: calls.append(f), bad, lambda _: calls.append("last")):
+            future.add_done_callback(callback)
+        assert calls == []
+        future.finish(1, None)
+        assert calls == [future, "bad", "last"]
+    else:
+        future.finish(1, None)
+        future.add_done_callback(lambda f: calls.append(f))
+        assert calls == [future]
+
+
+def test_waiting_where_it_would_never_end_raises() -> None:
+    """On the releaser, or in a forked child, `result()` of what is unfinished says why it will not wait."""
+    future = fresh()
+    owner_of(future).why_not = "of the test"
+    with pytest.raises(RuntimeError, match="ticket 7 would never end: of the test"):
+        future.result()
+    with pytest.raises(FuturesTimeoutError):
+        future.result(timeout=0)
+    future.start()
+    future.finish(1, None)
+    assert future.result() == 1
+
+
+# ------------------------------------------------------------------------------------------------------------- cancel
+
+
+def test_cancel_before_the_start() -> None:
+    """Done at once: waiters, callbacks, the ticket is skipped; a second time it stays so."""
+    future = fresh()
+    calls: list[Any] = []
+    future.add_done_callback(calls.append)
+    assert future.cancel()
+    assert (future.cancelled(), future.done(), calls) == (True, True, [future])
+    assert owner_of(future).skipped == [future]
+    assert future.cancel()
+    assert set(owner_of(future).skipped) == {future}
+    assert not future.start()
+    assert calls == [future]
+    with pytest.raises(CancelledError):
+        future.result(timeout=0)
+    assert wait([future], timeout=0).done == {future}
+
+
+def test_cancel_after_the_start_says_no() -> None:
+    """A task that is with a worker, or done, is not cancelled."""
+    future = fresh()
+    future.start()
+    assert not future.cancel()
+    future.finish(1, None)
+    assert not future.cancel()
+    assert owner_of(future).skipped == []
+    assert future.result() == 1
+
+
+def test_kill_cancels_or_asks_the_owner() -> None:
+    """Before the start `kill()` is `cancel()`; then the owner stops the task; when it is done it says no."""
+    future = fresh()
+    assert future.kill()
+    assert future.cancelled()
+    future = fresh()
+    future.start()
+    assert future.kill()
+    assert owner_of(future).killed == [future]
+    future.finish(1, None)
+    assert not future.kill()
+
+
+def test_a_cancel_interrupted_half_way_is_completed() -> None:
+    """Ctrl-C between the decision and its execution.
+
+    1. `cancel()` decides, and is interrupted; 2. the releaser, about to start the task, completes it: the future is
+    cancelled, once.
+    """
+    future = fresh()
+    calls: list[Any] = []
+    future.add_done_callback(calls.append)
+    future.become_cancelled, before = interrupted, future.become_cancelled  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    future.become_cancelled = before  # type: ignore[method-assign]
+    assert not future.start()
+    assert future.cancelled()
+    assert calls == [future]
+
+
+def interrupted() -> None:
+    """Ctrl-C comes here."""
+    raise KeyboardInterrupt
+
+
+# ----------------------------------------------------------------------------------------------- forced interleavings
+
+
+def watch(future: Future[Any], intruder: Intruder) -> None:
+    """Each operation on the future's dictionary is a point, but where the actor holds the future's condition."""
+    names = LyingDict(vars(future), intruder)
+
+    def is_kept_out() -> bool:
+        locks = [dict.get(names, name) for name in ("_lock", "_late_lock")]
+        return any(lock._is_owned() for lock in locks if isinstance(lock, threading.Condition))  # type: ignore[attr-defined]
+
+    intruder.is_kept_out = is_kept_out
+    future.__dict__ = names
+
+
+class Play:
+    """The round that is played: conditions and events made meanwhile lie for its intruder."""
+
+    intruder = Intruder(-1)
+
+
+@pytest.fixture
+def lying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conditions of futures, and events of `wait()` and `as_completed()`, lie."""
+    threads = dict(vars(threading))
+    monkeypatch.setattr(
+        _future, "threading", SimpleNamespace(**{**threads, "Condition": lambda: LyingCondition(Play.intruder)})
+    )
+    monkeypatch.setattr(_base, "threading", SimpleNamespace(**{**threads, "Event": lambda: LyingEvent(Play.intruder)}))
+
+
+def read_result(future: Future[Any]) -> Any:
+    return future.result()
+
+
+def read_result_in_time(future: Future[Any]) -> Any:
+    return future.result(timeout=PATIENCE)
+
+
+def read_exception(future: Future[Any]) -> Any:
+    assert future.exception() is None
+    return future.result()
+
+
+def wait_for_it(future: Future[Any]) -> Any:
+    done, not_done = wait([future], timeout=PATIENCE)
+    assert (done, not_done) == ({future}, set())
+    return future.result(timeout=0)
+
+
+def wait_for_the_first(future: Future[Any]) -> Any:
+    done, not_done = wait([future, fresh()], timeout=PATIENCE, return_when="FIRST_COMPLETED")
+    assert done == {future}
+    assert len(not_done) == 1
+    return future.result(timeout=0)
+
+
+def take_as_completed(future: Future[Any]) -> Any:
+    assert list(as_completed([future], timeout=PATIENCE)) == [future]
+    return future.result(timeout=0)
+
+
+def add_callback(future: Future[Any]) -> Any:
+    calls: list[Any] = []
+    future.add_done_callback(calls.append)
+    Play.intruder.come()
+    assert calls == [future]
+    return future.result(timeout=0)
+
+
+ACTIONS = [
+    read_result,
+    read_result_in_time,
+    read_exception,
+    wait_for_it,
+    wait_for_the_first,
+    take_as_completed,
+    add_callback,
+]
+
+
+@pytest.mark.usefixtures("lying")
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_end_comes_at_any_point_of_a_wait(action: Callable[[Future[Any]], Any]) -> None:
+    """Finish against the first look.
+
+    1. a thread begins to wait, or to add a callback; 2. at any point of that the releaser finishes the task; 3. the
+    thread goes on. It does not sleep, or is woken, and sees the value, once.
+    """
+    rounds = 0
+    for intruder in intruders():
+        Play.intruder = intruder
+        future = fresh()
+        future.start()
+        intruder.act = lambda future=future: future.finish("value", None)  # type: ignore[misc]
+        watch(future, intruder)
+        assert action(future) == "value"
+        intruder.come()
+        rounds += 1
+    assert rounds >= 3
+
+
+@pytest.mark.usefixtures("lying")
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_cancel_comes_at_any_point_of_a_wait(action: Callable[[Future[Any]], Any]) -> None:
+    """The same with a thread that cancels: whoever waits sees that it is cancelled."""
+    for intruder in intruders():
+        Play.intruder = intruder
+        future = fresh()
+        intruder.act = future.cancel
+        watch(future, intruder)
+        with pytest.raises(CancelledError):
+            action(future)
+        intruder.come()
+        assert owner_of(future).skipped == [future]
+
+
+@pytest.mark.usefixtures("lying")
+def test_a_thread_comes_at_any_point_of_the_end() -> None:
+    """A first look against finish.
+
+    1. the releaser begins to finish the task; 2. at any point a thread asks for it and adds a callback; 3. the
+    releaser goes on. The thread sees all or nothing; the callback runs once.
+    """
+    rounds = 0
+    for intruder in intruders():
+        Play.intruder = intruder
+        future = fresh()
+        future.start()
+        calls: list[Any] = []
+        seen: list[Any] = []
+        intruder.act = lambda future=future, calls=calls, seen=seen: (  # type: ignore[misc]
+            seen.append(look(future)),
+            future.add_done_callback(calls.append),
+            seen.append(look(future)),
+        )
+        watch(future, intruder)
+        future.finish("value", None)
+        intruder.come()
+        assert seen in (["not yet", "not yet"], ["value", "value"])
+        assert calls == [future]
+        assert look(future) == "value"
+        rounds += 1
+    assert rounds >= 2
+
+
+def look(future: Future[Any]) -> Any:
+    """The value, or "not yet", without waiting."""
+    if not future.done():
+        with pytest.raises(FuturesTimeoutError):
+            future.result(timeout=0)
+        return "not yet"
+    return future.result(timeout=0)
+
+
+@pytest.mark.usefixtures("lying")
+def test_cancel_against_start_has_one_winner() -> None:
+    """1. A thread begins to cancel; 2. at any point the releaser starts the task; 3. the thread goes on. Either it is cancelled, skipped and not started, or it runs; and the same with the roles changed."""
+    for roles in ("cancel, start", "start, cancel"):
+        for intruder in intruders():
+            Play.intruder = intruder
+            future = fresh()
+            answers: dict[str, bool] = {}
+            calls: list[Any] = []
+            future.add_done_callback(calls.append)
+            first, second = roles.split(", ")
+            intruder.act = lambda future=future, answers=answers, name=second: (  # type: ignore[misc]
+                answers.update({name: getattr(future, name)()})
+            )
+            watch(future, intruder)
+            answers[first] = getattr(future, first)()
+            intruder.come()
+            assert answers["cancel"] != answers["start"]
+            assert future.cancelled() == answers["cancel"]
+            assert future.running() == answers["start"]
+            assert calls == ([future] if answers["cancel"] else [])
+            assert owner_of(future).skipped == ([future] if answers["cancel"] else [])
+
+
+@pytest.mark.usefixtures("lying")
+def test_two_threads_cancel() -> None:
+    """1. A thread begins to cancel; 2. at any point another cancels as well; 3. the first goes on. Both are told that it is cancelled; it is so once.
+
+    One skip, and callbacks run once.
+    """
+    for intruder in intruders():
+        Play.intruder = intruder
+        future = fresh()
+        calls: list[Any] = []
+        answers: list[bool] = []
+        future.add_done_callback(calls.append)
+        intruder.act = lambda future=future, answers=answers: answers.append(future.cancel())  # type: ignore[misc]
+        watch(future, intruder)
+        answers.append(future.cancel())
+        intruder.come()
+        assert answers == [True, True]
+        assert calls == [future]
+        assert set(owner_of(future).skipped) == {future}
+
+
+@pytest.mark.usefixtures("lying")
+def test_two_readers_count_as_one_read() -> None:
+    """1. A holder begins to read a finished future; 2. at any point another thread reads it too (through the stream, or itself); 3. the first goes on. The outcome is read once.
+
+    Its place in the backlog is given back once.
+    """
+    for through_stream in (False, True):
+        for intruder in intruders():
+            Play.intruder = intruder
+            future = fresh()
+            future.start()
+            future.finish("value", None)
+            taken: list[bool] = []
+            intruder.act = (
+                (lambda future=future, taken=taken: taken.append(future.take_unread()))  # type: ignore[misc]
+                if through_stream
+                else (lambda future=future: future.result(timeout=0))  # type: ignore[misc]
+            )
+            watch(future, intruder)
+            assert future.result(timeout=0) == "value"
+            intruder.come()
+            assert owner_of(future).reads + sum(taken) == 1
+
+
+# -------------------------------------------------------------------------------------------------- failures unseen
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_failure_that_nobody_saw_is_logged_when_its_future_goes(seen: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Errors do not pass silently; one that was looked at is not repeated."""
+    future = fresh()
+    future.start()
+    future.finish(None, ValueError("what happened"))
+    if seen:
+        future.exception()
+    del future
+    assert ("what happened" in caplog.text) == (not seen)
+    assert ("ticket 7" in caplog.text) == (not seen)

@@ -1,0 +1,447 @@
+"""Objects to bytes and back: each under its own `try`, whatever it is, and errors arrive as themselves or described."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ordered_executor import RemoteError
+from ordered_executor._payload import (
+    BASIC,
+    LARGE_BYTES,
+    Large,
+    call_name,
+    dumps,
+    dumps_whole,
+    loads,
+    pack_error,
+    pack_value,
+    unpack,
+)
+from ordered_executor._ticket import Failure
+
+
+def note() -> str:
+    return "ticket 3: f(…)"
+
+
+def travel(value: Any) -> Any:
+    """Pack a result, and unpack it on the other side."""
+    result, error = unpack(moved(pack_value(value)), note)
+    assert error is None, error
+    return result
+
+
+def travel_as_error(error: BaseException) -> BaseException:
+    """Raise it in a worker, and catch it in the parent."""
+    try:
+        raise error
+    except BaseException as raised:
+        packed = pack_error(raised)
+    value, arrived = unpack(moved(packed), note)
+    assert value is None
+    assert arrived is not None
+    return arrived
+
+
+def moved(packed: Any) -> Any:
+    """What a pipe or lane memory makes of it: other objects with the same content."""
+    if type(packed) is Large:
+        return Large(bytes(packed.head), [bytearray(buffer) for buffer in packed.buffers])
+    return bytes(bytearray(packed))
+
+
+# --------------------------------------------------------------------------------------------------------------- values
+
+basic = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+values = st.recursive(
+    basic | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(values)
+def test_values_arrive_as_they_were(value: Any) -> None:
+    """Equal, and of the same type."""
+    arrived = travel(value)
+    assert arrived == value
+    assert type(arrived) is type(value)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, LARGE_BYTES - 2, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, 3 * LARGE_BYTES]
+)
+@pytest.mark.parametrize("make", [bytes, bytearray, lambda size: "x" * size, lambda size: list(range(size))])
+def test_sizes_around_the_limit_arrive(size: int, make: Callable[[int], Any]) -> None:
+    """Small and large, bytes and others: each way of packing is undone."""
+    value = make(size)
+    arrived = travel(value)
+    assert arrived == value
+    assert type(arrived) is type(value)
+
+
+def test_what_is_large_is_handed_over_in_buffers() -> None:
+    """Large bytes and arrays are not copied into a pickle."""
+    array = np.arange(LARGE_BYTES)
+    packed = pack_value(array)
+    assert type(packed) is Large
+    assert packed.size >= array.nbytes
+    assert len(packed.head) < 1000
+    packed = pack_value(b"x" * LARGE_BYTES)
+    assert type(packed) is Large
+    assert len(packed.head) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 100_000])
+def test_arrays_arrive_writable(count: int) -> None:
+    """An array is the reader's own, as if it had been made here."""
+    arrived = travel(np.arange(count))
+    assert (arrived == np.arange(count)).all()
+    arrived[:] = 7
+
+
+def test_many_buffers_arrive_in_their_places() -> None:
+    """Several arrays in one result, empty ones and views among them."""
+    value = {
+        "a": np.arange(50_000),
+        "b": np.empty(0),
+        "c": np.arange(20_000).reshape(100, 200)[::2, ::3],
+        "d": b"x" * 100_000,
+    }
+    arrived = travel(value)
+    assert all((arrived[name] == value[name]).all() for name in "abc")
+    assert arrived["d"] == value["d"]
+
+
+def test_basic_values_need_no_packing() -> None:
+    """What is of a basic type is its own outcome."""
+    for value in (1, 1.5, True, None, "text"):
+        assert type(value) in BASIC
+        assert unpack(value, note) == (value, None)
+
+
+class Subclassed(int):
+    """Looks like a basic type, and is none."""
+
+
+def test_a_subclass_of_a_basic_type_keeps_its_class() -> None:
+    """Only exact basic types go unpacked."""
+    arrived = travel(Subclassed(5))
+    assert (arrived, type(arrived)) == (5, Subclassed)
+
+
+def test_lambdas_and_closures_travel() -> None:
+    """What plain pickle refuses goes by cloudpickle; so do classes made in a function."""
+    step = 3
+
+    class Local:
+        value = step
+
+    assert loads(dumps(lambda x: x + step))(4) == 7
+    assert travel(Local)().value == 3
+    assert loads(dumps((Local(), np.arange(100_000))))[0].value == 3
+
+
+def test_a_whole_pickle_has_no_buffers() -> None:
+    """`dumps_whole` is one piece, whatever is in it."""
+    packed = dumps_whole((np.arange(10_000), lambda: 5))
+    array, function = pickle.loads(packed)
+    assert (array == np.arange(10_000)).all()
+    assert function() == 5
+
+
+def test_a_pickle_in_a_pickle() -> None:
+    """Pickling runs user code, which may pickle itself: the pickler at work is not used twice."""
+
+    class Nested:
+        def __reduce__(self) -> Any:
+            return bytes, (dumps_whole(["inner", np.arange(3)]),)
+
+    outer = travel([Nested(), Nested()])
+    assert [pickle.loads(inner)[0] for inner in outer] == ["inner", "inner"]
+
+
+# --------------------------------------------------------------------------------------------------- results that are bad
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise ValueError("not to be pickled")
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return load_fails, ()
+
+
+def load_fails() -> None:
+    raise ValueError("not to be loaded")
+
+
+def load_exits() -> None:
+    raise SystemExit(3)
+
+
+class Exiting:
+    def __reduce__(self) -> Any:
+        return load_exits, ()
+
+
+@pytest.mark.parametrize("where", ["alone", "inside", "beside a buffer"])
+def test_a_result_that_cannot_be_pickled_is_an_error(where: str) -> None:
+    """The task gets the original error, which says what it was about; the pickler is as good as new."""
+    bad: Any = Unpicklable()
+    value = {"alone": bad, "inside": [1, bad], "beside a buffer": [np.arange(100_000), bad]}[where]
+    result, error = unpack(pack_value(value), note)
+    assert result is None
+    assert type(error) is ValueError
+    assert str(error) == "not to be pickled"
+    assert "result" in notes(error)
+    assert "ticket 3" in notes(error)
+    assert travel([1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("bad", [Unloadable(), Exiting()])
+def test_a_result_that_cannot_be_loaded_is_an_error(bad: Any) -> None:
+    """Whatever unpickling raises, be it an exit, is the outcome of that ticket."""
+    result, error = unpack(pack_value(bad), note)
+    assert result is None
+    assert type(error) in (ValueError, SystemExit)
+    assert "could not be unpickled" in notes(error)
+
+
+def notes(error: BaseException | None) -> str:
+    return "\n".join(getattr(error, "__notes__", ()))
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+class TakesOther(Exception):
+    """Its `__init__` takes something else than its args."""
+
+    def __init__(self, code: int, *, where: str) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+        self.where = where
+
+
+class HasLock(Exception):
+    """Has an attribute that cannot be pickled."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.bad = Unpicklable()
+
+
+class BadText(Exception):
+    """Cannot be printed."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+class Unrebuildable(Exception):
+    """Cannot be made again, neither way."""
+
+    made = False
+
+    def __new__(cls, *args: Any) -> Unrebuildable:
+        if cls.made:
+            raise ZeroDivisionError
+        cls.made = True
+        return super().__new__(cls, *args)
+
+    def __reduce__(self) -> Any:
+        return load_fails, ()
+
+
+def test_an_error_arrives_as_itself_with_its_remote_traceback() -> None:
+    """Type, arguments, attributes and notes; the worker's traceback as its cause; and which task it was as a note."""
+    error = KeyError("missing", 5)
+    error.extra = [1, 2]  # type: ignore[attr-defined]
+    arrived: Any = travel_as_error(error)
+    assert type(arrived) is KeyError
+    assert arrived.args == ("missing", 5)
+    assert arrived.extra == [1, 2]
+    assert "travel_as_error" in str(arrived.__cause__)
+    assert notes(arrived).endswith("ticket 3: f(…)")
+    printed = "".join(traceback.format_exception(arrived))
+    assert "raise error" in printed
+    if sys.version_info >= (3, 11):
+        assert "ticket 3" in printed
+
+
+def test_notes_of_the_task_survive() -> None:
+    """Notes that the task added come before ours."""
+    error = ValueError("x")
+    error.__notes__ = ["first", "second"]  # as add_note does it, on Python 3.10 too
+    assert notes(travel_as_error(error)) == "first\nsecond\nticket 3: f(…)"
+
+
+def test_causes_and_contexts_are_in_the_text() -> None:
+    """What an error came from is printed, though the objects stay in the worker."""
+    try:
+        try:
+            raise ValueError("the reason")
+        except ValueError as reason:
+            raise KeyError("the error") from reason
+    except KeyError as error:
+        arrived, _ = unpack(moved(pack_error(error)), note)[1], None
+    assert "the reason" in str(arrived.__cause__)  # type: ignore[union-attr]
+
+
+def test_an_error_with_another_init_arrives_as_itself() -> None:
+    """It is put together without calling its `__init__`."""
+    arrived: Any = travel_as_error(TakesOther(5, where="here"))
+    assert type(arrived) is TakesOther
+    assert (str(arrived), arrived.code, arrived.where) == ("code 5", 5, "here")
+
+
+def test_an_attribute_that_cannot_be_pickled_costs_itself_only() -> None:
+    """The error arrives with the rest of its attributes, and says in the place of the bad one what it was."""
+    arrived: Any = travel_as_error(HasLock("text"))
+    assert type(arrived) is HasLock
+    assert (str(arrived), arrived.text) == ("text", "text")
+    assert "Unpicklable" in arrived.bad
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(BadText(), "ZeroDivisionError"), (Unrebuildable("made once"), "made once"), (ValueError("x" * 10**6), "xxxx")],
+    ids=["bad text", "unrebuildable", "huge"],
+)
+def test_every_error_arrives_somehow(error: BaseException, message: str) -> None:
+    """As itself or as a `RemoteError` that describes it; never not at all."""
+    arrived = travel_as_error(error)
+    assert type(arrived) is type(error) or type(arrived) is RemoteError
+    if type(arrived) is RemoteError:
+        assert arrived.type_name.endswith("Unrebuildable")
+        assert message in arrived.message
+        assert "travel_as_error" in arrived.traceback_text
+
+
+def test_classes_made_in_a_function_arrive() -> None:
+    """An exception class that the parent cannot import is sent along."""
+
+    class Local(Exception):
+        pass
+
+    arrived = travel_as_error(Local("x"))
+    assert type(arrived).__name__ == "Local"
+    assert arrived.args == ("x",)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
+def test_groups_arrive_as_groups() -> None:
+    """An exception group with its members."""
+    group = ExceptionGroup("several", [ValueError("a"), KeyError("b")])  # type: ignore[name-defined,unused-ignore]
+    arrived: Any = travel_as_error(group)
+    assert type(arrived) is type(group)
+    assert [type(member) for member in arrived.exceptions] == [ValueError, KeyError]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), StopIteration(5), GeneratorExit()])
+def test_exits_travel_like_errors(error: BaseException) -> None:
+    """What ends a program elsewhere is the outcome of one ticket here."""
+    arrived = travel_as_error(error)
+    assert type(arrived) is type(error)
+    assert arrived.args == error.args
+
+
+class Spoiled(Exception):
+    """Refuses whatever one does to it."""
+
+    __notes__ = ()
+
+    def __setattr__(self, *_: object) -> None:
+        raise ZeroDivisionError
+
+
+def test_an_error_that_refuses_notes_and_causes_arrives() -> None:
+    """An exception that cannot be dressed costs nothing but its dress, if not itself."""
+    arrived = travel_as_error(Spoiled("x"))
+    assert isinstance(arrived, (Spoiled, RemoteError, ZeroDivisionError))
+
+
+def test_a_failure_of_the_parent_is_unpacked_as_it_is() -> None:
+    """What the parent made never went anywhere."""
+    error = ValueError("x")
+    assert unpack(Failure(error), note) == (None, error)
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"?", b"v", b"vgarbage", b"e", b"egarbage", Large(b"v", []), Large(b"", [b""])]
+)
+def test_garbage_is_an_error_of_its_ticket(packed: Any) -> None:
+    """`unpack` never raises."""
+    value, error = unpack(packed, note)
+    assert value is None
+    assert error is not None
+
+
+# ----------------------------------------------------------------------------------------------------------------- names
+
+
+def test_names_of_callables() -> None:
+    """Functions, methods, classes, partials and objects are named so that a reader finds them."""
+    assert call_name(len) == "len"
+    assert call_name(note) == f"{__name__}.note"
+    assert call_name(partial(note)) == f"{__name__}.note"
+    assert call_name(dict) == "dict"
+    assert call_name(RemoteError) == "ordered_executor._errors.RemoteError"
+    assert "Unpicklable" in call_name(Unpicklable)
+    assert "append" in call_name([].append)
+
+
+class Refusal(BaseException):
+    """What lying things raise: no `except Exception` catches it."""
+
+
+class LyingMeta(type):
+    """Classes that will not tell their names."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__"):
+            raise Refusal
+        return super().__getattribute__(name)
+
+
+def lying_class() -> Any:
+    """A class, and callable, whose names must not be asked for."""
+    return LyingMeta("Lying", (), {})
+
+
+def without_class() -> Any:
+    """A callable that will not say what it is."""
+
+    def refuse(_: object) -> type:
+        raise Refusal
+
+    return type("WithoutClass", (), {"__class__": property(refuse), "__call__": print})()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lying_class, lambda: lying_class()(), without_class, lambda: partial(without_class())],
+    ids=["class", "its instance", "without class", "partial"],
+)
+def test_a_name_runs_no_code_of_the_user(make: Callable[[], Any]) -> None:
+    """A callable that lies, or raises, when it is asked for its name gets some name all the same."""
+    task = make()
+    try:
+        name = call_name(task)
+    except Refusal:
+        name = None
+    assert type(name) is str
