@@ -255,6 +255,8 @@ class Releaser:
         self._release()
         while self.dispatcher.waiting_tickets and self._dispatch():
             self._release()
+        if self.dispatcher.waiting_tickets and self.sequencer.head == self.sequencer.tail:
+            self.dispatcher.clear()  # all of them were cancelled
         if _exit.primed.is_set():
             self._primed.set()
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():

@@ -17,19 +17,21 @@ Who ends a reader's wait: `publish` (the releaser, after each release) and `end`
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._check import check_seconds
 from ._errors import ResultsTimeoutError
 from ._future import Future
 from ._ticket import Outcome
+
+if TYPE_CHECKING:
+    import asyncio
 
 logger = logging.getLogger("ordered_executor")
 
@@ -220,6 +222,8 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        import asyncio  # noqa: PLC0415 (there a loop runs, so it is loaded; workers do without)
+
         loop = asyncio.get_running_loop()
         deadline = None if self._timeout is None else loop.time() + self._timeout
         arrived = asyncio.Event()
@@ -240,6 +244,8 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
 
     async def _take_soon(self, arrived: asyncio.Event, deadline: float | None) -> Future[Any]:
         """Take the next future; wait for `arrived` in between.  Taking does not await, so who is cancelled has none."""
+        import asyncio  # noqa: PLC0415 (as above)
+
         while True:
             arrived.clear()
             try:

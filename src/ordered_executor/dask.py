@@ -16,12 +16,13 @@ may be to blame: then each goes on as a Dask task of its own.
 
 Why lanes never end here: Dask replaces its workers by itself, so a loss concerns a part, and never a lane.
 
-All of it runs on the releaser, but `wake`, `_fetch` (the client's loop) and Dask's callbacks, which only put into
-`_posts`.  Whoever waits there is ended by one of these, or finds out by itself that the client was closed.
+All of it runs on the releaser, but `wake`, and `_watch` and `_fetch` on the client's loop, which only put into
+`_posts`.  The releaser's wait is ended by one of these, or finds out by itself that the client was closed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import queue
@@ -274,7 +275,7 @@ class DaskBackend:
             packed = pickle.dumps((part.parcel.fns, calls), PROTOCOL)
             # Lowest ticket first: left alone, what is submitted close together runs last in, first out.
             part.task = self._client.submit(run_batch, packed, pure=False, priority=-part.ticket)
-            part.task.add_done_callback(lambda task: self._posts.put(partial(self._on_ended, part, task)))
+            self._client.loop.add_callback(self._watch, part, part.task)
         except Exception as error:
             self._give_up(part)
             part.failure = error
@@ -323,6 +324,16 @@ class DaskBackend:
         self._events.append(Arrived(slot, part.parcel.batch.number, part.start, outcomes, 0, 0.0, rescued=True))
 
     # ------------------------------------------------------------------------------------------------- from the cluster
+
+    async def _watch(self, part: Part, task: Any) -> None:
+        """On the client's loop: wait until the cluster is done with it.  Fetches nothing.
+
+        Not a done-callback: Dask has one thread for those of the whole program, which may be busy, and which cannot be
+        started any more at the program's end.
+        """
+        with contextlib.suppress(BaseException):  # what became of it, `_fetch` will see
+            await task.exception()
+        self._posts.put(partial(self._on_ended, part, task))
 
     async def _fetch(self, part: Part, task: Any) -> None:
         """On the client's loop.  Never cancelled: others may be waiting for the same transfer."""

@@ -53,6 +53,8 @@ else:
 
 __all__ = ["ParallelQueue", "ParallelSingleTaskQueue", "ShutDown"]
 
+MAIN_THREAD_ENDED = "the main thread has ended, and the queue with it; let it wait for the threads that use the queue"
+
 
 class _Queue:
     """What both kinds have in common: everything but how a task is put."""
@@ -133,7 +135,7 @@ class _Queue:
         except BrokenProcessPool:
             raise
         except RuntimeError as error:
-            self._ended = str(error)
+            self._ended = str(error) if self._executor._releaser.abandoned else MAIN_THREAD_ENDED
             return False
         return True
 
@@ -200,8 +202,8 @@ class _Queue:
         if self._ended is None:  # nobody stopped it: if it broke down, this raises, and says why
             self._submitted(self._executor.mark, (None,), {})
         if self._interpreter_exits() and threading.current_thread().daemon:
-            # Nobody cares for the end of such a thread, and a traceback from it would be noise.  It stands here until it
-            # is gone, as it would if it were still waiting for the queue.
+            # Nobody cares for the end of such a thread, and a traceback from it would be noise.  It stands here until
+            # it is gone, as it would if it were still waiting for the queue.
             threading.Event().wait()
         raise ShutDown(f"{what}: {self._ended}")
 
@@ -353,9 +355,7 @@ class _Ending:
         global _exiting
         _exiting = True
         for each in list(self.queues):
-            each._stop(
-                "the main thread has ended, and the queue with it; let it wait for the threads that use the queue"
-            )
+            each._stop(MAIN_THREAD_ENDED)
         for releaser in list(self.droppable):
             releaser.close_claims()
             releaser.kill_all()
