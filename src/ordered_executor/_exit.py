@@ -44,11 +44,13 @@ def register() -> None:
     if not _registered:
         _registered = True
         # threading._register_atexit returns None, which loky takes for "not registered yet": with every pool it would
-        # register its hook again, after ours, and at exit wait for calls that only ours ends.
-        loky.process_executor.process_pool_executor_at_exit = "registered once"
+        # register its hook again, after ours, and at exit wait for calls that only ours ends.  So it is registered
+        # here, once, before ours: then ours runs first.
         hook = getattr(threading, "_register_atexit", atexit.register)
         with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
+            hook(loky.process_executor._python_exit)
             hook(_at_exit)
+        loky.process_executor.process_pool_executor_at_exit = "registered once"
         # A child of multiprocessing joins its own children before its threads: there, this comes first.
         multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
     primed.set()

@@ -28,7 +28,7 @@ from concurrent.futures._base import (  # private module, public protocol: CPyth
     PENDING,
     RUNNING,
 )
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ._ticket import Options
 
@@ -73,8 +73,6 @@ class Future(StandardFuture[T]):
 
     count = 1  # tickets; a span of a map has more
 
-    _waiters = _Lazy[list[Any]](list)
-    _done_callbacks = _Lazy[list[Any]](list)
     _result: Any = None
     _exception: BaseException | None = None
     skipped = False  # its skip is with the sequencer; owned by the releaser
@@ -92,25 +90,29 @@ class Future(StandardFuture[T]):
 
     # ------------------------------------------------------------------------------------ what the base class sees
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]  # the base class only reads it
-        attributes = self.__dict__
-        lock = attributes.get("_lock")
-        if lock is None:
-            lock = attributes.setdefault("_lock", threading.Condition())
-        if lock is SETTLED:
-            lock = attributes.setdefault("_late_lock", threading.Condition())
-        return lock  # type: ignore[no-any-return]
+    if not TYPE_CHECKING:  # for a type checker they are what the base class says
+        _waiters = _Lazy[list[Any]](list)
+        _done_callbacks = _Lazy[list[Any]](list)
 
-    @property
-    def _state(self) -> str:
-        if self.__dict__.get("_lock") is SETTLED:
-            return FINISHED
-        return self._st
+        @property
+        def _condition(self) -> threading.Condition:
+            attributes = self.__dict__
+            lock = attributes.get("_lock")
+            if lock is None:
+                lock = attributes.setdefault("_lock", threading.Condition())
+            if lock is SETTLED:
+                lock = attributes.setdefault("_late_lock", threading.Condition())
+            return lock
 
-    @_state.setter
-    def _state(self, state: str) -> None:
-        self._st = state
+        @property
+        def _state(self) -> str:
+            if self.__dict__.get("_lock") is SETTLED:
+                return FINISHED
+            return self._st
+
+        @_state.setter
+        def _state(self, state: str) -> None:
+            self._st = state
 
     # ------------------------------------------------------------------------------------------------- for the user
 
@@ -164,6 +166,10 @@ class Future(StandardFuture[T]):
         if "_unread" in self.__dict__:
             self._owner.note_read(self)
         return self._exception
+
+    if TYPE_CHECKING:
+
+        def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None: ...
 
     # ----------------------------------------------------------------------------------------------- for the releaser
 

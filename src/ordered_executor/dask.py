@@ -225,7 +225,7 @@ class Part:
         self.ticket = parcel.batch.first + start
         self.task: Any = None  # the Dask future; None: it was given up, or is home
         self.ended = False  # the cluster is done with it, well or not
-        self.guess: float | None = None  # the bytes it is expected to have, while it travels
+        self.guess: int | None = None  # the bytes it is expected to have, while it travels
         self.losses = 0
         self.failure: BaseException | None = None  # what all of it ends with, without a worker
 
@@ -243,7 +243,7 @@ class DaskBackend:
         self._head = 0
         self._limit = 0
         self._unreleased = 0  # bytes that are home and not released
-        self._travelling = 0.0  # bytes expected on their way
+        self._travelling = 0  # bytes expected on their way
         self._each: float | None = None  # bytes of an outcome, guessed from the last ones: rather too many
         self._gated = 0
         self._closing = False
@@ -308,7 +308,7 @@ class DaskBackend:
                 self._judge(parts[0])
 
     def _judge(self, part: Part) -> None:
-        guess = part.count * (self._window.bytes if self._each is None else self._each)
+        guess = int(part.count * (self._window.bytes if self._each is None else self._each))
         inside = part.ticket + part.count <= self._limit
         if part.ticket == self._head or (inside and self._unreleased + self._travelling + guess <= self._window.bytes):
             part.guess = guess
