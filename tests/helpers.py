@@ -53,17 +53,18 @@ class Valve:
 
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
+        self._held: int | None = None
         with contextlib.suppress(FileExistsError):
             os.mkfifo(path)
 
     def stand(self) -> None:
         """In a task: wait until the valve is opened."""
-        with open(self.path, "rb") as fifo:
+        with Path(self.path).open("rb") as fifo:
             fifo.read()
 
     def reached(self) -> None:
         """Return when a task stands here: a FIFO can be opened to write once it has a reader.  Lets nobody go on."""
-        if not hasattr(self, "_held"):
+        if self._held is None:
             self._held = until(self._open_to_write, "a task to reach the valve")
 
     def _open_to_write(self) -> int | None:
@@ -77,16 +78,16 @@ class Valve:
     def open(self) -> None:
         """Let everybody go on, those who come later too."""
         held = os.open(self.path, os.O_RDWR)  # does not wait; whoever waits in open() gets through to read()
-        plain = self.path + ".open"
-        Path(plain).touch()
-        os.replace(plain, self.path)  # whoever comes from here on finds an empty file
+        plain = Path(self.path + ".open")
+        plain.touch()
+        plain.replace(self.path)  # whoever comes from here on finds an empty file
         os.close(held)
-        if hasattr(self, "_held"):
+        if self._held is not None:
             os.close(self._held)
-            del self._held
+            self._held = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "_held": None}
 
 
 class Journal:
@@ -117,6 +118,7 @@ class Journal:
         return list(iter(self.read, "the end"))
 
     def close(self) -> None:
+        """The test reads no more."""
         self._lines.close()
         os.close(self._fd)
 
@@ -226,7 +228,7 @@ def _describe(process: psutil.Process) -> str:
 def _descriptors() -> Iterator[tuple[int, str]]:
     for name in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError):  # that of the listing itself
-            yield int(name), os.readlink(f"/dev/fd/{name}") if sys.platform == "linux" else str(os.fstat(int(name)))
+            yield int(name), str(Path(f"/dev/fd/{name}").readlink() if sys.platform == "linux" else os.fstat(int(name)))
 
 
 def _names_in(folder: str) -> list[str]:
@@ -271,12 +273,12 @@ def nothing_is_left(patience: float = 5.0) -> Iterator[None]:
 def is_dead(pid: int) -> bool:
     """Whether the process runs nothing any more (its parent may not have asked for its exit code yet)."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
 
-# --------------------------------------------------------------------------------------------------------- other programs
+# ------------------------------------------------------------------------------------------------------ other programs
 
 MARK = "ORDERED_EXECUTOR_TEST"
 
@@ -331,10 +333,8 @@ class Script:
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
-    def __enter__(self) -> Script:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def clean_up(self) -> None:
+        """Leave nothing of it."""
         self.kill_all()
         self.process.wait()
         shutil.rmtree(self.temporary)

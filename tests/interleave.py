@@ -8,6 +8,8 @@ goes to sleep when the intruder has been there already would sleep for ever: tha
 Where the actor holds a lock the intruder needs, it could not come; there the lying things are silent.
 """
 
+# ruff: noqa: D102 (stand-ins do what their originals do)
+
 from __future__ import annotations
 
 import threading
@@ -107,6 +109,10 @@ class LyingDeque(deque[Any]):
     def __len__(self) -> int:
         self.intruder.pass_by()
         return super().__len__()
+
+    def __bool__(self) -> bool:
+        self.intruder.pass_by()
+        return super().__len__() > 0
 
     def append(self, value: Any) -> None:
         self.intruder.pass_by()

@@ -31,14 +31,18 @@ def full(most: int, intruder: Intruder, all_done: bool = False) -> Backlog:
     return backlog
 
 
-# ---------------------------------------------------------------------------------------------------------- who makes room
+# ------------------------------------------------------------------------------------------------------- who makes room
 
 
 @pytest.mark.parametrize(
     "how", ["stream", "outcomes", "future", "failed future", "cancelled", "cancelled and read", "in a callback"]
 )
 def test_each_way_to_read_makes_room_once(how: str) -> None:
-    """Reading through stream or future, or a cancelled ticket whose turn has come, gives back one place; a read in a done-callback gives back none, as the stream still has it."""
+    """Whatever way an outcome is read, it makes room once.
+
+    Reading through stream or future, or a cancelled ticket whose turn has come, gives back one place; a read in a
+    done-callback gives back none, as the stream still has it.
+    """
     executor = HandExecutor(2, backlog=3)
     head, future = executor.submit(nothing), executor.submit(nothing)
     backlog = executor.releaser.backlog
@@ -122,12 +126,15 @@ def test_in_a_callback_submit_never_waits() -> None:
     executor.end()
 
 
-# --------------------------------------------------------------------------------------------------------------- who waits
+# ------------------------------------------------------------------------------------------------------------ who waits
 
 
 @pytest.mark.parametrize("over", [0, 2])
 def test_a_submit_waits_until_there_is_room(over: int) -> None:
-    """1. A submit finds no room and goes to wait; 2. outcomes are read, at any point of that; 3. it enters, when enough were read."""
+    """A submit goes on when enough was read.
+
+    1. A submit finds no room and goes to wait; 2. outcomes are read, at any point of that; 3. it enters.
+    """
     for intruder in intruders():
         backlog = full(2, intruder)
         for _ in range(over):
@@ -152,7 +159,11 @@ def test_a_closed_backlog_lets_everybody_in() -> None:
 
 
 def test_an_interrupted_submit_passes_its_wake_up_on() -> None:
-    """1. Two submits wait; 2. one outcome is read, and the first submit is woken; 3. Ctrl-C interrupts it just then; 4. the second submit is woken in its place."""
+    """A wake-up that met an interrupted submit goes to the next.
+
+    1. Two submits wait; 2. one outcome is read, and the first submit is woken; 3. Ctrl-C interrupts it just then; 4.
+    the second submit is woken in its place.
+    """
     notified: list[str] = []
 
     class Interrupting(threading.Condition):
@@ -217,7 +228,7 @@ def test_a_slow_reader_holds_back_a_fast_submitter() -> None:
 
     thread = threading.Thread(target=submit)
     thread.start()
-    got = []
+    got: list[int] = []
     for number in executor.results(follow=True):
         most = max(most, executor.statistics().tail - len(got) - 1)
         got.append(number)
@@ -226,7 +237,7 @@ def test_a_slow_reader_holds_back_a_fast_submitter() -> None:
     assert 1 <= most <= 5
 
 
-# ------------------------------------------------------------------------------------------------------- it explains itself
+# --------------------------------------------------------------------------------------------------- it explains itself
 
 
 @pytest.mark.parametrize("all_done", [True, False])

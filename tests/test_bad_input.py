@@ -35,7 +35,12 @@ not_positive_seconds = not_seconds | st.just(0) | st.just(0.0)
 not_a_flag = st.integers(2) | st.none() | st.text() | st.just(1) | st.just(0) | st.just(1.0)
 
 
+# The types are what is wrong here.
+construct: Any = OrderedProcessPoolExecutor
+
+
 def below(least: int) -> st.SearchStrategy[int]:
+    """Whole numbers that are too small."""
     return st.integers(max_value=least - 1)
 
 
@@ -47,7 +52,7 @@ def refuses(name: str, call: Callable[[], Any]) -> None:
     assert name in str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------- the constructor
+# ------------------------------------------------------------------------------------------------------ the constructor
 
 COUNTS = {
     "max_workers": 1,
@@ -65,14 +70,14 @@ def test_the_constructor_refuses_bad_counts(name: str, data: st.DataObject) -> N
     """Counts are whole numbers from 1 on (`retries`: from 0 on); True is none; nothing is started for them."""
     bad = data.draw(not_a_count | below(COUNTS[name]))
     before = threading.active_count()
-    refuses(name, lambda: OrderedProcessPoolExecutor(**{name: bad}))
+    refuses(name, lambda: construct(**{name: bad}))
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("name", ["window_bytes", "retries"])
 def test_some_counts_cannot_be_left_out(name: str) -> None:
     """Where None means nothing, it is refused."""
-    refuses(name, lambda: OrderedProcessPoolExecutor(**{name: None}))  # type: ignore[arg-type]
+    refuses(name, lambda: construct(**{name: None}))
 
 
 @pytest.mark.parametrize("name", ["task_timeout", "idle_timeout"])
@@ -80,14 +85,14 @@ def test_some_counts_cannot_be_left_out(name: str) -> None:
 def test_the_constructor_refuses_bad_times(name: str, data: st.DataObject) -> None:
     """Times are numbers of seconds, not below zero; a task has more than none."""
     bad = data.draw(not_positive_seconds if name == "task_timeout" else not_seconds)
-    refuses(name, lambda: OrderedProcessPoolExecutor(**{name: bad}))
+    refuses(name, lambda: construct(**{name: bad}))
 
 
 @pytest.mark.parametrize("name", ["keep_results", "reuse"])
 @given(bad=not_a_flag)
 def test_the_constructor_refuses_bad_flags(name: str, bad: Any) -> None:
     """Flags are True or False: what is meant for another place is noticed."""
-    refuses(name, lambda: OrderedProcessPoolExecutor(**{name: bad}))
+    refuses(name, lambda: construct(**{name: bad}))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_the_constructor_refuses_bad_flags(name: str, bad: Any) -> None:
 )
 def test_the_constructor_refuses_what_else_is_wrong(name: str, bad: Any) -> None:
     """Each argument says what it takes; a fork context is refused with the reason."""
-    refuses(name, lambda: OrderedProcessPoolExecutor(**{name: bad}))
+    refuses(name, lambda: construct(**{name: bad}))
 
 
 def test_unknown_arguments_are_refused() -> None:
@@ -150,7 +155,7 @@ def test_odd_numbers_that_mean_something_are_taken(good: dict[str, Any]) -> None
         assert executor.mark("value").result(timeout=30) == "value"
 
 
-# ---------------------------------------------------------------------------------------------------------------- the calls
+# ------------------------------------------------------------------------------------------------------------ the calls
 
 
 def as_it_was(executor: HandExecutor) -> tuple[Any, ...]:
@@ -221,7 +226,7 @@ def test_an_input_that_raises_at_once(executor: HandExecutor) -> None:
 
     class Worse:
         def __iter__(self) -> Iterator[int]:
-            return self  # type: ignore[return-value]
+            return self
 
         def __next__(self) -> int:
             raise KeyError("on purpose")
@@ -238,7 +243,7 @@ def test_an_input_that_raises_at_once(executor: HandExecutor) -> None:
 def test_bad_options(executor: HandExecutor, data: st.DataObject) -> None:
     """A view is as strict as the constructor."""
     before = as_it_was(executor)
-    retries = data.draw(not_a_count | below(0))
+    retries: Any = data.draw(not_a_count | below(0))
     refuses("retries", lambda: executor.options(retries=retries))
     timeout = data.draw(not_positive_seconds)
     refuses("timeout", lambda: executor.options(timeout=timeout))
@@ -256,7 +261,7 @@ def test_bad_arguments_of_the_stream(executor: HandExecutor, data: st.DataObject
         refuses("timeout", lambda call=call: call(timeout=seconds))  # type: ignore[misc]
         refuses("follow", lambda call=call: call(follow=flag))  # type: ignore[misc]
     refuses("timeout", lambda: executor.results().next(timeout=seconds))
-    choice = data.draw(st.text().filter(lambda text: text not in ("raise", "yield")) | st.none() | st.integers())
+    choice: Any = data.draw(st.text().filter(lambda text: text not in ("raise", "yield")) | st.none() | st.integers())
     refuses("errors", lambda: executor.results(errors=choice))
     assert as_it_was(executor) == before
 
@@ -265,10 +270,11 @@ def test_bad_arguments_of_the_stream(executor: HandExecutor, data: st.DataObject
 def test_bad_arguments_of_shutdown(executor: HandExecutor, data: st.DataObject) -> None:
     """A refused shutdown has shut down nothing; a time where a flag is expected is noticed."""
     before = as_it_was(executor)
+    shutdown: Any = executor.shutdown
     seconds, flag = data.draw(not_seconds), data.draw(not_a_flag)
     refuses("timeout", lambda: executor.shutdown(timeout=seconds))
     for name in ("wait", "cancel_futures", "kill_workers"):
-        refuses(name, lambda name=name: executor.shutdown(**{name: flag}))  # type: ignore[misc]
+        refuses(name, lambda name=name: shutdown(**{name: flag}))  # type: ignore[misc]
     assert as_it_was(executor) == before
 
 
@@ -285,7 +291,7 @@ def test_waits_without_end(forever: Any) -> None:
     executor.shutdown(timeout=forever)
 
 
-# ---------------------------------------------------------------------------------------------------------------- the checks
+# ----------------------------------------------------------------------------------------------------------- the checks
 
 
 @given(st.integers(0, 2**70), st.sampled_from([0, 1]))

@@ -50,16 +50,19 @@ def fast(dispatcher: Dispatcher, size: int = 4) -> Dispatcher:
 
 
 def take(dispatcher: Dispatcher, lane: int = 0) -> Batch:
+    """Give the lane its next batch."""
     batch, _ = dispatcher.take(dispatcher.lanes[lane])
     assert batch is not None
     return batch
 
 
 def tickets(batch: Batch) -> list[int]:
+    """Its tickets."""
     return list(range(batch.first, batch.first + batch.count))
 
 
 def arrive(dispatcher: Dispatcher, lane: int, batch: Batch, start: int, count: int) -> tuple[Batch | None, int]:
+    """Outcomes of a batch come home."""
     return dispatcher.arrived(dispatcher.lanes[lane], batch.number, start, count)
 
 
@@ -229,6 +232,26 @@ def test_nothing_is_sent_ahead_where_it_could_harm() -> None:
         assert dispatcher.next_lane() is None, harm
 
 
+def test_a_lane_is_not_sent_ahead_what_is_earlier_than_what_it_has() -> None:
+    """The head never stands behind a ticket that may be gated.
+
+    1. Lane 0 has tickets 0 … 3, lane 1 has 4 … 7; 2. lane 0 dies, and its tickets come back; 3. lane 1 has just ended
+    one, and would take a second batch: not this one, behind its own; 4. the lane that replaces lane 0 gets it.
+    """
+    dispatcher = fast(with_lanes(2, *futures(100)))
+    one, two = take(dispatcher, 0), take(dispatcher, 1)
+    dispatcher.begin_turn()
+    arrive(dispatcher, 1, two, 0, 1)
+    dispatcher.close_lane(0)
+    assert dispatcher.next_lane() is dispatcher.lanes[1]
+    dispatcher.put_back(one, 0)
+    assert dispatcher.next_lane() is None
+    dispatcher.open_lane(2, None)
+    lane = dispatcher.next_lane()
+    assert lane is dispatcher.lanes[2]
+    assert tickets(take(dispatcher, 2)) == [0, 1, 2, 3]
+
+
 def test_a_lane_runs_exactly_its_quota() -> None:
     """A lane that may run so many tasks is never sent more, and gets back what it did not run."""
     dispatcher = fast(with_lanes(1, *futures(100), quota=6))
@@ -368,7 +391,7 @@ def test_closing_a_map_drops_what_no_lane_has() -> None:
     assert dispatcher.drop_span(mine) == [(2, 4)]
     assert dispatcher.waiting_tickets == 3
     assert [tickets(take(dispatcher)) for _ in range(2)] == [[6], [7]]
-    assert list(dispatcher.lanes[0].batches)[0] is batch
+    assert dispatcher.lanes[0].batches[0] is batch
     assert dispatcher.drop_span(mine) == []
 
 

@@ -1,5 +1,7 @@
 """The future: everything of the standard one, lighter, and safe against whoever comes in between."""
 
+# ruff: noqa: D102 (stand-ins do what their originals do)
+
 from __future__ import annotations
 
 import threading
@@ -57,6 +59,7 @@ def fresh(owner: Owner | None = None) -> Future[Any]:
 
 
 def owner_of(future: Future[Any]) -> Owner:
+    """The stand-in for its executor."""
     owner: Any = future._owner
     assert isinstance(owner, Owner)
     return owner
@@ -150,14 +153,14 @@ def test_done_callbacks_run_once_each_in_order(when: str) -> None:
         raise SystemExit
 
     if when == "before":
-        for callback in (lambda f: calls.append(f), bad, lambda _: calls.append("last")):
+        for callback in (calls.append, bad, lambda _: calls.append("last")):
             future.add_done_callback(callback)
         assert calls == []
         future.finish(1, None)
         assert calls == [future, "bad", "last"]
     else:
         future.finish(1, None)
-        future.add_done_callback(lambda f: calls.append(f))
+        future.add_done_callback(calls.append)
         assert calls == [future]
 
 
@@ -273,25 +276,30 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_result(future: Future[Any]) -> Any:
+    """Wait without a limit."""
     return future.result()
 
 
 def read_result_in_time(future: Future[Any]) -> Any:
+    """Wait with a limit."""
     return future.result(timeout=PATIENCE)
 
 
 def read_exception(future: Future[Any]) -> Any:
+    """Ask for the error first."""
     assert future.exception() is None
     return future.result()
 
 
 def wait_for_it(future: Future[Any]) -> Any:
+    """Wait by `wait()`."""
     done, not_done = wait([future], timeout=PATIENCE)
     assert (done, not_done) == ({future}, set())
     return future.result(timeout=0)
 
 
 def wait_for_the_first(future: Future[Any]) -> Any:
+    """Wait for the first of two."""
     done, not_done = wait([future, fresh()], timeout=PATIENCE, return_when="FIRST_COMPLETED")
     assert done == {future}
     assert len(not_done) == 1
@@ -299,11 +307,14 @@ def wait_for_the_first(future: Future[Any]) -> Any:
 
 
 def take_as_completed(future: Future[Any]) -> Any:
-    assert list(as_completed([future], timeout=PATIENCE)) == [future]
+    """Wait by `as_completed()`."""
+    standard: StandardFuture[Any] = future
+    assert list(as_completed([standard], timeout=PATIENCE)) == [future]
     return future.result(timeout=0)
 
 
 def add_callback(future: Future[Any]) -> Any:
+    """Have it call back."""
     calls: list[Any] = []
     future.add_done_callback(calls.append)
     Play.intruder.come()
@@ -398,7 +409,11 @@ def look(future: Future[Any]) -> Any:
 
 @pytest.mark.usefixtures("lying")
 def test_cancel_against_start_has_one_winner() -> None:
-    """1. A thread begins to cancel; 2. at any point the releaser starts the task; 3. the thread goes on. Either it is cancelled, skipped and not started, or it runs; and the same with the roles changed."""
+    """Cancel against start: one of them wins.
+
+    1. A thread begins to cancel; 2. at any point the releaser starts the task; 3. the thread goes on. Either it is
+    cancelled, skipped and not started, or it runs; and the same with the roles changed.
+    """
     for roles in ("cancel, start", "start, cancel"):
         for intruder in intruders():
             Play.intruder = intruder
@@ -422,9 +437,10 @@ def test_cancel_against_start_has_one_winner() -> None:
 
 @pytest.mark.usefixtures("lying")
 def test_two_threads_cancel() -> None:
-    """1. A thread begins to cancel; 2. at any point another cancels as well; 3. the first goes on. Both are told that it is cancelled; it is so once.
+    """Of two threads that cancel, both are told that it is cancelled.
 
-    One skip, and callbacks run once.
+    1. A thread begins to cancel; 2. at any point another cancels as well; 3. the first goes on. It is cancelled once:
+    callbacks run once.
     """
     for intruder in intruders():
         Play.intruder = intruder
@@ -443,9 +459,10 @@ def test_two_threads_cancel() -> None:
 
 @pytest.mark.usefixtures("lying")
 def test_two_readers_count_as_one_read() -> None:
-    """1. A holder begins to read a finished future; 2. at any point another thread reads it too (through the stream, or itself); 3. the first goes on. The outcome is read once.
+    """An outcome is read once, whoever reads.
 
-    Its place in the backlog is given back once.
+    1. A holder begins to read a finished future; 2. at any point another thread reads it too (through the stream, or
+    itself); 3. the first goes on. Its place in the backlog is given back once.
     """
     for through_stream in (False, True):
         for intruder in intruders():

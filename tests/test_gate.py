@@ -1,11 +1,13 @@
 """The gate: who may pass, on both sides alike, across the wrap; and nobody waits there for ever."""
 
+# ruff: noqa: D102 (stand-ins do what their originals do)
+
 from __future__ import annotations
 
 import os
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -31,10 +33,11 @@ def memory() -> Iterator[LaneMemory]:
 
 
 def refuse(*_: object) -> None:
+    """Nobody is to come here."""
     raise AssertionError("it asks, or waits, although it may pass")
 
 
-# ------------------------------------------------------------------------------------------------------------ who passes
+# ----------------------------------------------------------------------------------------------------------- who passes
 
 
 @given(
@@ -86,7 +89,7 @@ def test_what_may_pass_does_not_ask(memory: LaneMemory) -> None:
     gate.enter(0, 10**9)
 
 
-# ------------------------------------------------------------------------------------------------------------ interleaved
+# ---------------------------------------------------------------------------------------------------------- interleaved
 
 
 class StubLane:
@@ -139,7 +142,7 @@ class Crossing:
         self.intruder = intruder
         self.hears_at_once = hears_at_once
         self.window = Window(window, 100, 1)
-        self.backend = LokyBackend(LaneKind(None, None, (), None), self.window, 1)
+        self.backend = cast("Any", LokyBackend(LaneKind(None, None, (), None), self.window, 1))
         self.lane: Any = StubLane(memory)
         self.backend._lanes.add(self.lane)
         self.backend._seated[self.lane.seat] = self.lane

@@ -53,7 +53,7 @@ def done(executor: HandExecutor, *values: Any) -> list[Any]:
     return futures
 
 
-# ------------------------------------------------------------------------------------------------------------ the stream
+# ----------------------------------------------------------------------------------------------------------- the stream
 
 
 @pytest.mark.parametrize("value", ["value", ValueError("x")])
@@ -110,7 +110,7 @@ def test_callbacks_that_read_leave_it_to_the_stream() -> None:
 
 
 def test_run_in_executor_does_not_grow() -> None:
-    """asyncio reads each future, in its own thread: nothing is kept of what was awaited."""
+    """The event loop reads each future, in its own thread: nothing is kept of what was awaited."""
 
     async def main() -> None:
         executor = ThreadedExecutor(1)
@@ -177,7 +177,7 @@ def test_without_keeping_a_future_goes_with_its_holder() -> None:
     executor.end()
 
 
-# --------------------------------------------------------------------------------------------------------------- results
+# -------------------------------------------------------------------------------------------------------------- results
 
 
 def test_yielded_results_are_not_kept() -> None:
@@ -214,6 +214,7 @@ def test_a_failure_of_a_map_goes_by_itself() -> None:
     mapped = executor.map(int, "x")
     executor.open_lanes(1)
     executor.fail(0, Failed("x"))
+    gone: Any = None
     try:
         next(mapped)
     except Failed as error:
@@ -222,7 +223,7 @@ def test_a_failure_of_a_map_goes_by_itself() -> None:
     executor.end()
 
 
-# ------------------------------------------------------------------------------------------------------------- arguments
+# ------------------------------------------------------------------------------------------------------------ arguments
 
 
 def test_arguments_go_when_the_task_is_done() -> None:
@@ -292,7 +293,7 @@ def test_inputs_of_a_bounded_map_are_not_kept() -> None:
     executor.end()
 
 
-# -------------------------------------------------------------------------------------------------------------- the whole
+# ------------------------------------------------------------------------------------------------------------ the whole
 
 
 def test_the_core_lets_go_of_a_finished_batch() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import _lane_memory
+from ordered_executor import _lane_memory, _os
 from ordered_executor._lane_memory import (
     COUNT_BITS,
     LIMIT,
@@ -54,7 +54,7 @@ def add_outcome(memory: LaneMemory, outcome: Any) -> None:
     memory.words[PROGRESS] = (done + 1) << COUNT_BITS | length + len(pickled)
 
 
-# --------------------------------------------------------------------------------------------------------------- numbers
+# -------------------------------------------------------------------------------------------------------------- numbers
 
 
 @given(st.integers(0, MASK), st.integers(-(2**62), 2**62))
@@ -96,19 +96,16 @@ class LyingWords:
         return int(self.words[index])
 
 
-class LyingMemory(LaneMemory):
-    """Also the read of the outcomes themselves is a point."""
+class LyingBytes:
+    """The bytes of a memory: reading them is a point too."""
 
-    intruder = Intruder(-1)
+    def __init__(self, whole: Any, intruder: Intruder) -> None:
+        self.whole = whole
+        self.intruder = intruder
 
-    @property
-    def bytes(self) -> Any:  # type: ignore[override]
+    def __getitem__(self, where: slice) -> Any:
         self.intruder.pass_by()
-        return self._bytes
-
-    @bytes.setter
-    def bytes(self, whole: Any) -> None:
-        self._bytes = whole
+        return self.whole[where]
 
 
 @pytest.mark.parametrize("worker", ["goes on", "begins anew", "next batch", "next batch of the same size"])
@@ -120,13 +117,13 @@ def test_a_peek_while_the_worker_writes(worker: str) -> None:
     on, or none; never those of another.
     """
     for intruder in intruders():
-        memory = LyingMemory.create()
-        words = memory.words
+        memory: Any = LaneMemory.create()
+        words, whole = memory.words, memory.bytes
         begin_segment(memory, 7, 2)
         add_outcome(memory, "7/2")
         add_outcome(memory, "7/3")
 
-        def act(memory: LaneMemory = memory) -> None:
+        def act(memory: Any = memory) -> None:
             if worker == "goes on":
                 add_outcome(memory, "7/4")
             else:
@@ -135,22 +132,23 @@ def test_a_peek_while_the_worker_writes(worker: str) -> None:
                 for last in range(index, index + (2 if "same" in worker else 3)):
                     add_outcome(memory, f"{number}/{last}")
 
-        memory.words = LyingWords(words, intruder)
+        lying = LyingWords(words, intruder), LyingBytes(whole, intruder)
+        memory.words, memory.bytes = lying
 
-        def as_worker(memory: Any = memory, act: Callable[[], None] = act, words: Any = words) -> None:
-            before, memory.words = memory.words, words
+        def as_worker(
+            memory: Any = memory, act: Callable[[], None] = act, true: Any = (words, whole), lying: Any = lying
+        ) -> None:
+            memory.words, memory.bytes = true
             act()
-            memory.words = before
+            memory.words, memory.bytes = lying
 
         intruder.act = as_worker
-        assert isinstance(memory, LyingMemory)
-        memory.intruder = intruder
         found = memory.stream(7)
         intruder.come()
         if found is not None:
             start, values = found
             assert values == [f"7/{index}" for index in range(start, start + len(values))]
-        memory.words = words
+        memory.words, memory.bytes = words, whole
         memory.close()
 
 
@@ -170,7 +168,7 @@ def test_memory_leaves_nothing_behind() -> None:
 
 def test_without_memory_there_is_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives no memory, making it fails, and leaves nothing open."""
-    monkeypatch.setattr(_lane_memory._os, "reserve", lambda *_: False)
+    monkeypatch.setattr(_os, "reserve", lambda *_: False)
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(OSError, match="no memory for a lane"):
         LaneMemory.create()
@@ -188,7 +186,7 @@ def test_large_buffers_never_overlap(steps: list[int]) -> None:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_lane_memory, "BUFFER_BYTES", 100)
-        patch.setattr(_lane_memory._os, "reserve", lambda *_: True)
+        patch.setattr(_os, "reserve", lambda *_: True)
         room = BufferRoom(LaneMemory.__new__(LaneMemory), 1000)
         room._memory.fd = -1
         blocks: deque[range] = deque()
@@ -214,7 +212,7 @@ def test_without_room_or_memory_there_is_no_block(memory: LaneMemory, monkeypatc
     """What does not fit, or what the system has no memory for, goes another way; the room is as before."""
     room = BufferRoom(memory, _lane_memory.TO_PARENT_AT)
     assert room.take(_lane_memory.BUFFER_BYTES + 1) is None
-    monkeypatch.setattr(_lane_memory._os, "reserve", lambda *_: False)
+    monkeypatch.setattr(_os, "reserve", lambda *_: False)
     assert room.take(10) is None
     monkeypatch.undo()
     assert room.take(10) == _lane_memory.TO_PARENT_AT

@@ -44,11 +44,12 @@ def read_without_waiting(executor: HandExecutor, mapped: Iterator[Any]) -> list[
             except StopIteration:
                 return [*got, "end"]
             except RuntimeError as refusal:
-                assert "done-callback" in str(refusal)
+                if "done-callback" not in str(refusal):
+                    raise
                 return got
 
 
-# --------------------------------------------------------------------------------------------------------- what it yields
+# ------------------------------------------------------------------------------------------------------- what it yields
 
 
 def test_results_in_the_order_of_the_inputs() -> None:
@@ -156,7 +157,7 @@ def test_an_error_of_the_input_comes_at_its_place(buffersize: int | None) -> Non
     executor.end()
 
 
-# ------------------------------------------------------------------------------------------------------------- its bounds
+# ----------------------------------------------------------------------------------------------------------- its bounds
 
 
 @pytest.mark.parametrize("buffersize", [1, 3, 8, 64])
@@ -204,7 +205,7 @@ def test_a_slow_input_does_not_hold_back_results(monkeypatch: pytest.MonkeyPatch
     executor.run_all()
 
 
-# ------------------------------------------------------------------------------------------------------------ it is closed
+# --------------------------------------------------------------------------------------------------------- it is closed
 
 
 @pytest.mark.parametrize("how", ["close", "let go"])
@@ -273,7 +274,11 @@ def test_a_timeout_does_not_count_while_results_are_there() -> None:
 
 
 def test_shutdown_in_the_middle_of_a_bounded_map() -> None:
-    """1. A bounded map has open inputs; 2. the executor is shut down; 3. its reader gets all that was claimed, then, at its place, the error that no more can be; then it ends."""
+    """A bounded map yields all that it had claimed before a shutdown.
+
+    1. A bounded map has open inputs; 2. the executor is shut down; 3. its reader gets all that was claimed, then, at
+    its place, the error that no more can be; then it ends.
+    """
     executor = HandExecutor(1)
     mapped = executor.map(abs, itertools.count(), buffersize=8)
     executor.run_all()
@@ -315,7 +320,7 @@ def test_a_broken_executor_fails_the_calls_of_a_map() -> None:
     assert list(mapped) == []
 
 
-# ------------------------------------------------------------------------------------------------------------- interleaved
+# ---------------------------------------------------------------------------------------------------------- interleaved
 
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE])

@@ -4,6 +4,8 @@ The real worker code, parent code, pipes and memory, in one process: the worker 
 of its memory, or its n-th frame, for every n there is.
 """
 
+# ruff: noqa: D102 (stand-ins do what their originals do)
+
 from __future__ import annotations
 
 import os
@@ -197,7 +199,12 @@ def without_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("window", [100, 2, 1])
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_death_at_any_moment(name: str, window: int) -> None:
-    """1. A worker runs a batch; 2. it dies at any store or frame, at the gate too; 3. the parent reads pipe and memory. What it finds are the first outcomes, each right and once; the task behind them is charged if it had begun; and no task has run that is neither home nor charged."""
+    """Whenever a worker dies, nothing is lost but the task it ran.
+
+    1. A worker runs a batch; 2. it dies at any store or frame, at the gate too; 3. the parent reads pipe and memory.
+    What it finds are the first outcomes, each right and once; the task behind them is charged if it had begun; and no
+    task has run that is neither home nor charged.
+    """
     deaths = 0
     for moment in range(2000):
         bench = Bench(BATCHES[name], Mortal(moment), window)

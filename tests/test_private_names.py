@@ -18,6 +18,7 @@ def test_exit_hook_of_threading() -> None:
 def test_flag_of_lokys_exit_hook() -> None:
     """Loky has the module variable that says whether its exit hook is registered, and asks it."""
     assert hasattr(loky.process_executor, "process_pool_executor_at_exit")
+    assert callable(loky.process_executor._python_exit)
     source = inspect.getsource(loky.process_executor.ProcessPoolExecutor._start_executor_manager_thread)
     assert "process_pool_executor_at_exit is None" in source
 

@@ -1,5 +1,7 @@
 """The releaser: who wakes it, what user threads do in between, and faults that must cost one ticket only."""
 
+# ruff: noqa: D102 (stand-ins do what their originals do)
+
 from __future__ import annotations
 
 import logging
@@ -8,11 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial as bind
 from typing import Any
 
 import pytest
 
-from ordered_executor import Future, ShutdownTimeoutError, TaskKilledError, _releaser
+from ordered_executor import Future, ShutdownTimeoutError, TaskKilledError
+from ordered_executor._claims import Claims
 from ordered_executor._releaser import DEATHS_IN_VAIN
 
 from .fake import HandExecutor, ThreadedExecutor, WorkerDied
@@ -36,7 +40,7 @@ def test_futures_complete_in_the_order_of_submission(first: int) -> None:
     order: list[int] = []
     futures = [executor.submit(nothing) for _ in range(3)]
     for future in futures:
-        future.add_done_callback(lambda f: order.append(f.ticket))  # type: ignore[attr-defined]
+        future.add_done_callback(lambda f: order.append(f.ticket))
     executor.open_lanes(3)
     assert [future.ticket for future in futures] == [first, first + 1, first + 2]
     executor.finish(first + 2, "c")
@@ -74,7 +78,12 @@ def test_callbacks_may_use_the_executor() -> None:
         follow.append(executor.submit(nothing))
         follow.append(executor.mark("mark"))
         last.cancel()
-        for wait in (follow[0].result, lambda: next(executor.results(follow=True)), lambda: next(mapped)):
+        waits: list[Callable[[], Any]] = [
+            follow[0].result,
+            lambda: next(executor.results(follow=True)),
+            lambda: next(mapped),
+        ]
+        for wait in waits:
             with pytest.raises(RuntimeError) as caught:
                 wait()
             refused.append(str(caught.value))
@@ -129,11 +138,25 @@ class Turn:
             self.executor.releaser.step(None)
 
 
+def act_as_a_user(what: str, executor: HandExecutor, futures: list[Future[Any]], called: list[str]) -> None:
+    """What a user thread does meanwhile; `called` says when it has had its effect."""
+    if what == "post":
+        executor.releaser.post(lambda: called.append("post"))
+    elif what == "claim":
+        executor.mark("x").add_done_callback(lambda _: called.append("claim"))
+    elif what == "cancel":
+        futures[0].add_done_callback(lambda _: called.append("cancel"))
+        futures[0].cancel()
+    else:
+        executor.shutdown(wait=False)
+
+
 @pytest.mark.parametrize("what", ["post", "claim", "cancel", "shutdown"])
 def test_a_wake_up_is_never_lost(what: str) -> None:
-    """1. The releaser says that it sleeps, looks whether something is to be done, and goes to sleep; 2. at any point a user thread posts or claims. The releaser does not sleep over it.
+    """The releaser never sleeps over a post or a claim.
 
-    It has seen it, or is woken.
+    1. It says that it sleeps, looks whether something is to be done, and goes to sleep; 2. at any point a user thread
+    posts or claims. It has seen it, or is woken.
     """
     slept = 0
     for intruder in intruders():
@@ -141,13 +164,7 @@ def test_a_wake_up_is_never_lost(what: str) -> None:
         futures: list[Future[Any]] = [executor.submit(nothing)] if what == "cancel" else []
         executor.step()
         called: list[str] = []
-        acts: dict[str, Callable[[], object]] = {
-            "post": lambda called=called, executor=executor: executor.releaser.post(lambda: called.append("post")),  # type: ignore[misc]
-            "claim": lambda executor=executor: executor.mark("x").add_done_callback(lambda _: called.append("claim")),  # type: ignore[misc]
-            "cancel": lambda futures=futures: (futures[0].cancel(), called.append("cancel")),  # type: ignore[misc]
-            "shutdown": lambda executor=executor: executor.shutdown(wait=False),  # type: ignore[misc]
-        }
-        intruder.act = acts[what]
+        intruder.act = bind(act_as_a_user, what, executor, futures, called)
         turn = Turn(executor, intruder)
         turn.play()
         if not intruder.came:
@@ -164,7 +181,11 @@ def test_a_wake_up_is_never_lost(what: str) -> None:
 
 
 def test_an_interrupted_wake_up_leaves_the_releaser_awake_to_others() -> None:
-    """1. The releaser sleeps; 2. a user thread posts, and Ctrl-C stops it before it has woken the releaser; 3. another post still wakes it."""
+    """Ctrl-C in the middle of a wake-up does not make the releaser deaf.
+
+    1. It sleeps; 2. a user thread posts, and Ctrl-C stops it before it has woken the releaser; 3. another post still
+    wakes it.
+    """
     executor = HandExecutor(1)
     wakes: list[str] = []
 
@@ -271,8 +292,12 @@ class Reentrant:
 
 @pytest.mark.parametrize("when", ["claim", "take"])
 def test_a_claim_within_a_claim(when: str) -> None:
-    """1. A ticket is claimed, or the claims are taken; 2. in the middle of that, in the same thread, a finalizer claims one; 3. both have numbers of their own at once, and the tail is behind both."""
-    claims = _releaser.Claims(5)
+    """A claim in the middle of a claim has a number of its own.
+
+    1. A ticket is claimed, or the claims are taken; 2. in the middle of that, in the same thread, a finalizer claims
+    one; 3. both have numbers of their own at once, and the tail is behind both.
+    """
+    claims = Claims(5)
     inner = Reentrant("never", nothing)
     outer: Any = Reentrant(when, lambda: claims.claim(inner))
     claims.claim(outer)
@@ -286,7 +311,7 @@ def test_a_claim_within_a_claim(when: str) -> None:
 
 def test_claim_against_take_with_threads() -> None:
     """Many threads claim while the releaser takes: tickets are dense, each is taken once, in order."""
-    claims = _releaser.Claims(0)
+    claims = Claims(0)
     start = threading.Barrier(5)
     done: deque[None] = deque()
 
@@ -333,9 +358,10 @@ def test_kill_stops_one_task() -> None:
 
 
 def test_kill_against_return() -> None:
-    """1. A task is sent in a batch; 2. it is to be killed; 3. its lane hands the batch back before the kill can hit. It is not run again.
+    """A task that is to be killed is not run again.
 
-    It ends with `TaskKilledError`.
+    1. A task is sent in a batch; 2. it is to be killed; 3. its lane hands the batch back before the kill can hit. It
+    ends with `TaskKilledError`.
     """
     executor = HandExecutor(1)
     executor.backend.task_seconds = 1e-4
@@ -442,7 +468,7 @@ def test_break_down_fails_what_is_pending_in_order() -> None:
     order: list[int] = []
     futures = [executor.submit(nothing) for _ in range(4)]
     for future in futures:
-        future.add_done_callback(lambda f: order.append(f.ticket))  # type: ignore[attr-defined]
+        future.add_done_callback(lambda f: order.append(f.ticket))
     mapped = executor.map(abs, [1, 2])
     executor.open_lanes(2)
     executor.finish(1, "early")
@@ -485,7 +511,11 @@ def test_a_task_that_kills_its_worker_runs_once_and_its_retries(retries: int) ->
 
 
 def test_lost_against_arrived() -> None:
-    """1. Two of a batch are finished and in the worker's memory; 2. it dies of the third; 3. the two arrive, the third is charged, the fourth runs elsewhere."""
+    """A death costs the task that ran, not those finished before it.
+
+    1. Two of a batch are finished and in the worker's memory; 2. it dies of the third; 3. the two arrive, the third
+    is charged, the fourth runs elsewhere.
+    """
     executor = HandExecutor(1)
     executor.backend.task_seconds = 1e-4
     futures = [executor.submit(nothing) for _ in range(12)]
@@ -507,7 +537,11 @@ def test_lost_against_arrived() -> None:
 
 
 def test_lost_against_returned() -> None:
-    """1. A lane hands its batch back; 2. the parent, which has not heard of it, sends it another; 3. the lane dies. What it had not started runs elsewhere, once, and nobody is charged."""
+    """A lane that dies after it has handed its batch back charges nobody.
+
+    1. A lane hands its batch back; 2. it dies; 3. the parent hears of both in one turn. What it had not started runs
+    elsewhere, once.
+    """
     executor = HandExecutor(2)
     executor.backend.task_seconds = 1e-4
     futures = [executor.submit(nothing) for _ in range(40)]
@@ -526,7 +560,11 @@ def test_lost_against_returned() -> None:
 
 
 def test_an_outcome_at_the_gate_survives_its_worker() -> None:
-    """1. A worker waits at the gate with its outcome; 2. it is killed there; 3. the outcome, being small, is read from its memory, outside the window, and counts as early nowhere; a large one costs its task."""
+    """A small outcome that waits at the gate survives its worker.
+
+    1. A worker waits at the gate with its outcome; 2. it is killed there; 3. the outcome is read from its memory,
+    outside the window, and counts as early nowhere; a large one costs its task.
+    """
     for value, lost in (("small", False), (("large", b"." * 40000), True)):
         executor = HandExecutor(2, window=1)
         head, gated = executor.submit(nothing), executor.submit(nothing)
@@ -544,9 +582,10 @@ def test_an_outcome_at_the_gate_survives_its_worker() -> None:
 
 
 def test_a_batch_that_cannot_be_loaded_is_sent_again_one_by_one() -> None:
-    """1. A worker dies while it loads the arguments of a map's batch; 2. they are packed apart and sent again; 3. it dies of the one.
+    """An argument that kills whoever loads it costs its call alone.
 
-    That one is charged, alone.
+    1. A worker dies while it loads the arguments of a map's batch; 2. they are packed apart and sent again; 3. it
+    dies of the one: that one is charged.
     """
     executor = HandExecutor(1)
     mapped = executor.map(abs, range(8), chunksize=4)
@@ -624,7 +663,7 @@ def test_a_worker_is_replaced_after_its_quota() -> None:
 class BadNotes(Exception):
     """An exception to which no note can be added."""
 
-    __notes__ = ()
+    __notes__: Any = ()
 
 
 class Unloadable:
@@ -635,6 +674,7 @@ class Unloadable:
 
 
 def raise_bad_notes() -> None:
+    """Be loaded, and raise it."""
     raise BadNotes("on purpose")
 
 
@@ -711,7 +751,10 @@ def test_a_result_that_cannot_be_loaded_costs_its_ticket_only() -> None:
 
 
 def test_an_argument_that_cannot_be_packed_costs_its_ticket_only() -> None:
-    """The ticket goes its way as an empty call and ends with the error of packing; order and neighbours are unharmed."""
+    """What cannot be packed costs its ticket only.
+
+    It goes its way as an empty call and ends with the error of packing; order and neighbours are unharmed.
+    """
     executor = HandExecutor(1)
     executor.backend.task_seconds = 1e-4
     executor.backend.refuses = lambda call: TypeError("cannot pickle it") if call[1] == ("bad",) else None
@@ -754,13 +797,13 @@ def test_a_defect_in_delivery_loses_that_segment_only(caplog: pytest.LogCaptureF
     """If an outcome cannot be delivered, those behind it still are, and everybody's wait ends."""
     caplog.set_level(logging.CRITICAL)
     executor = ThreadedExecutor(1)
-    executor.releaser._deliver, before = defective(executor.releaser._deliver), executor.releaser._deliver  # type: ignore[method-assign]
+    releaser: Any = executor.releaser
+    releaser._deliver = defective(releaser._deliver)
     executor.mark("lost")
     behind = executor.submit(nothing)
     assert isinstance(behind.exception(timeout=PATIENCE), BrokenProcessPool)
     executor.shutdown()
     assert executor.statistics().in_flight == 0
-    del before
 
 
 def defective(deliver: Callable[[Any], None]) -> Callable[[Any], None]:

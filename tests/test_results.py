@@ -1,10 +1,13 @@
 """The stream: every outcome once, in order, to whoever reads; nothing is lost by a timeout or a cancellation."""
 
+# ruff: noqa: D102 (stand-ins do what their originals do)
+
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -38,7 +41,7 @@ def after(values: list[Any], first: int = 0, **options: Any) -> HandExecutor:
     return executor
 
 
-# ---------------------------------------------------------------------------------------------------------- what it yields
+# ------------------------------------------------------------------------------------------------------- what it yields
 
 
 @pytest.mark.parametrize("first", [0, JUST_BELOW_THE_WRAP])
@@ -139,11 +142,11 @@ def test_many_threads_read_each_outcome_once() -> None:
     executor.shutdown()
     for thread in threads:
         thread.join(PATIENCE)
-    assert sorted(sum(got, [])) == list(range(500))
+    assert sorted(chain.from_iterable(got)) == list(range(500))
     assert all(mine == sorted(mine) for mine in got)
 
 
-# ------------------------------------------------------------------------------------------------- when it waits and ends
+# ----------------------------------------------------------------------------------------------- when it waits and ends
 
 
 def test_a_timeout_loses_nothing() -> None:
@@ -214,7 +217,7 @@ def test_without_keeping_there_is_no_stream() -> None:
     executor.end()
 
 
-# ------------------------------------------------------------------------------------------------------------- interleaved
+# ---------------------------------------------------------------------------------------------------------- interleaved
 
 
 class Reading:
@@ -279,7 +282,11 @@ def test_the_end_while_a_reader_goes_to_wait() -> None:
 
 
 def test_the_last_outcome_and_the_end_while_a_reader_goes_to_wait() -> None:
-    """1. A following reader goes to wait; 2. at any point the last outcome is released and the executor shut down; 3. the reader gets the outcome first, then the end."""
+    """Outcome and end against reader: the outcome comes first.
+
+    1. A following reader goes to wait; 2. at any point the last outcome is released and the executor shut down; 3.
+    the reader gets the outcome, then the end.
+    """
     for intruder in intruders():
         reading = Reading(intruder)
         intruder.act = lambda reading=reading: (reading.release(), reading.stream.end())  # type: ignore[misc]
@@ -337,13 +344,13 @@ def test_the_position_stays_behind_the_head_while_a_segment_is_delivered() -> No
     assert stream._position == 100
 
 
-# ------------------------------------------------------------------------------------------------------------ asynchronous
+# --------------------------------------------------------------------------------------------------------- asynchronous
 
 
 async def read_while_tasks_end(executor: HandExecutor, results: Results[Any]) -> Any:
     """Ask for the next outcome; let the task at the head end only when the reader waits."""
     reader = asyncio.ensure_future(results.__anext__())
-    while not results._stream._watchers:
+    while not results._stream._watchers:  # noqa: ASYNC110 (there is no event: the loop takes turns)
         await asyncio.sleep(0)
     head = executor.statistics().head
     executor.finish(head, str(head))
@@ -376,7 +383,7 @@ def test_a_cancelled_asynchronous_reader_loses_nothing() -> None:
         executor.open_lanes(1)
         results = executor.results()
         reader = asyncio.ensure_future(results.__anext__())
-        while not results._stream._watchers:
+        while not results._stream._watchers:  # noqa: ASYNC110 (there is no event: the loop takes turns)
             await asyncio.sleep(0)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -400,7 +407,7 @@ def test_a_watcher_of_a_closed_loop_harms_nobody() -> None:
     executor.open_lanes(1)
     reader = executor.results().__anext__()
     loop = asyncio.new_event_loop()
-    task = loop.create_task(reader)  # type: ignore[arg-type]
+    task = loop.create_task(reader)
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     executor.finish(0, "value")
@@ -409,13 +416,16 @@ def test_a_watcher_of_a_closed_loop_harms_nobody() -> None:
     executor.end()
 
 
-# ------------------------------------------------------------------------------------------------------------- many unread
+# ---------------------------------------------------------------------------------------------------------- many unread
 
 
 def test_many_unread_outcomes_are_mentioned_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When very many outcomes lie unread and nobody ever asked, a log line says so, once; it is no warning, which might be raised on the releaser."""
+    """Very many unread outcomes that nobody asked for are logged, once.
+
+    It is no warning, which might be raised on the releaser.
+    """
     monkeypatch.setattr(_results, "MANY_UNREAD", 3)
     caplog.set_level(logging.WARNING, "ordered_executor")
     executor = HandExecutor(1)

@@ -229,6 +229,15 @@ def test_the_table_tells_the_survivors() -> None:
     assert table.failed == [1]
 
 
+def run(command: list[str], folder: Path, patience: float) -> tuple[int, str, str]:
+    """Run a program to its end: exit code, output, errors."""
+    program = Script(command, folder)
+    try:
+        return program.wait(patience)
+    finally:
+        program.clean_up()
+
+
 STANDS_STILL = """
 import threading
 from tests.stress.watchdog import Watchdog
@@ -243,8 +252,7 @@ this_is_where_it_stands()
 
 def test_the_watchdog_says_where_it_stands(tmp_path: Path) -> None:
     """When nothing moves, the plan and the stacks are printed, and the hunt ends."""
-    with Script(["-c", STANDS_STILL], tmp_path) as program:
-        code, _, errors = program.wait()
+    code, _, errors = run(["-c", STANDS_STILL], tmp_path, 30)
     assert code == 3
     assert "while testing" in errors
     assert "the plan" in errors
@@ -254,8 +262,7 @@ def test_the_watchdog_says_where_it_stands(tmp_path: Path) -> None:
 @pytest.mark.timeout(180)
 def test_some_seconds_of_the_hunt(tmp_path: Path) -> None:
     """A few pipelines with faults of many kinds pass all checks."""
-    with Script(["-m", "tests.stress", "--seconds", "4", "--seed", "11"], tmp_path) as program:
-        code, out, errors = program.wait(170)
+    code, out, errors = run(["-m", "tests.stress", "--seconds", "4", "--seed", "11"], tmp_path, 170)
     print(errors, file=sys.stderr)
     assert code == 0
     assert "| fault | injected | survived |" in out

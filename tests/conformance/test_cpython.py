@@ -96,6 +96,7 @@ def make_case(context: str, name: str) -> type[unittest.TestCase] | None:
 
 
 def make_cases() -> Iterator[type[unittest.TestCase]]:
+    """All of the interpreter's classes, for all ways to start workers."""
     for context in CONTEXTS:
         for name in PARTS:
             case = make_case(context, name)

@@ -114,4 +114,4 @@ def run(leak_check: None, tmp_path: Path) -> Iterator[Run]:
 
     yield finish
     for one in started:
-        one.__exit__()
+        one.clean_up()

@@ -18,17 +18,7 @@ import pytest
 import ordered_executor.parallel_queue
 from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError
 from ordered_executor.parallel_queue import ParallelQueue, ShutDown
-from tests.helpers import (
-    PATIENCE,
-    Journal,
-    fail,
-    is_dead,
-    note_and_die,
-    same,
-    settled,
-    stand,
-    until,
-)
+from tests.helpers import PATIENCE, Journal, fail, is_dead, note_and_die, same, settled, stand, until
 
 from .common import CannotBeUnpickled, drain
 from .conftest import MakeQueue, MakeSingle, MakeValve

@@ -8,16 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ordered_executor.parallel_queue import ParallelQueue, ShutDown
-from tests.helpers import (
-    PATIENCE,
-    Journal,
-    is_dead,
-    note,
-    same,
-    stand,
-    stand_with_pid,
-    until,
-)
+from tests.helpers import PATIENCE, Journal, is_dead, note, same, stand, stand_with_pid, until
 
 from .common import drain
 from .conftest import MakeQueue, MakeSingle, MakeValve

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 
 import pytest
 
-from ordered_executor.parallel_queue import ShutDown
-from tests.helpers import (
-    Journal,
-)
+from ordered_executor.parallel_queue import ParallelQueue, ShutDown
+from tests.helpers import PATIENCE, Journal, Valve, is_dead, stand, until
 
-from .conftest import Run
+from .conftest import MakeQueue, MakeValve, Run
 
 
 def test_forgotten_daemon_is_dropped(run: Run) -> None:
@@ -112,6 +111,27 @@ def test_forgotten_queue_prints_nothing(run: Run) -> None:
         daemon = ParallelQueue(2, daemon=True); daemon.put(same, 1); daemon.get(); daemon.stop()
     """)
     assert out == ""
+
+
+def forget_a_daemon(valve: Valve) -> int:
+    """A task that uses a queue of its own, and leaves it with something that never ends."""
+    results = ParallelQueue(1, daemon=True)
+    results.put(os.getpid)
+    results.put(stand, valve)
+    sys.forgotten = results  # type: ignore[attr-defined]
+    pid: int = results.get()
+    return pid
+
+
+def test_daemon_forgotten_in_a_task_does_not_hold_its_worker(many: MakeQueue, valve: MakeValve) -> None:
+    """The worker ends by itself, and the queue's workers with it."""
+    results = many(1)
+    results.put(forget_a_daemon, valve())
+    pid = results.get(timeout=PATIENCE)
+    results.stop()
+    results.join(timeout=4)  # a worker that does not end by itself is killed after 5 seconds
+    assert not results.is_alive()
+    until(lambda: is_dead(pid))
 
 
 def test_example_logs_each_batch_when_it_is_done(run: Run) -> None:

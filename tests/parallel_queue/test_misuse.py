@@ -14,13 +14,7 @@ from typing import Any
 import pytest
 
 from ordered_executor.parallel_queue import ParallelQueue, ParallelSingleTaskQueue, ShutDown
-from tests.helpers import (
-    PATIENCE,
-    Journal,
-    same,
-    stand_with_pid,
-    until,
-)
+from tests.helpers import PATIENCE, Journal, same, stand_with_pid, until
 
 from .common import drain, raise_bad_value
 from .conftest import MakeQueue, MakeValve

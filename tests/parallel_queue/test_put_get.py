@@ -7,13 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.helpers import (
-    PATIENCE,
-    fail,
-    same,
-    stand,
-    until,
-)
+from tests.helpers import PATIENCE, fail, same, stand, until
 
 from .common import arguments, raise_bad_value
 from .conftest import MakeQueue, MakeSingle, MakeValve

@@ -15,10 +15,7 @@ import loky.backend
 import pytest
 
 from ordered_executor.parallel_queue import ParallelQueue, ParallelSingleTaskQueue
-from tests.helpers import (
-    PATIENCE,
-    same,
-)
+from tests.helpers import PATIENCE, same
 
 from .common import CannotBeUnpickled
 from .conftest import MakeQueue, MakeSingle, Run

@@ -98,4 +98,4 @@ def script(leak_check: None, tmp_path: Path) -> Iterator[StartScript]:
 
     yield start
     for one in started:
-        one.__exit__()
+        one.clean_up()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError
+from ordered_executor import Future, OrderedProcessPoolExecutor, TerminatedWorkerError
 from tests.helpers import (
     Journal,
     Valve,
@@ -31,6 +32,7 @@ from tests.helpers import (
 )
 
 from .conftest import MakePool, MakeValve
+from .tasks import die_first, stand_and_make, start_a_program_and_die
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT])
@@ -41,8 +43,8 @@ def test_death_by_signal_costs_the_running_task(pool: MakePool, journal: Journal
     lost = executor.submit(note_and_die, journal, "died", number)
     futures += [executor.submit(same, n) for n in range(4, 8)]
     error = lost.exception()
-    assert isinstance(error, TerminatedWorkerError)
     assert isinstance(error, BrokenProcessPool)
+    assert isinstance(error, TerminatedWorkerError)
     assert (error.ticket, error.exitcode) == (4, -number)
     assert number.name in str(error)
     assert error.pid is not None
@@ -104,14 +106,12 @@ def test_worker_killed_while_it_starts(pool: MakePool, valve: MakeValve) -> None
 
 def _holds(pid: int, valve: Valve) -> bool:
     try:
-        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == valve.path for fd in os.listdir(f"/proc/{pid}/fd"))
+        return any(str(fd.readlink()) == valve.path for fd in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False
 
 
-def test_early_and_gated_outcomes_of_others_are_untouched(
-    pool: MakePool, valve: MakeValve, journal: Journal
-) -> None:
+def test_early_and_gated_outcomes_of_others_are_untouched(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """The death of the worker with the head costs the head; early and gated outcomes come out as they were."""
     executor = pool(3, window=3)
     warm_up(executor, valve)
@@ -155,9 +155,7 @@ def test_finished_outcomes_of_a_dying_batch_are_kept(pool: MakePool, journal: Jo
     assert sorted(lines) == sorted([*map(str, range(80)), "died"])
 
 
-def test_worker_killed_while_it_sends_a_large_result(
-    pool: MakePool, valve: MakeValve, journal: Journal
-) -> None:
+def test_worker_killed_while_it_sends_a_large_result(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """A result too large for lane memory dies with its worker half way: the error says that it had finished.
 
     1. Both workers stand in a task.
@@ -168,7 +166,7 @@ def test_worker_killed_while_it_sends_a_large_result(
     let_go = threading.Event()
     first, second = valve(), valve()
     executor.submit(stand, first).add_done_callback(lambda _: let_go.wait())
-    lost = executor.submit(_stand_and_make, journal, second, 300 * 1024 * 1024)
+    lost = executor.submit(stand_and_make, journal, second, 300 * 1024 * 1024)
     after = executor.submit(same, "after")
     first.reached()
     pid = int(journal.read())
@@ -183,14 +181,8 @@ def test_worker_killed_while_it_sends_a_large_result(
     assert after.result() == "after"
 
 
-def _stand_and_make(journal: Journal, valve: Valve, size: int) -> bytes:
-    stand_with_pid(journal, valve)
-    return bytes(size)
-
-
 def _waits_to_write(pid: int) -> bool:
-    with open(f"/proc/{pid}/wchan") as where:
-        return "pipe_write" in where.read()
+    return "pipe_write" in Path(f"/proc/{pid}/wchan").read_text()
 
 
 @pytest.mark.parametrize("retries", [1, 3])
@@ -210,23 +202,17 @@ def test_retry_that_succeeds(pool: MakePool, journal: Journal) -> None:
     """A task whose worker dies once has its value from the second run, at its place."""
     executor = pool(2)
     patient = executor.options(retries=1)
-    futures = [executor.submit(same, 0), patient.submit(_die_first, journal), executor.submit(same, 2)]
+    futures: list[Future[Any]] = [
+        executor.submit(same, 0),
+        patient.submit(die_first, journal),
+        executor.submit(same, 2),
+    ]
     order: list[int] = []
     for future in futures:
         future.add_done_callback(lambda f: order.append(f.ticket))
     assert [future.result() for future in futures] == [0, "second run", 2]
     assert journal.read_all() == ["ran", "ran"]
     assert order == [0, 1, 2]
-
-
-def _die_first(journal: Journal) -> str:
-    journal.write("ran")
-    marker = journal.path + ".ran"
-    if not os.path.exists(marker):  # noqa: PTH110
-        open(marker, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-        threading.Event().wait()
-    return "second run"
 
 
 def test_retry_of_the_head_while_all_others_are_gated(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
@@ -247,7 +233,7 @@ def test_retry_of_the_head_while_all_others_are_gated(pool: MakePool, valve: Mak
 def test_death_is_known_while_a_grandchild_lives(pool: MakePool, journal: Journal) -> None:
     """A program that the task had started, and that holds what it inherited, does not hide the death."""
     executor = pool(1)
-    lost = executor.submit(_start_and_die, journal)
+    lost = executor.submit(start_a_program_and_die, journal)
     program = int(journal.read())
     try:
         begun = time.monotonic()
@@ -257,11 +243,6 @@ def test_death_is_known_while_a_grandchild_lives(pool: MakePool, journal: Journa
         assert not is_dead(program)
     finally:
         os.kill(program, signal.SIGKILL)
-
-
-def _start_and_die(journal: Journal) -> None:
-    program = subprocess.Popen(["sleep", "60"], close_fds=False, start_new_session=True)
-    note_and_die(journal, program.pid)
 
 
 def test_many_deaths_in_a_row_do_not_break_the_executor(pool: MakePool, journal: Journal) -> None:
@@ -282,8 +263,6 @@ def test_last_worker_killed_while_it_ends(journal: Journal) -> None:
     pids = set(executor.map(getpid, range(50)))
     executor.shutdown(wait=False)
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     executor.shutdown(timeout=10)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from textwrap import dedent
 
 import psutil
@@ -69,20 +70,18 @@ def test_program_that_does_not_shut_down(script: StartScript) -> None:
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_program_with_other_ways_to_start_workers(script: StartScript, tmp_path: os.PathLike[str], method: str) -> None:
+def test_program_with_other_ways_to_start_workers(script: StartScript, tmp_path: Path, method: str) -> None:
     """The same where workers are started by spawn or by the fork server, from a file with a main guard."""
-    path = os.path.join(tmp_path, "main_program.py")  # noqa: PTH118
-    with open(path, "w") as file:
-        file.write(
-            program(f"""
-            import multiprocessing
-            if __name__ == "__main__":
-                executor = OrderedProcessPoolExecutor(2, multiprocessing.get_context({method!r}))
-                executor.submit(same, 1).add_done_callback(lambda f: say(f.result()))
-                executor.submit(lambda: 2).add_done_callback(lambda f: say(f.result()))
-            """)
-        )
-    assert finish(script(path)).split() == ["1", "2"]
+    (tmp_path / "main_program.py").write_text(
+        program(f"""
+        import multiprocessing
+        if __name__ == "__main__":
+            executor = OrderedProcessPoolExecutor(2, multiprocessing.get_context({method!r}))
+            executor.submit(same, 1).add_done_callback(lambda f: say(f.result()))
+            executor.submit(lambda: 2).add_done_callback(lambda f: say(f.result()))
+        """)
+    )
+    assert finish(script("main_program.py")).split() == ["1", "2"]
 
 
 def test_first_task_at_the_very_end(script: StartScript) -> None:
@@ -219,7 +218,8 @@ WAITS = {
     "in wait": "import concurrent.futures as cf; cf.wait([executor.submit(stand, valve)])",
     "in a sleep": "executor.submit(stand, valve); time.sleep(600)",
     "at its end": "executor.__enter__(); executor.submit(stand, valve); executor.__exit__(None, None, None)",
-    "in submit, waiting for room": "full = OrderedProcessPoolExecutor(1, backlog=1); full.submit(stand, valve); full.submit(same, 1)",
+    "in submit, waiting for room": "full = OrderedProcessPoolExecutor(1, backlog=1);"
+    "full.submit(stand, valve); full.submit(same, 1)",
 }
 
 
@@ -227,7 +227,7 @@ WAITS = {
 def test_ctrl_c_ends_the_program(script: StartScript, valve: MakeValve, wait: str) -> None:
     """One press, wherever the main thread waits: a KeyboardInterrupt, and the program with its workers is gone.
 
-    Tasks are stuck, and nobody shuts the executor down.  The terminal sends SIGINT to the whole group, workers included.
+    Tasks are stuck, nobody shuts the executor down, and a terminal sends SIGINT to the whole group, workers included.
     """
     blocked = valve()
     started = script(
@@ -297,14 +297,18 @@ def test_ctrl_c_leaves_no_hole_in_the_order(script: StartScript) -> None:
 
             signal.signal(signal.SIGINT, interrupt)
             executor = OrderedProcessPoolExecutor(1)
+            def submit():
+                global inside
+                inside = True
+                while presser.is_alive():
+                    executor.submit(same, 1)
+                inside = False
+
             presser = threading.Thread(target=press)
             presser.start()
             while presser.is_alive():
                 try:
-                    inside = True
-                    while presser.is_alive():
-                        executor.submit(same, 1)
-                    inside = False
+                    submit()
                 except KeyboardInterrupt:
                     pass
             presser.join()
@@ -385,7 +389,7 @@ def test_parent_killed_while_workers_start(script: StartScript) -> None:
         time.sleep(delay)  # any moment will do
         started.process.kill()
         started.process.wait()
-        assert_gone(started)
+        assert_gone(started, patience=10.0)  # Python starts before anything of ours does
 
 
 def test_killed_parent_takes_stopped_and_stuck_workers_along(script: StartScript, journal: Journal) -> None:
@@ -425,4 +429,4 @@ def test_killed_process_group_leaves_nothing(script: StartScript, valve: MakeVal
     assert list(started.temporary.iterdir()) == []
     for name in os.listdir("/dev/shm"):  # what loky leaves when its tracker is killed, too
         if f"-{started.process.pid}-" in name:
-            os.unlink(f"/dev/shm/{name}")  # noqa: PTH108
+            Path("/dev/shm", name).unlink()

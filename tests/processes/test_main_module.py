@@ -12,7 +12,7 @@ import pytest
 from .conftest import StartScript
 
 # Defines everything in __main__, without a main guard, and prints one line that ends with "ok".
-PROGRAM = dedent('''
+PROGRAM = dedent("""
     from dataclasses import dataclass
     from enum import Enum
     from functools import partial
@@ -73,7 +73,7 @@ PROGRAM = dedent('''
         FACTOR = 4
         assert executor.submit(times, 2).result() == 8
     print("ok")
-''')
+""")
 
 
 def assert_ok(out: tuple[int, str, str]) -> None:
@@ -105,7 +105,8 @@ def test_module(script: StartScript, tmp_path: Path) -> None:
     (package / "part.py").write_text("def double(x):\n    return 2 * x\n")
     (package / "__main__.py").write_text(
         PROGRAM.replace(
-            "    FACTOR = 4\n", "    from .part import double\n    assert executor.submit(double, 4).result() == 8\n    FACTOR = 4\n"
+            "    FACTOR = 4\n",
+            "    from .part import double\n    assert executor.submit(double, 4).result() == 8\n    FACTOR = 4\n",
         )
     )
     assert_ok(script("-m", "my_package").wait())

@@ -93,25 +93,23 @@ def test_callbacks_run_in_order_across_threads(pool: MakePool) -> None:
     assert sorted(finished + cancelled) == list(range(8 * 150))
 
 
-def test_no_future_is_done_before_an_earlier_one(pool: MakePool) -> None:
+def test_no_future_is_done_before_an_earlier_one(pool: MakePool, valve: MakeValve) -> None:
     """In every callback all earlier futures are done, and no later one."""
     executor = pool(3)
-    futures: list[Future[int]] = []
+    blocked = valve()
+    futures: list[Future[Any]] = [executor.submit(stand, blocked)]
     seen: list[bool] = []
 
     def look(future: Any) -> None:
         states = [other.done() for other in futures]
-        seen.append(states == [other.ticket <= future.ticket for other in futures])
+        seen.append(states == [other.ticket <= future.ticket for other in futures])  # type: ignore[attr-defined]
 
-    gate = threading.Event()
-    first = executor.mark("go")
-    first.add_done_callback(lambda _: gate.wait())  # holds everything back until all have their callback
-    futures += [first, *(executor.submit(take_a_while, n, 0.002 * (n % 3)) for n in range(40))]
-    for future in futures[1:]:
+    futures += [executor.submit(take_a_while, n, 0.002 * (n % 3)) for n in range(40)]
+    for future in futures:
         future.add_done_callback(look)
-    gate.set()
+    blocked.open()
     executor.shutdown()
-    assert seen == [True] * 40
+    assert seen == [True] * 41
 
 
 def test_marks_come_between_the_tasks_around_them(pool: MakePool, valve: MakeValve) -> None:

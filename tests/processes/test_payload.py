@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pickle
 import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,35 +17,22 @@ from ordered_executor import OrderedProcessPoolExecutor, RemoteError, Terminated
 from tests.helpers import fail, same
 
 from .conftest import MakePool
-
-
-class Hostile:
-    """An object whose pickling or unpickling does something else."""
-
-    def __init__(self, pack: Callable[[], object] | None = None, load: Callable[[], object] | None = None) -> None:
-        self.pack, self.load = pack, load
-
-    def __reduce__(self) -> Any:
-        if self.pack is not None:
-            self.pack()
-        return (self.load, ()) if self.load is not None else (Hostile, ())
-
-
-def _raise() -> NoReturn:
-    raise pickle.UnpicklingError("hostile")
-
-
-def _crash() -> None:
-    os._exit(7)
-
-
-def _leave() -> None:
-    sys.exit(8)
-
-
-def _make(make: Callable[..., Any], *args: Any) -> Any:
-    """Have the object made in the worker: so its pickling happens there."""
-    return make(*args)
+from .tasks import (
+    BadText,
+    Falsy,
+    Hostile,
+    NeedsTwo,
+    Thing,
+    Unpicklable,
+    crash,
+    leave,
+    make,
+    raise_group,
+    raise_local,
+    raise_new,
+    raise_with_lock,
+    refuse,
+)
 
 
 def among_others(executor: OrderedProcessPoolExecutor, fn: Callable[..., Any], *args: Any) -> BaseException:
@@ -80,45 +66,45 @@ def test_callable_that_cannot_be_pickled(pool: MakePool) -> None:
 
 def test_error_while_pickling_an_argument(pool: MakePool) -> None:
     """Whatever the argument's pickling raises is the task's error, SystemExit too."""
-    assert isinstance(among_others(pool(1), same, Hostile(pack=_raise)), pickle.UnpicklingError)
-    assert isinstance(among_others(pool(1), same, Hostile(pack=_leave)), SystemExit)
+    assert isinstance(among_others(pool(1), same, Hostile(pack=refuse)), pickle.UnpicklingError)
+    assert isinstance(among_others(pool(1), same, Hostile(pack=leave)), SystemExit)
 
 
 def test_argument_that_cannot_be_unpickled(pool: MakePool) -> None:
     """An argument that pickles and does not unpickle in the worker fails its task with the original error."""
-    error = among_others(pool(1), same, Hostile(load=_raise))
+    error = among_others(pool(1), same, Hostile(load=refuse))
     assert isinstance(error, pickle.UnpicklingError)
     assert str(error) == "hostile"
 
 
 def test_argument_that_exits_while_it_is_unpickled(pool: MakePool) -> None:
     """`sys.exit` there is the task's SystemExit."""
-    error = among_others(pool(1), same, Hostile(load=_leave))
+    error = among_others(pool(1), same, Hostile(load=leave))
     assert isinstance(error, SystemExit)
     assert error.code == 8
 
 
 def test_argument_that_kills_the_worker_while_it_is_unpickled(pool: MakePool) -> None:
     """It costs its own task; what was sent along with it runs elsewhere."""
-    error = among_others(pool(1), same, Hostile(load=_crash))
+    error = among_others(pool(1), same, Hostile(load=crash))
     assert isinstance(error, TerminatedWorkerError)
     assert error.exitcode == 7
 
 
-@pytest.mark.parametrize("load", [_raise, _crash], ids=["raises", "crashes"])
+@pytest.mark.parametrize("load", [refuse, crash], ids=["raises", "crashes"])
 def test_bad_argument_in_a_chunk_of_a_map(pool: MakePool, load: Callable[[], Any]) -> None:
     """A chunk that cannot be loaded together is taken apart: the bad call fails alone, each other runs."""
     inputs = [*range(7), Hostile(load=load), *range(8)]
     results = pool(2).map(same, inputs, chunksize=16)
     assert [next(results) for _ in range(7)] == list(range(7))
-    with pytest.raises(pickle.UnpicklingError if load is _raise else TerminatedWorkerError):
+    with pytest.raises(pickle.UnpicklingError if load is refuse else TerminatedWorkerError):
         next(results)
     assert list(results) == list(range(8))
 
 
 def test_two_killers_in_a_chunk(pool: MakePool) -> None:
     """Two arguments in one chunk that kill while being loaded: both fail, each alone."""
-    inputs = [Hostile(load=_crash) if number in (3, 11) else number for number in range(16)]
+    inputs = [Hostile(load=crash) if number in (3, 11) else number for number in range(16)]
     results = pool(2).map(same, inputs, chunksize=16)
     ended: list[object] = []
     for _ in range(16):
@@ -139,21 +125,21 @@ def test_result_that_cannot_be_pickled(pool: MakePool) -> None:
 
 def test_result_whose_pickling_fails(pool: MakePool) -> None:
     """Errors and exits while a result is pickled are its task's."""
-    assert isinstance(among_others(pool(1), _make, Hostile, _raise), pickle.UnpicklingError)
-    assert isinstance(among_others(pool(1), _make, Hostile, _leave), SystemExit)
+    assert isinstance(among_others(pool(1), make, Hostile, refuse), pickle.UnpicklingError)
+    assert isinstance(among_others(pool(1), make, Hostile, leave), SystemExit)
 
 
 def test_result_whose_pickling_kills_the_worker(pool: MakePool) -> None:
     """The same as a task that kills its worker."""
-    error = among_others(pool(1), _make, Hostile, _crash)
+    error = among_others(pool(1), make, Hostile, crash)
     assert isinstance(error, TerminatedWorkerError)
     assert error.exitcode == 7
 
 
-@pytest.mark.parametrize(("load", "kind"), [(_raise, pickle.UnpicklingError), (_leave, SystemExit)])
+@pytest.mark.parametrize(("load", "kind"), [(refuse, pickle.UnpicklingError), (leave, SystemExit)])
 def test_result_that_cannot_be_unpickled(pool: MakePool, load: Callable[[], Any], kind: type[BaseException]) -> None:
     """A result that does not unpickle in the parent fails its own future, with a note."""
-    error = among_others(pool(1), _make, Hostile, None, load)
+    error = among_others(pool(1), make, Hostile, None, load)
     assert type(error) is kind
     assert any("unpickled" in note for note in error.__notes__)
 
@@ -162,48 +148,14 @@ def test_no_worker_is_lost_over_bad_payload(pool: MakePool) -> None:
     """Errors of pickling cost no process."""
     executor = pool(1)
     pid = executor.submit(os.getpid).result()
-    for bad in (threading.Lock(), Hostile(pack=_raise), Hostile(load=_raise), Hostile(load=_leave)):
+    for bad in (threading.Lock(), Hostile(pack=refuse), Hostile(load=refuse), Hostile(load=leave)):
         assert executor.submit(same, bad).exception() is not None
-    for pack, load in ((_raise, None), (_leave, None), (None, _raise)):
-        assert executor.submit(_make, Hostile, pack, load).exception() is not None
+    for pack, load in ((refuse, None), (leave, None), (None, refuse)):
+        assert executor.submit(make, Hostile, pack, load).exception() is not None
     assert executor.submit(os.getpid).result() == pid
 
 
 # ----------------------------------------------------------------------------------------------------------- exceptions
-
-
-class NeedsTwo(Exception):
-    """Its `__init__` takes something else than its `args`."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"{code}: {text}")
-        self.code = code
-
-
-class Unpicklable(Exception):
-    """Holds what cannot travel."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.lock = threading.Lock()
-
-
-class Falsy(Exception):
-    """An exception that is false is an exception all the same."""
-
-    def __bool__(self) -> bool:
-        return False
-
-
-class BadText(Exception):
-    """Cannot say what it is."""
-
-    def __str__(self) -> str:
-        raise RuntimeError
-
-
-def _raise_new(make: Callable[..., BaseException], *args: Any) -> NoReturn:
-    raise make(*args)
 
 
 def test_exception_comes_with_its_remote_traceback(pool: MakePool) -> None:
@@ -223,10 +175,10 @@ def test_exception_comes_with_its_remote_traceback(pool: MakePool) -> None:
 def test_exceptions_that_are_hard_to_pickle(pool: MakePool) -> None:
     """An exception arrives as itself where it can be put together again, attributes that cannot travel replaced."""
     executor = pool(1)
-    error = among_others(executor, _raise_new, NeedsTwo, 5, "two")
+    error = among_others(executor, raise_new, NeedsTwo, 5, "two")
     assert type(error) is NeedsTwo
     assert (error.args, error.code) == (("5: two",), 5)
-    error = among_others(executor, _raise_new, Unpicklable, "text")
+    error = among_others(executor, raise_new, Unpicklable, "text")
     assert type(error) is Unpicklable
     assert error.args == ("text",)
     assert not isinstance(error.lock, type(threading.Lock()))
@@ -235,43 +187,32 @@ def test_exceptions_that_are_hard_to_pickle(pool: MakePool) -> None:
 def test_exception_that_cannot_travel_at_all(pool: MakePool) -> None:
     """It arrives as RemoteError with its type's name, its message and its traceback."""
     executor = pool(1)
-    error = among_others(executor, _raise_with_lock, ValueError)
+    error = among_others(executor, raise_with_lock, ValueError)
     assert isinstance(error, RemoteError)
     assert error.type_name == "ValueError"
     assert "lock" in error.message
-    assert "_raise_with_lock" in error.traceback_text
-    error = among_others(executor, _raise_with_lock, BadText)
+    assert "raise_with_lock" in error.traceback_text
+    error = among_others(executor, raise_with_lock, BadText)
     assert isinstance(error, RemoteError)
     assert error.type_name.endswith("BadText")
 
 
-def _raise_with_lock(kind: type[Exception]) -> NoReturn:
-    raise kind(threading.Lock())
-
-
 def test_exception_class_that_only_the_worker_knows(pool: MakePool) -> None:
     """A class made inside the task travels by value, or arrives as RemoteError: with name and message either way."""
-    error = among_others(pool(1), _raise_local)
+    error = among_others(pool(1), raise_local)
     assert "Local" in type(error).__name__ or isinstance(error, RemoteError)
     assert "made in the task" in str(error)
-
-
-def _raise_local() -> NoReturn:
-    class LocalError(Exception):
-        pass
-
-    raise LocalError("made in the task")
 
 
 def test_falsy_exception_is_an_exception(pool: MakePool) -> None:
     """The truth of an exception is nobody's business."""
     executor = pool(1)
-    future = executor.submit(_raise_new, Falsy)
+    future = executor.submit(raise_new, Falsy)
     assert isinstance(future.exception(), Falsy)
     with pytest.raises(Falsy):
         future.result()
     with pytest.raises(Falsy):
-        next(executor.map(_raise_new, [Falsy]))
+        next(executor.map(raise_new, [Falsy]))
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration])
@@ -279,19 +220,15 @@ def test_exceptions_that_are_signals(pool: MakePool, kind: type[BaseException]) 
     """Exceptions that end programs elsewhere end the task here, and arrive."""
     executor = pool(1)
     pid = executor.submit(os.getpid).result()
-    assert type(among_others(executor, _raise_new, kind)) is kind
+    assert type(among_others(executor, raise_new, kind)) is kind
     assert executor.submit(os.getpid).result() == pid
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
 def test_exception_group(pool: MakePool) -> None:
     """A group arrives with its members."""
-    error = among_others(pool(1), _raise_group)
+    error = among_others(pool(1), raise_group)
     assert [str(member) for member in error.exceptions] == ["one", "two"]  # type: ignore[attr-defined]
-
-
-def _raise_group() -> NoReturn:
-    raise ExceptionGroup("group", [ValueError("one"), TypeError("two")])  # noqa: F821
 
 
 # ------------------------------------------------------------------------------------------------------------- what can
@@ -307,10 +244,10 @@ def test_lambdas_closures_and_local_classes_travel(pool: MakePool) -> None:
 
     assert executor.submit(lambda x: x + offset, 2).result() == 42
     assert executor.submit(lambda thing: thing.value + offset, Local()).result() == 42
-    assert list(executor.map(lambda x: (lambda: x), range(5)))[3]() == 3
+    assert list(executor.map(lambda x: lambda: x, range(5)))[3]() == 3
     assert executor.submit(lambda: Local).result().value == 2
     assert list(executor.map(pow, [2] * 3, range(3))) == [1, 2, 4]
-    assert executor.submit(itertools.count(5).__next__).result() == 5
+    assert executor.submit([5, 6].pop).result() == 6
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 32 * 1024, 33 * 1024, 1 << 20, 5 << 20])
@@ -325,10 +262,10 @@ def test_bytes_of_any_size_there_and_back(pool: MakePool, size: int) -> None:
         assert type(again) is type(kind)
         assert again == kind
     array = np.frombuffer(value, np.uint8).copy()
-    again = executor.submit(same, {"array": array}).result()["array"]
-    assert np.array_equal(again, array)
+    array_again = executor.submit(same, {"array": array}).result()["array"]
+    assert np.array_equal(array_again, array)
     if size:
-        again[0] = 9  # it is its own: nothing shared with the worker
+        array_again[0] = 9  # it is its own: nothing shared with the worker
 
 
 def test_arrays_in_a_stream(pool: MakePool) -> None:
@@ -366,7 +303,3 @@ def test_arguments_are_gone_when_their_task_is(pool: MakePool) -> None:
     del thing
     future.result()
     assert gone.wait(10)
-
-
-class Thing:
-    """Something that can be referred to weakly."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from pickle import PicklingError
+from typing import Any
 
 import pytest
 
@@ -37,6 +37,7 @@ from tests.helpers import (
 )
 
 from .conftest import MakePool, MakeValve
+from .tasks import stand_and_exit
 
 
 def in_thread(call: Callable[[], object]) -> threading.Thread:
@@ -50,7 +51,7 @@ def in_thread(call: Callable[[], object]) -> threading.Thread:
 
 
 def test_nothing_is_left_while_executor_and_futures_are_held() -> None:
-    """When shutdown returns, all is gone: with the executor, its futures and an error still held, without a collection."""
+    """When shutdown returns, all is gone: though executor, futures and an error are held, and no garbage collected."""
     before = Traces()
     gc.disable()
     try:
@@ -202,7 +203,7 @@ def test_cancel_futures_cancels_what_no_worker_has(pool: MakePool, valve: MakeVa
     waiting = [executor.submit(same, number) for number in range(50)]
     mapped = executor.map(same, range(5), chunksize=1)
     executor.shutdown(wait=False, cancel_futures=True)
-    until(lambda: waiting[-1].cancelled())
+    until(waiting[-1].cancelled)
     assert sum(future.cancelled() for future in waiting) >= 48  # one batch may have been sent ahead
     blocked.open()
     executor.shutdown()
@@ -214,9 +215,7 @@ def test_cancel_futures_cancels_what_no_worker_has(pool: MakePool, valve: MakeVa
 
 
 @pytest.mark.parametrize("cancel", [False, True])
-def test_kill_workers_ends_everything_now(
-    pool: MakePool, valve: MakeValve, journal: Journal, cancel: bool  # noqa: FBT001
-) -> None:
+def test_kill_workers_ends_everything_now(pool: MakePool, valve: MakeValve, journal: Journal, cancel: bool) -> None:
     """Running and gated tasks get TaskKilledError, waiting ones too, or are cancelled; the processes are gone."""
     executor = pool(2, window=3)
     warm_up(executor, valve)
@@ -368,7 +367,7 @@ def test_readers_and_submitters_that_wait_wake(pool: MakePool, valve: MakeValve)
 
 def test_with_block_that_raises_waits_for_what_runs(journal: Journal) -> None:
     """An exception in the block goes through, after everything submitted was run."""
-    with pytest.raises(KeyError), OrderedProcessPoolExecutor(1) as executor:
+    with pytest.raises(KeyError), OrderedProcessPoolExecutor(1) as executor:  # noqa: PT012
         futures = [executor.submit(note, journal, number) for number in range(20)]
         raise KeyError
     assert [future.result(timeout=0) for future in futures] == list(range(20))
@@ -376,7 +375,7 @@ def test_with_block_that_raises_waits_for_what_runs(journal: Journal) -> None:
 
 def test_with_block_left_by_ctrl_c_does_not_wait(journal: Journal, valve: MakeValve) -> None:
     """After KeyboardInterrupt in the block what runs is killed, what waits is cancelled."""
-    with pytest.raises(KeyboardInterrupt), OrderedProcessPoolExecutor(1) as executor:
+    with pytest.raises(KeyboardInterrupt), OrderedProcessPoolExecutor(1) as executor:  # noqa: PT012
         stuck = executor.submit(stand_with_pid, journal, valve())
         waiting = [executor.submit(same, number) for number in range(20)]
         pid = int(journal.read())
@@ -426,19 +425,13 @@ def test_crash_after_the_executor_was_let_go(valve: MakeValve) -> None:
     """A worker that dies when nobody holds the executor costs its task, and is replaced for the next."""
     executor = OrderedProcessPoolExecutor(1)
     blocked = valve()
-    futures = [executor.submit(_stand_and_die, blocked.path), executor.submit(same, "after")]
+    futures: list[Future[Any]] = [executor.submit(stand_and_exit, blocked), executor.submit(same, "after")]
     blocked.reached()
     del executor
     gc.collect()
     blocked.open()
     assert isinstance(futures[0].exception(), TerminatedWorkerError)
     assert futures[1].result() == "after"
-
-
-def _stand_and_die(path: str) -> None:
-    with open(path, "rb") as fifo:
-        fifo.read()
-    os._exit(1)
 
 
 def test_thousand_executors_leave_nothing() -> None:

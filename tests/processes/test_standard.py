@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 import weakref
 from collections import defaultdict
@@ -27,9 +27,10 @@ from typing import Any
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, ResultsTimeoutError
-from tests.helpers import Journal, Valve, fail, getpid, is_dead, note, same, stand, take_a_while, until
+from tests.helpers import Journal, Valve, fail, is_dead, note, same, stand, take_a_while, until
 
 from .conftest import MakePool, MakeValve, StartScript
+from .tasks import Thing, make_thing, nest_and_stand, nested, use_in_child
 
 # ------------------------------------------------------------------------------------------------- concurrent.futures
 
@@ -81,9 +82,10 @@ def test_as_completed_with_a_timeout(pool: MakePool, valve: MakeValve) -> None:
     blocked = valve()
     futures = [executor.submit(same, 0), executor.submit(stand, blocked, 1)]
     blocked.reached()
+    iterator = as_completed(futures, timeout=0.05)
+    assert next(iterator) is futures[0]
     with pytest.raises(FuturesTimeoutError, match=r"1 \(of 2\) futures unfinished"):
-        for future in as_completed(futures, timeout=0.05):
-            assert future.result() == 0
+        next(iterator)
 
 
 def test_futures_of_two_executors_in_one_wait(pool: MakePool) -> None:
@@ -116,20 +118,6 @@ def test_run_in_executor_and_wrap_future(pool: MakePool) -> None:
         return [values, order]
 
     assert asyncio.run(main()) == [list(range(50)), list(range(50))]
-
-
-def test_default_executor_of_a_loop(pool: MakePool) -> None:
-    """`asyncio.run` shuts down the default executor of its loop; only thread pools may be one since Python 3.11."""
-
-    async def main() -> int:
-        loop = asyncio.get_running_loop()
-        with pytest.raises(TypeError, match="ThreadPoolExecutor"):
-            loop.set_default_executor(pool(1))  # type: ignore[arg-type]
-        return await loop.run_in_executor(None, int, "3")
-
-    if not hasattr(asyncio, "Runner"):
-        pytest.skip("Python 3.10 allows it")
-    assert asyncio.run(main()) == 3
 
 
 def test_asynchronous_stream(pool: MakePool) -> None:
@@ -284,7 +272,7 @@ def test_readers_in_several_threads_share_the_stream(pool: MakePool) -> None:
     """Each outcome goes to one reader; together they have all, each in order."""
     executor = pool(2)
     parts: list[list[int]] = [[], [], []]
-    threads = [threading.Thread(target=lambda p=part: p.extend(executor.results(follow=True))) for part in parts]  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda p=part: p.extend(executor.results(follow=True))) for part in parts]
     for thread in threads:
         thread.start()
     for number in range(500):
@@ -293,7 +281,7 @@ def test_readers_in_several_threads_share_the_stream(pool: MakePool) -> None:
     for thread in threads:
         thread.join()
     assert all(part == sorted(part) for part in parts)
-    assert sorted(sum(parts, [])) == list(range(500))
+    assert sorted(itertools.chain(*parts)) == list(range(500))
 
 
 def test_stream_timeout_can_be_retried(pool: MakePool, valve: MakeValve) -> None:
@@ -316,36 +304,18 @@ def test_stream_timeout_can_be_retried(pool: MakePool, valve: MakeValve) -> None
 
 def test_executor_inside_a_worker(pool: MakePool) -> None:
     """A task may use an executor of its own, three levels deep."""
-    assert pool(2).submit(_nested, 2).result() == [0, 1, 2]
-    assert [future.result() for future in [pool(2).submit(_nested, 1) for _ in range(2)]] == [[0, 1], [0, 1]]
-
-
-def _nested(depth: int) -> list[int]:
-    if depth == 0:
-        return [0]
-    with OrderedProcessPoolExecutor(1) as executor:
-        return [*executor.submit(_nested, depth - 1).result(), depth]
+    assert pool(2).submit(nested, 2).result() == [0, 1, 2]
+    assert [future.result() for future in [pool(2).submit(nested, 1) for _ in range(2)]] == [[0, 1], [0, 1]]
 
 
 def test_killed_worker_takes_its_nested_workers_along(pool: MakePool, journal: Journal) -> None:
     """When a worker with an executor of its own is killed, the workers of that one go, too."""
     executor = pool(1)
-    future = executor.submit(_nest_and_stand, journal)
+    future = executor.submit(nest_and_stand, journal)
     inner = int(journal.read())
     assert future.kill()
     assert future.exception() is not None
     until(lambda: is_dead(inner))
-
-
-def _nest_and_stand(journal: Journal) -> None:
-    with OrderedProcessPoolExecutor(1) as executor:
-        journal.write(executor.submit(getpid).result())
-        executor.submit(time.sleep, 600).result()
-
-
-def _use_in_child(connection: Any) -> None:
-    with OrderedProcessPoolExecutor(2) as executor:
-        connection.send([*executor.map(same, range(20))])
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
@@ -355,7 +325,7 @@ def test_executor_inside_a_child_of_multiprocessing(pool: MakePool, method: str)
     executor.submit(same, 1).result()
     context: Any = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
-    child = context.Process(target=_use_in_child, args=(theirs,))
+    child = context.Process(target=use_in_child, args=(theirs,))
     child.start()
     assert ours.recv() == list(range(20))
     child.join(30)
@@ -392,18 +362,17 @@ def test_forked_child_cannot_use_the_parents_executor(pool: MakePool, valve: Mak
     blocked.reached()
 
     def misuse() -> bool:
-        for use in (executor.submit, executor.mark, lambda n: executor.map(same, [n])):
-            try:
-                use(1) if use is not executor.submit else use(same, 1)
-            except RuntimeError as error:
-                assert "fork" in str(error)
-            else:
-                return False
+        with pytest.raises(RuntimeError, match="fork"):
+            executor.submit(same, 1)
+        with pytest.raises(RuntimeError, match="fork"):
+            executor.mark(1)
+        with pytest.raises(RuntimeError, match="fork"):
+            executor.map(same, [1])
         executor.shutdown()
         executor.shutdown(kill_workers=True)
         gc.collect()
         with OrderedProcessPoolExecutor(1, reuse=False) as own:
-            return own.submit(same, 3).result() == 3
+            return bool(own.submit(same, 3).result() == 3)
 
     assert in_forked_child(misuse) == 0
     blocked.open()
@@ -455,19 +424,11 @@ def test_program_started_meanwhile_does_not_keep_workers_alive(script: StartScri
 # ------------------------------------------------------------------------------------------------- what is kept alive
 
 
-class Thing:
-    """Something that can be referred to weakly."""
-
-
-def _make_thing(_: object = None) -> Thing:
-    return Thing()
-
-
 def test_users_of_futures_do_not_grow(pool: MakePool) -> None:
     """A future that was read and let go is gone, with its value: nothing is kept for the stream."""
     executor = pool(1)
-    future = executor.submit(_make_thing)
-    kept = [weakref.ref(future), weakref.ref(future.result())]
+    future = executor.submit(make_thing)
+    kept: list[weakref.ref[Any]] = [weakref.ref(future), weakref.ref(future.result())]
     executor.submit(same, 1).result()
     del future
     assert [reference() for reference in kept] == [None, None]
@@ -475,14 +436,13 @@ def test_users_of_futures_do_not_grow(pool: MakePool) -> None:
 
 
 def test_run_in_executor_does_not_grow(pool: MakePool) -> None:
-    """asyncio reads the future in its callback's loop: nothing of it stays here."""
-    executor = pool(1, keep_results=False)
+    """Asyncio reads the future in its callback's loop: nothing of it stays here."""
+    executor = pool(1)
     made: list[weakref.ref[Thing]] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        for _ in range(5):
-            made.append(weakref.ref(await loop.run_in_executor(executor, _make_thing)))
+        made.extend([weakref.ref(await loop.run_in_executor(executor, make_thing)) for _ in range(5)])
 
     asyncio.run(main())
     executor.submit(same, 1).result()
@@ -490,11 +450,28 @@ def test_run_in_executor_does_not_grow(pool: MakePool) -> None:
     assert [reference() for reference in made] == [None] * 5
 
 
+def test_callback_that_reads_takes_nothing_from_the_stream(pool: MakePool) -> None:
+    """A done-callback may look at a result; who reads the stream gets it all the same, and then it is gone."""
+    executor = pool(1)
+    seen: list[int] = []
+    for _ in range(5):
+        executor.submit(make_thing).add_done_callback(lambda future: seen.append(id(future.result())))
+    executor.shutdown()
+    results = executor.results()
+    for identity in seen:
+        thing = next(results)
+        assert id(thing) == identity
+        reference = weakref.ref(thing)
+        del thing
+        assert reference() is None
+    assert len(seen) == 5
+
+
 def test_yielded_by_the_stream_is_not_kept(pool: MakePool) -> None:
     """What the stream has yielded is the reader's alone."""
     executor = pool(1)
     for _ in range(20):
-        executor.submit(_make_thing)
+        executor.submit(make_thing)
     for value in executor.results():
         reference = weakref.ref(value)
         del value

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import threading
 import time
 from concurrent.futures import TimeoutError as FuturesTimeoutError
@@ -12,9 +10,22 @@ from concurrent.futures import TimeoutError as FuturesTimeoutError
 import pytest
 
 from ordered_executor import TaskKilledError, TaskTimeoutError, TerminatedWorkerError
-from tests.helpers import Journal, getpid, hold_the_gil, is_dead, note, same, settled, stand, stand_with_pid, until, warm_up
+from tests.helpers import (
+    Journal,
+    getpid,
+    hold_the_gil,
+    is_dead,
+    note,
+    same,
+    settled,
+    stand,
+    stand_with_pid,
+    until,
+    warm_up,
+)
 
 from .conftest import MakePool, MakeValve
+from .tasks import note_slowly, raise_timeout, stand_if_told, stop_myself, wait_for_a_program
 
 # ------------------------------------------------------------------------------------------------------- task_timeout
 
@@ -84,29 +95,21 @@ def test_task_that_holds_the_interpreter_is_stopped(pool: MakePool, journal: Jou
 def test_stopped_process_is_stopped_for_good(pool: MakePool) -> None:
     """A worker that was stopped by SIGSTOP overruns its limit like any other."""
     executor = pool(1, task_timeout=0.3)
-    stuck = executor.submit(_stop_myself)
+    stuck = executor.submit(stop_myself)
     assert isinstance(stuck.exception(), TaskTimeoutError)
     assert executor.submit(same, "on").result() == "on"
 
 
-def _stop_myself() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 def test_timeout_that_the_task_raises_is_its_own(pool: MakePool) -> None:
-    """A TimeoutError raised by the task comes as it is, not as TaskTimeoutError; waiting for a result is another one."""
+    """A TimeoutError raised by the task comes as it is, not as TaskTimeoutError; `result(timeout)` has its own, too."""
     executor = pool(1, task_timeout=30)
-    error = executor.submit(_raise_timeout).exception()
+    error = executor.submit(raise_timeout).exception()
     assert type(error) is TimeoutError
     blocked = executor.submit(time.sleep, 0.2)
     with pytest.raises(FuturesTimeoutError) as caught:
         blocked.result(timeout=0.01)
     assert not isinstance(caught.value, TaskTimeoutError)
     assert blocked.result() is None
-
-
-def _raise_timeout() -> None:
-    raise TimeoutError("mine")
 
 
 def test_timeout_is_not_retried(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
@@ -120,7 +123,7 @@ def test_stuck_call_of_a_map(pool: MakePool, valve: MakeValve, journal: Journal)
     """In a chunk, the stuck call alone fails; the calls before it keep their results, those behind it run once."""
     blocked = valve()
     inputs = [(journal, blocked.path if number == 3 else "", number) for number in range(8)]
-    results = pool(1, task_timeout=0.3).map(_stand_if_told, inputs, chunksize=8)
+    results = pool(1, task_timeout=0.3).map(stand_if_told, inputs, chunksize=8)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(TaskTimeoutError):
         next(results)
@@ -128,22 +131,13 @@ def test_stuck_call_of_a_map(pool: MakePool, valve: MakeValve, journal: Journal)
     assert sorted(map(int, journal.read_all())) == list(range(8))
 
 
-def _stand_if_told(argument: tuple[Journal, str, int]) -> int:
-    journal, path, number = argument
-    note(journal, number)
-    if path:
-        with open(path, "rb") as fifo:
-            fifo.read()
-    return number
-
-
 def test_short_tasks_with_a_limit_are_never_hit(pool: MakePool) -> None:
-    """Where every other task overruns its limit, the ones between it are untouched, each run once."""
+    """Where task after task overruns its limit, the ones between are untouched."""
     executor = pool(2)
     limited = executor.options(timeout=0.05)
-    futures = []
-    for number in range(24):
-        futures.append(limited.submit(time.sleep, 30) if number % 6 == 5 else limited.submit(same, number))
+    futures = [
+        limited.submit(time.sleep, 30) if number % 6 == 5 else executor.submit(same, number) for number in range(24)
+    ]
     for number, future in enumerate(futures):
         if number % 6 == 5:
             assert isinstance(future.exception(), TaskTimeoutError)
@@ -199,9 +193,7 @@ def test_kill_moves_the_head(pool: MakePool, valve: MakeValve) -> None:
     assert isinstance(head.exception(), TaskKilledError)
 
 
-def test_kill_of_a_task_that_stands_at_the_gate_is_too_late(
-    pool: MakePool, valve: MakeValve, journal: Journal
-) -> None:
+def test_kill_of_a_task_that_stands_at_the_gate_is_too_late(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """A task that has finished keeps its outcome, whoever wants it killed."""
     executor = pool(2, window=2)
     warm_up(executor, valve)
@@ -225,7 +217,7 @@ def test_no_innocent_is_hit(pool: MakePool, journal: Journal) -> None:
     killed = set()
     futures = []
     for number in range(600):
-        futures.append(executor.submit(_note_slowly, journal, number))
+        futures.append(executor.submit(note_slowly, journal, number))
         if choose.random() < 0.3:
             wanted = choose.randrange(max(0, number - 10), number + 1)
             if futures[wanted].kill():
@@ -240,27 +232,12 @@ def test_no_innocent_is_hit(pool: MakePool, journal: Journal) -> None:
     assert {str(n) for n in range(600) if n not in killed} <= set(lines)
 
 
-def _note_slowly(journal: Journal, number: int) -> int:
-    until_then = time.monotonic() + 0.0003
-    while time.monotonic() < until_then:
-        pass
-    return note(journal, number)
-
-
 def test_killed_task_takes_its_programs_along(pool: MakePool, journal: Journal) -> None:
     """What the killed task had started, in its own process group or not, is killed with it."""
     executor = pool(1)
-    stuck = executor.submit(_wait_for_a_program, journal)
+    stuck = executor.submit(wait_for_a_program, journal)
     program = int(journal.read())
     assert stuck.kill()
     assert isinstance(stuck.exception(), TaskKilledError)
     until(lambda: is_dead(program))
     assert executor.submit(getpid).result() > 0
-
-
-def _wait_for_a_program(journal: Journal) -> None:
-    import subprocess
-
-    program = subprocess.Popen(["sleep", "60"])
-    journal.write(program.pid)
-    program.wait()

@@ -1,4 +1,4 @@
-"""Workers from their start to their end: on demand, initialized, replaced after so many tasks, with their environment."""
+"""Workers from their start to their end: on demand, initialized, in their environment, replaced after so many tasks."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor
-from tests.helpers import Journal, Valve, getpid, note_and_die, same, stand, until
+from tests.helpers import Journal, getpid, note_and_die, same, stand, until
 
 from .conftest import MakePool, MakeValve
-
-_given: list[Any] = []
-
-
-def _give(*values: Any) -> None:
-    _given[:] = values
-
-
-def _read_given() -> list[Any]:
-    return _given
-
+from .tasks import (
+    fail_to_start,
+    give,
+    interrupt_a_program,
+    interrupt_myself,
+    leave,
+    put_given,
+    read_given,
+    take_all,
+    variable,
+)
 
 # ------------------------------------------------------------------------------------------------------- on demand
 
@@ -60,18 +58,11 @@ def test_every_way_to_start_workers(pool: MakePool, method: str) -> None:
     """Values, errors and primitives of multiprocessing travel, however the workers are started."""
     context = multiprocessing.get_context(method)
     counter = context.Semaphore(3)
-    executor = pool(2, context, _give, (counter, "given"))
-    assert executor.submit(_take_all).result() == 3
+    executor = pool(2, context, give, (counter, "given"))
+    assert executor.submit(take_all).result() == 3
     assert isinstance(executor.submit(int, "x").exception(), ValueError)
     assert list(executor.map(same, range(100))) == list(range(100))
     assert not counter.acquire(block=False)  # the worker took them all
-
-
-def _take_all() -> int:
-    taken = 0
-    while _given[0].acquire(block=False):
-        taken += 1
-    return taken
 
 
 def test_fork_context_is_refused() -> None:
@@ -83,12 +74,8 @@ def test_fork_context_is_refused() -> None:
 def test_environment_of_the_workers(pool: MakePool) -> None:
     """`env` adds to the workers' environment, and to nobody else's."""
     executor = pool(1, env={"ORDERED_TEST_VARIABLE": "set"})
-    assert executor.submit(_variable, "ORDERED_TEST_VARIABLE").result() == "set"
+    assert executor.submit(variable, "ORDERED_TEST_VARIABLE").result() == "set"
     assert "ORDERED_TEST_VARIABLE" not in os.environ
-
-
-def _variable(name: str) -> str | None:
-    return os.environ.get(name)
 
 
 def test_warm_workers_are_not_lent_across_directories(
@@ -103,7 +90,7 @@ def test_warm_workers_are_not_lent_across_directories(
         second = executor.submit(getpid).result()
     monkeypatch.setenv("ORDERED_TEST_VARIABLE", "changed")
     executor = pool(1)
-    assert executor.submit(_variable, "ORDERED_TEST_VARIABLE").result() == "changed"
+    assert executor.submit(variable, "ORDERED_TEST_VARIABLE").result() == "changed"
     assert len({first, second, executor.submit(getpid).result()}) == 3
 
 
@@ -113,9 +100,9 @@ def test_warm_workers_are_not_lent_across_directories(
 def test_initializer_runs_in_every_worker(pool: MakePool, valve: MakeValve) -> None:
     """Each worker runs the initializer with its arguments before its first task; closures travel."""
     suffix = "made here"
-    executor = pool(2, initializer=lambda *values: _give(*values, suffix), initargs=(1, "two"))
+    executor = pool(2, initializer=lambda *values: give(*values, suffix), initargs=(1, "two"))
     valves = [valve(), valve()]
-    pids = [executor.submit(_stand_and_read, one) for one in valves]
+    pids = [executor.submit(read_given, one) for one in valves]
     for one in valves:
         one.reached()
     for one in valves:
@@ -125,29 +112,20 @@ def test_initializer_runs_in_every_worker(pool: MakePool, valve: MakeValve) -> N
     assert [given for _, given in results] == [[1, "two", "made here"]] * 2
 
 
-def _stand_and_read(valve: Valve) -> tuple[int, list[Any]]:
-    valve.stand()
-    return os.getpid(), _given
-
-
 def test_initializer_with_a_queue(pool: MakePool) -> None:
     """Queues of multiprocessing may be among the initargs: they can be handed over only while a worker starts."""
     context = multiprocessing.get_context("loky")
     queue = context.Queue()
-    executor = pool(1, initializer=_give, initargs=(queue,))
-    executor.submit(_put_given, "through the queue").result()
+    executor = pool(1, initializer=give, initargs=(queue,))
+    executor.submit(put_given, "through the queue").result()
     assert queue.get() == "through the queue"
     queue.close()
     queue.join_thread()
 
 
-def _put_given(value: object) -> None:
-    _given[0].put(value)
-
-
 def test_initializer_that_fails_breaks_the_executor(pool: MakePool) -> None:
     """All that is pending fails in order, each with an exception of its own; the remote reason is the cause."""
-    executor = pool(2, initializer=_fail_after_log)
+    executor = pool(2, initializer=fail_to_start)
     futures = [executor.submit(same, number) for number in range(5)]
     order: list[int] = []
     for future in futures:
@@ -162,18 +140,10 @@ def test_initializer_that_fails_breaks_the_executor(pool: MakePool) -> None:
         executor.submit(same, 1)
 
 
-def _fail_after_log(queue: Any = None) -> None:
-    if queue is not None:
-        logger = logging.getLogger("concurrent.futures")
-        logger.addHandler(QueueHandler(queue))
-        logger.propagate = False
-    raise ValueError("error in initializer")
-
-
 def test_initializer_that_fails_is_logged_in_the_worker(pool: MakePool) -> None:
     """As with the standard executor, the worker logs the exception as critical, where its handlers see it."""
     queue = multiprocessing.get_context("loky").Queue()
-    executor = pool(1, initializer=_fail_after_log, initargs=(queue,))
+    executor = pool(1, initializer=fail_to_start, initargs=(queue,))
     assert isinstance(executor.submit(same, 1).exception(), BrokenProcessPool)
     record = queue.get()
     assert (record.levelno, "error in initializer" in record.getMessage()) == (logging.CRITICAL, True)
@@ -204,12 +174,8 @@ def test_initializer_that_exits(pool: MakePool) -> None:
     """`sys.exit` in the initializer is a failure of it, not the end of the world."""
     error = pool(1, initializer=os._exit, initargs=(3,)).submit(same, 1).exception()
     assert isinstance(error, BrokenProcessPool)
-    error = pool(1, initializer=_leave).submit(same, 1).exception()
+    error = pool(1, initializer=leave).submit(same, 1).exception()
     assert isinstance(error, BrokenProcessPool)
-
-
-def _leave() -> None:
-    raise SystemExit(4)
 
 
 # ------------------------------------------------------------------------------------------------ max_tasks_per_child
@@ -255,18 +221,5 @@ def test_last_worker_ends_when_its_tasks_are_used_up(pool: MakePool) -> None:
 def test_interrupt_from_the_keyboard_is_not_for_workers(pool: MakePool) -> None:
     """A worker that gets SIGINT goes on; a program that it starts has the usual handling of it."""
     executor = pool(1)
-    assert executor.submit(_interrupt_myself).result() == "went on"
-    assert executor.submit(_interrupt_a_program).result() == -signal.SIGINT
-
-
-def _interrupt_myself() -> str:
-    os.kill(os.getpid(), signal.SIGINT)
-    return "went on"
-
-
-def _interrupt_a_program() -> int:
-    import subprocess
-
-    program = subprocess.Popen(["sleep", "60"])
-    program.send_signal(signal.SIGINT)
-    return program.wait()
+    assert executor.submit(interrupt_myself).result() == "went on"
+    assert executor.submit(interrupt_a_program).result() == -signal.SIGINT

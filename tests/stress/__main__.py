@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ordered_executor import end_idle_workers
 from tests.helpers import Traces, start_what_stays
@@ -27,6 +28,7 @@ from .table import Table, faults_of
 from .watchdog import Watchdog, say
 
 LEAK_PATIENCE = 10.0
+WARM_UP = 50  # pipelines, after which memory should not grow any more
 SHOWN = 6  # complaints of one pipeline
 
 
@@ -39,6 +41,7 @@ class Hunt:
         self._plan: Plan | None = None
         self._checked_from = 0  # the first pipeline since the last look for leaks
         self._stray: list[str] = []
+        self._resident = 0.0
         threading.excepthook = self._on_stray
         sys.unraisablehook = self._on_unraisable
         start_what_stays()
@@ -74,6 +77,8 @@ class Hunt:
         self._stray.clear()
         if plan.look_for_leaks:
             found += self.leaks(number)
+        if self.table.pipelines == WARM_UP:
+            self._resident = _resident_mib()
         self.table.add(faults, number, not found, len(tasks_of(plan)))
         if found:
             say(f"\n=== {len(found)} COMPLAINTS about {plan.describe()}\n{self._again(plan)}")
@@ -94,6 +99,17 @@ class Hunt:
             self._before = Traces()  # complained about once
         since, self._checked_from = self._checked_from, number + 1
         return [f"left by pipelines {since} to {number}: {one}" for one in left]
+
+    def memory(self) -> str:
+        """How much this process has grown since it was warm."""
+        if self.table.pipelines <= WARM_UP:
+            return ""
+        return f"resident memory after {WARM_UP} pipelines: {self._resident:.0f} MiB, now: {_resident_mib():.0f} MiB"
+
+
+def _resident_mib() -> float:
+    gc.collect()
+    return float(psutil.Process().memory_info().rss) / 2**20
 
 
 def main() -> int:
@@ -123,7 +139,7 @@ def main() -> int:
         number += 1
     left = hunt.leaks(number)
     hunt.watch.close()
-    print(hunt.table)
+    print(hunt.table, hunt.memory(), sep="\n\n")
     print("\n".join(left))
     return 1 if hunt.table.failed or left else 0
 

@@ -143,7 +143,7 @@ class _Draw:
         ending = rng.choice(ENDINGS) if rng.random() < 0.5 else "with"
         stream, futures, hold, keep = self._reading(ending)
         backlog = rng.choice([1, 4, 50]) if rng.random() < 0.25 and (stream or futures == "result") else None
-        signal = rng.choice(SIGNALS) if rng.random() < 0.06 else ""
+        signal = rng.choice(SIGNALS) if rng.random() < 0.08 else ""
         initializer = rng.choice(INITIALIZERS) if rng.random() < 0.08 else ""
         timeout = self.timeout
         if initializer == "hangs":

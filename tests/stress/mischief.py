@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .play import Play
 
 AIM_SECONDS = 0.25  # how long to wait for a worker in the wanted state; then any worker does
+START_SECONDS = 2.0  # how long to wait for the first worker
 FORK_PATIENCE = 20.0
 
 
@@ -56,11 +57,15 @@ class Troublemaker:
     # ------------------------------------------------------------------------------------------------- signals
 
     def _aim(self, state: str, pick: float) -> Row | None:
-        """A worker in that state; after a while, a worker in any."""
-        deadline = time.monotonic() + AIM_SECONDS
+        """A worker in that state; after a while, a worker in any.  The while begins when one has started."""
+        deadline = time.monotonic() + START_SECONDS
+        started = state == "starting"
         while True:
             there = rows(self._play.executor())
             wanted = [row for row in there if row.state == state]
+            if not started and any(row.state != "starting" for row in there):
+                started = True
+                deadline = time.monotonic() + AIM_SECONDS
             late = time.monotonic() > deadline
             if wanted or (there and late):
                 choice = wanted or there

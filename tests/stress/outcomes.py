@@ -102,8 +102,10 @@ class Court:
         for one, seen in zip(plan.maps, record.maps):  # noqa: B905
             self.finals.update((task.uid, final) for task, final in zip(one.tasks, seen.finals))  # noqa: B905
         self.skipped = {uid for uid, final in record.finals.items() if final.cancelled} | record.cancelled
-        # Whether something but the stream took outcomes away, so that the stream need not be complete.
-        self.given_away = bool(plan.futures) and not plan.hold
+        # Whether the stream need not be complete: a future that was read, and that nobody holds, may be let go; and who
+        # was cancelled by the ending is known by the futures only.
+        cancelling = record.cut and ("cancel" in plan.ending or "interrupted" in plan.ending)
+        self.given_away = not plan.hold and (bool(plan.futures) or cancelling)
         # A worker that dies of its task does not die in vain: that is the task's fault.
         in_vain = len(self._shot) + (plan.initializer == "dies the first time")
         self.may_break = plan.initializer in FATAL_INITIALIZERS or in_vain >= DEATHS_IN_VAIN

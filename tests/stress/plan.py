@@ -147,4 +147,5 @@ ENDINGS = (
     "half way: twice, from two threads",
     "half way: interrupted",
 )
-SIGNALS = ("SIGKILL", "SIGINT", "SIGTERM", "SIGKILL to the group")
+EXIT = "the end of the program"
+SIGNALS = ("SIGKILL", "SIGINT", "SIGTERM", "SIGKILL to the group", EXIT)

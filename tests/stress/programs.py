@@ -12,39 +12,54 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
+from ordered_executor import OrderedProcessPoolExecutor
 from tests.helpers import Script
 
 from .journal import read
-from .plan import Plan
+from .plan import ARGUMENT_FAULTS, EXIT, FATAL_INITIALIZERS, Plan, Task
 from .play import call_of, make_executor
 from .record import Record
 from .watchdog import Watchdog, dump_process, say
 
 # The promise is a second for Ctrl-C and two after a SIGKILL; a loaded machine needs more.
 GONE_SECONDS = 6.0
+FINISHED_SECONDS = 60.0
+# The folder of a fork server's socket: multiprocessing makes it, and leaves it when its process is killed.
+MULTIPROCESSINGS = "pymp-"
+_CODES = {"SIGINT": {-signal.SIGINT, 130}, "SIGTERM": {-signal.SIGTERM}, EXIT: {0}}
 READY = "ready"
 
 
+_kept: list[object] = []
+
+
 def run_inside(plan: Plan, book: str) -> None:
-    """The program: says when it is ready, and goes on until somebody kills it."""
+    """The program: says when it is ready, and goes on until somebody kills it; or submits, and just ends."""
     print(READY, flush=True)
+    if plan.signal == EXIT:
+        executor = make_executor(replace(plan, backlog=None), book)
+        _kept.append(executor)
+        with contextlib.suppress(RuntimeError):  # it may break
+            _submit(executor, plan.tasks, book)
+        return
     while True:
         with make_executor(plan, book) as executor, contextlib.suppress(RuntimeError):  # it may break
-            for number, task in enumerate(plan.tasks):
-                fn, arguments = call_of(task, book)
-                executor.options(retries=task.retries, timeout=task.timeout).submit(fn, *arguments)
-                if plan.backlog is not None and number % plan.backlog == plan.backlog - 1:
-                    _read(executor)
-            _read(executor)
+            step = plan.backlog or len(plan.tasks)
+            for start in range(0, len(plan.tasks), step):
+                _submit(executor, plan.tasks[start : start + step], book)
+                for _ in executor.outcomes():
+                    pass
 
 
-def _read(executor: object) -> None:
-    for _ in executor.outcomes():  # type: ignore[attr-defined]
-        pass
+def _submit(executor: OrderedProcessPoolExecutor, tasks: tuple[Task, ...], book: str) -> None:
+    for task in tasks:
+        fn, arguments = call_of(task, book)
+        executor.options(retries=task.retries, timeout=task.timeout).submit(fn, *arguments)
 
 
 def run_program(plan: Plan, watch: Watchdog) -> Record:
@@ -54,17 +69,10 @@ def run_program(plan: Plan, watch: Watchdog) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         book = Path(folder) / "journal"
         book.touch()
-        command = [
-            "-m",
-            "tests.stress",
-            "--seed",
-            str(plan.seed),
-            "--pipeline",
-            str(plan.number),
-            "--inside",
-            str(book),
-        ]
-        with Script(command, Path(folder)) as program:
+        which = ["--seed", str(plan.seed), "--pipeline", str(plan.number)]
+        command = ["-m", "tests.stress", *which, "--inside", str(book)]
+        program = Script(command, Path(folder))
+        try:
             assert program.process.stdout is not None
             first = program.process.stdout.readline()
             watch.beat(f"program {plan.number} of seed {plan.seed}")
@@ -75,13 +83,31 @@ def run_program(plan: Plan, watch: Watchdog) -> Record:
             _send(program, plan.signal)
             record.mischief_done[plan.signal] += 1
             _look(program, plan, record)
-            record.complaints += [f"left in the temporary folder: {name}" for name in os.listdir(program.temporary)]
+            left = [name for name in os.listdir(program.temporary) if not name.startswith(MULTIPROCESSINGS)]
+            record.complaints += [f"left in the temporary folder: {name}" for name in left]
+        finally:
+            program.clean_up()
         record.lines = read(str(book))
+        if plan.signal == EXIT:
+            _look_at_executions(plan, record)
     _look_at_shared_memory(plan, record, before)
     return record
 
 
+def _look_at_executions(plan: Plan, record: Record) -> None:
+    """At the end of a program everything is finished that was submitted."""
+    runs = Counter(line.uid for line in record.lines if line.what == "run")
+    if plan.initializer not in FATAL_INITIALIZERS:
+        never = [task.uid for task in plan.tasks if not runs[task.uid] and task.fault not in ARGUMENT_FAULTS]
+        record.complaints += [f"the program ended, and task {uid} never ran" for uid in never]
+    for task in plan.tasks:
+        if runs[task.uid] > 1 + task.retries:
+            record.complain(f"task {task.uid} ran {runs[task.uid]} times")
+
+
 def _send(program: Script, what: str) -> None:
+    if what == EXIT:
+        return
     if what == "SIGKILL to the group":
         os.killpg(program.process.pid, signal.SIGKILL)
     else:
@@ -90,7 +116,7 @@ def _send(program: Script, what: str) -> None:
 
 def _look(program: Script, plan: Plan, record: Record) -> None:
     """All its processes are gone in time; it ended as the signal says; no worker said a word."""
-    deadline = time.monotonic() + GONE_SECONDS
+    deadline = time.monotonic() + (FINISHED_SECONDS if plan.signal == EXIT else GONE_SECONDS)
     drain = _Drain(program)
     while left := program.processes():
         if time.monotonic() > deadline:
@@ -102,7 +128,7 @@ def _look(program: Script, plan: Plan, record: Record) -> None:
         time.sleep(0.01)
     code = program.process.wait()
     out = drain.text()
-    wanted = {"SIGINT": {-signal.SIGINT, 130}, "SIGTERM": {-signal.SIGTERM}}.get(plan.signal, {-signal.SIGKILL})
+    wanted = _CODES.get(plan.signal, {-signal.SIGKILL})
     if code not in wanted:
         record.complain(f"after {plan.signal} the program ended with {code}: {out[-2000:]}")
     if plan.signal == "SIGINT" and ("\nProcess " in out or out.count("\nKeyboardInterrupt") > 1):

@@ -1,5 +1,7 @@
 """How the types of the public API look from outside: checked by mypy, never run."""
 
+# ruff: noqa: D103 (each function shows what its name says)
+
 from __future__ import annotations
 
 import asyncio
@@ -34,7 +36,7 @@ def construct() -> None:
     assert_type(OrderedProcessPoolExecutor(), OrderedProcessPoolExecutor)
     OrderedProcessPoolExecutor(4, None, print, ("hello",), window=5, backlog=None, env={"A": "b"})
     OrderedProcessPoolExecutor(max_workers="4")  # type: ignore[arg-type]
-    OrderedProcessPoolExecutor(4, None, print, ("hello",), 5)  # type: ignore[call-arg, misc]
+    OrderedProcessPoolExecutor(4, None, print, ("hello",), 5)  # type: ignore[call-arg]
     OrderedProcessPoolExecutor(windows=5)  # type: ignore[call-arg]
     OrderedProcessPoolExecutor(env={"A": 1})  # type: ignore[dict-item]
 
@@ -71,7 +73,7 @@ def options(executor: OrderedProcessPoolExecutor) -> None:
     assert_type(view, OptionsView)
     assert_type(view.submit(double, 3), Future[float])
     assert_type(view.map(double, [3]), Iterator[float])
-    executor.options(2)  # type: ignore[misc]
+    executor.options(2)  # type: ignore[call-arg]
 
 
 def read(executor: OrderedProcessPoolExecutor) -> None:
@@ -90,7 +92,7 @@ def read(executor: OrderedProcessPoolExecutor) -> None:
     iterator: Iterator[Outcome] = results
     asynchronous: AsyncIterator[Outcome] = results
     print(iterator, asynchronous)
-    executor.results(5)  # type: ignore[misc]
+    executor.results(5)  # type: ignore[call-arg]
 
 
 async def read_later(executor: OrderedProcessPoolExecutor) -> None:

@@ -1,0 +1,290 @@
+"""What the tests here have their workers run.
+
+Apart from the tests, so that a worker does not import pytest to run it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from logging.handlers import QueueHandler
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ordered_executor import OrderedProcessPoolExecutor
+from tests.helpers import Journal, Valve, getpid, note, note_and_die, same, stand_with_pid
+
+
+class Thing:
+    """Something that can be referred to weakly."""
+
+
+def make_thing(_: object = None) -> Thing:
+    """A new one."""
+    return Thing()
+
+
+def reciprocal(number: int) -> float:
+    """Fails for zero."""
+    return 1 / number
+
+
+# ----------------------------------------------------------------------------------- one argument each, for map
+
+
+def note_pair(argument: tuple[Journal, int]) -> int:
+    """Write the number down."""
+    return note(*argument)
+
+
+def die_at_five(argument: tuple[Journal, int]) -> int:
+    """Write the number down; die of five."""
+    journal, number = argument
+    if number == 5:
+        note_and_die(journal, number)
+    return note(journal, number)
+
+
+def stand_if_told(argument: tuple[Journal, Valve | None, int]) -> int:
+    """Write the number down, and stand at the valve, if there is one."""
+    journal, valve, number = argument
+    note(journal, number)
+    if valve is not None:
+        valve.stand()
+    return number
+
+
+# ------------------------------------------------------------------------------------------------ initializers
+
+given: list[Any] = []
+
+
+def give(*values: Any) -> None:
+    """An initializer that keeps what it is given."""
+    given[:] = values
+
+
+def read_given(valve: Valve) -> tuple[int, list[Any]]:
+    """Stand at the valve; then say which worker this is, and what its initializer was given."""
+    valve.stand()
+    return os.getpid(), given
+
+
+def take_all() -> int:
+    """Take the given semaphore until it has nothing more."""
+    taken = 0
+    while given[0].acquire(block=False):
+        taken += 1
+    return taken
+
+
+def put_given(value: object) -> None:
+    """Put the value into the given queue."""
+    given[0].put(value)
+
+
+def fail_to_start(queue: Any = None) -> NoReturn:
+    """An initializer that fails, and has what is logged of it put into a queue."""
+    if queue is not None:
+        logger = logging.getLogger("concurrent.futures")
+        logger.addHandler(QueueHandler(queue))
+        logger.propagate = False
+    raise ValueError("error in initializer")
+
+
+def leave() -> NoReturn:
+    """Exit as a program does."""
+    sys.exit(8)
+
+
+# ------------------------------------------------------------------------------------------------ what a worker is like
+
+
+def variable(name: str) -> str | None:
+    """A variable of the worker's environment."""
+    return os.environ.get(name)
+
+
+def interrupt_myself() -> str:
+    """Get a SIGINT."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return "went on"
+
+
+def interrupt_a_program() -> int:
+    """Start a program, and send it a SIGINT; return its exit code."""
+    program = subprocess.Popen(["sleep", "60"])
+    program.send_signal(signal.SIGINT)
+    return program.wait()
+
+
+# -------------------------------------------------------------------------------------------------- death and delay
+
+
+def stand_and_make(journal: Journal, valve: Valve, size: int) -> bytes:
+    """Return so many bytes, once the valve is open."""
+    stand_with_pid(journal, valve)
+    return bytes(size)
+
+
+def stand_and_exit(valve: Valve) -> NoReturn:
+    """Leave without a word, once the valve is open."""
+    valve.stand()
+    os._exit(1)
+
+
+def die_first(journal: Journal) -> str:
+    """Die when this is called for the first time with this journal."""
+    journal.write("ran")
+    marker = Path(journal.path + ".ran")
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()
+    return "second run"
+
+
+def start_a_program_and_die(journal: Journal) -> None:
+    """Leave a program behind that holds whatever it has inherited."""
+    program = subprocess.Popen(["sleep", "60"], close_fds=False, start_new_session=True)
+    note_and_die(journal, program.pid)
+
+
+def wait_for_a_program(journal: Journal) -> None:
+    """Start a program that takes long, and wait for it."""
+    program = subprocess.Popen(["sleep", "60"])
+    journal.write(program.pid)
+    program.wait()
+
+
+def stop_myself() -> None:
+    """Stop this process."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def raise_timeout() -> NoReturn:
+    """A timeout of the task's own."""
+    raise TimeoutError("mine")
+
+
+def note_slowly(journal: Journal, number: int) -> int:
+    """Be busy for 0.3 ms, and write the number down."""
+    end = time.monotonic() + 0.0003
+    while time.monotonic() < end:
+        pass
+    return note(journal, number)
+
+
+# ------------------------------------------------------------------------------------------------------------- nested
+
+
+def nested(depth: int) -> list[int]:
+    """Use an executor inside a worker, and one inside that, and so on."""
+    if depth == 0:
+        return [0]
+    with OrderedProcessPoolExecutor(1) as executor:
+        return [*executor.submit(nested, depth - 1).result(), depth]
+
+
+def nest_and_stand(journal: Journal) -> None:
+    """Use an executor inside a worker, whose worker is busy for ever."""
+    with OrderedProcessPoolExecutor(1) as executor:
+        journal.write(executor.submit(getpid).result())
+        executor.submit(time.sleep, 600).result()
+
+
+def use_in_child(connection: Any) -> None:
+    """Use an executor, and send the results."""
+    with OrderedProcessPoolExecutor(2) as executor:
+        connection.send([*executor.map(same, range(20))])
+
+
+# ------------------------------------------------------------------------------------------------------------ payload
+
+
+class Hostile:
+    """An object whose pickling or unpickling does something else."""
+
+    def __init__(self, pack: Callable[[], object] | None = None, load: Callable[[], object] | None = None) -> None:
+        self.pack, self.load = pack, load
+
+    def __reduce__(self) -> Any:
+        if self.pack is not None:
+            self.pack()
+        return (self.load, ()) if self.load is not None else (Hostile, ())
+
+
+def refuse() -> NoReturn:
+    """Fail as pickle does."""
+    raise pickle.UnpicklingError("hostile")
+
+
+def crash() -> NoReturn:
+    """End the process."""
+    os._exit(7)
+
+
+def make(kind: Callable[..., Any], *args: Any) -> Any:
+    """Make the object here: so it is pickled in the worker."""
+    return kind(*args)
+
+
+class NeedsTwo(Exception):
+    """Its `__init__` takes something else than its `args`."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+class Unpicklable(Exception):
+    """Holds what cannot travel."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class Falsy(Exception):
+    """An exception that is false is an exception all the same."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class BadText(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raise_new(kind: Callable[..., BaseException], *args: Any) -> NoReturn:
+    """Raise a new exception."""
+    raise kind(*args)
+
+
+def raise_with_lock(kind: type[Exception]) -> NoReturn:
+    """Raise one that cannot travel."""
+    raise kind(threading.Lock())
+
+
+def raise_local() -> NoReturn:
+    """Raise one of a class that nobody else knows."""
+
+    class LocalError(Exception):
+        pass
+
+    raise LocalError("made in the task")
+
+
+def raise_group() -> NoReturn:
+    """Raise a group."""
+    raise ExceptionGroup("group", [ValueError("one"), TypeError("two")])  # noqa: F821
