@@ -7,7 +7,7 @@ author = "The ordered-executor authors"
 project_copyright = f"2026, {author}"
 release = version = metadata.version("ordered-executor")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
@@ -24,4 +24,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(asyncio|collections|concurrent|contextlib|multiprocessing|queue|types|typing)\..*"),
     (r"py:.*", r"(BrokenProcessPool|[A-Za-z]*Error|[A-Za-z]*Exception|ExceptionGroup|Context|BaseContext)"),
     (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Self|optional)"),
+    (r"py:.*", r"(.*\.)?_[A-Za-z_]+(\..*)?"),  # private types and type variables in signatures
+    (r"py:.*", r"(T|P|P\.args|P\.kwargs)"),  # type variables
+    (r"py:.*", r"loky\..*"),  # has no inventory
 ]

@@ -118,7 +118,7 @@ class Future(StandardFuture[T]):
 
     @property
     def ticket(self) -> int:
-        """The place in the order: 0 for the first task submitted, 1 for the next."""
+        """Its place in the order, from 0 on for the first task submitted."""
         return self.first
 
     def kill(self) -> bool:

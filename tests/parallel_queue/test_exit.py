@@ -67,8 +67,7 @@ def test_forgotten_daemon_wakes_threads_that_would_wait_for_ever(run: Run) -> No
 def test_forgotten_queue_finishes_what_was_put(run: Run, journal: Journal) -> None:
     """With `daemon=False` what was put is finished after the main thread has ended, and can be got by other threads."""
     out = run(f"""
-        journal = Journal.__new__(Journal)
-        journal.path = {journal.path!r}
+        journal = Journal({journal.path!r})
         valves = [Valve(f"valve{{number}}") for number in range(2)]
         results = ParallelQueue(2)
         for valve in valves:
