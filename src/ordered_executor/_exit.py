@@ -24,7 +24,7 @@ import loky.process_executor
 
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers that have not finished
 _last: list[Callable[[], object]] = []
-_registered = False
+_registered_in: int | None = None  # the process: a forked child registers again, what it inherits may have been cleared
 # Set when the first lane has been started, or could not be: from then on the hook is in place.
 primed = threading.Event()
 
@@ -40,9 +40,9 @@ def watch(releaser: Any) -> None:
 
 def register() -> None:
     """After the first lane has started."""
-    global _registered
-    if not _registered:
-        _registered = True
+    global _registered_in
+    if _registered_in != os.getpid():
+        _registered_in = os.getpid()
         # threading._register_atexit returns None, which loky takes for "not registered yet": with every pool it would
         # register its hook again, after ours, and at exit wait for calls that only ours ends.  So it is registered
         # here, once, before ours: then ours runs first.
@@ -61,7 +61,7 @@ def end_nested() -> None:
 
     loky ends a worker by waiting for the calls in its pools first, which only this ends.
     """
-    if _registered:
+    if _registered_in == os.getpid():
         _at_exit()
 
 

@@ -284,7 +284,10 @@ class LokyBackend:
             self._lend(lane)
 
     def _on_init_failed(self, lane: Lane, body: memoryview) -> None:
-        _, error = unpack(bytes(body), lambda: "raised by the initializer")
+        pid, packed = _wire.unpack(body)
+        lane.ready(pid)  # its process, so that it is seen when it is gone, and not before
+        self._watch_process(lane)
+        _, error = unpack(packed, lambda: "raised by the initializer")
         reason = BrokenProcessPool(f"the initializer failed in a worker: {type(error).__name__}: {error}")
         reason.__cause__ = error
         self._leave(lane)  # by itself: what it has logged is to come out

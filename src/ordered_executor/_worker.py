@@ -137,7 +137,7 @@ class _Worker:
             except BaseException as error:
                 # the standard library's executor says the same, in the same place
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-                self._send(_wire.INIT_FAILED, pack_error_whole(error))
+                self._send(_wire.INIT_FAILED, _wire.pack((os.getpid(), pack_error_whole(error))))
                 return False
         self._words[STARTED] = 0
         self._words[STATE] = IDLE

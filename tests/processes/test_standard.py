@@ -328,8 +328,10 @@ def test_executor_inside_a_child_of_multiprocessing(pool: MakePool, method: str)
     child = context.Process(target=use_in_child, args=(theirs,))
     child.start()
     assert ours.recv() == list(range(20))
+    begun = time.monotonic()
     child.join(30)
     assert child.exitcode == 0
+    assert time.monotonic() - begun < 8  # less than the warm workers wait for another executor: they do not hold it up
     child.close()
     ours.close()
     theirs.close()

@@ -122,7 +122,7 @@ def test_timeout_is_not_retried(pool: MakePool, valve: MakeValve, journal: Journ
 def test_stuck_call_of_a_map(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """In a chunk, the stuck call alone fails; the calls before it keep their results, those behind it run once."""
     blocked = valve()
-    inputs = [(journal, blocked.path if number == 3 else "", number) for number in range(8)]
+    inputs = [(journal, blocked if number == 3 else None, number) for number in range(8)]
     results = pool(1, task_timeout=0.3).map(stand_if_told, inputs, chunksize=8)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(TaskTimeoutError):
