@@ -27,6 +27,7 @@ def test_thread_of_a_loky_pool() -> None:
     """A loky pool has the attribute that holds its manager thread."""
     pool = loky.process_executor.ProcessPoolExecutor(1)
     assert pool._executor_manager_thread is None
+    assert pool._processes == {}
     pool.shutdown()
 
 

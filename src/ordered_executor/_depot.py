@@ -21,7 +21,8 @@ from ._lane import ENDING, Lane, LaneKind
 
 _changed = threading.Condition()
 _lanes: list[tuple[float, Any, Lane]] = []  # guarded by: _changed.  (deadline, key, lane), in the order given
-_thread: threading.Thread | None = None  # guarded by: _changed
+_thread: threading.Thread | None = None  # guarded by: _changed; the last one, to be joined
+_watching = False  # guarded by: _changed; whether it will look at the lanes again
 
 
 def _key(kind: LaneKind) -> tuple[Any, ...]:
@@ -77,16 +78,16 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
 
     False if that cannot be, because no thread can be started.
     """
-    global _thread
+    global _thread, _watching
     assert lane.state != ENDING and not lane.parcels.sent, lane
     with _changed:
-        if _thread is None or not _thread.is_alive():
+        if not _watching:
             thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
             try:
                 thread.start()  # it waits for the lock, and then for the lane
             except RuntimeError:
                 return False
-            _thread = thread
+            _thread, _watching = thread, True
         lane.unwatch()  # if it dies here, `take` sees it
         deadline = math.inf if idle_timeout is None else time.monotonic() + idle_timeout
         _lanes.append((deadline, _key(lane.kind), lane))
@@ -96,11 +97,11 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
 
 def _watch() -> None:
     """End lanes whose time is up; end itself when none is left."""
-    global _thread
+    global _watching
     while True:
         with _changed:
             if not _lanes:
-                _thread = None
+                _watching = False
                 return
             due = min(deadline for deadline, _, _ in _lanes)
             now = time.monotonic()
@@ -143,10 +144,10 @@ def _end(lanes: list[Lane], patience: float = 5.0) -> None:
 
 
 def _in_forked_child() -> None:
-    global _changed, _thread
+    global _changed, _thread, _watching
     _changed = threading.Condition()
     _lanes.clear()
-    _thread = None
+    _thread, _watching = None, False
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

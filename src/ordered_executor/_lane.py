@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import os
 import pickle
 import re
@@ -111,7 +110,6 @@ class Lane:
         lifeline, lane._lifeline = os.pipe()
         theirs = (to_worker_read, to_parent_write, lifeline)
         lane.parcels = Parcels(lane.memory)
-        before = set(multiprocessing.active_children())
         try:
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
             initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
@@ -128,10 +126,10 @@ class Lane:
                 lane._call = lane._pool.submit(_worker.serve)
             lane._thread = _manager_thread(lane._pool)
         except BaseException:
-            # loky starts the process first and its thread second: if that fails, nobody else ends the process.
-            for process in set(multiprocessing.active_children()) - before:
-                if process.name.startswith("Loky") and process.pid is not None:
-                    os.kill(process.pid, signal.SIGKILL)
+            # loky starts the process first and its thread second: if that fails, nobody else ends the process.  Its
+            # name is private: see _manager_thread.
+            for process in list((getattr(lane.__dict__.get("_pool"), "_processes", None) or {}).values()):
+                os.kill(process.pid, signal.SIGKILL)
             for fd in (lane.reader_fd, lane.writer_fd, lane._lifeline):
                 os.close(fd)
             lane.memory.close()
