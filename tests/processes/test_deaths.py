@@ -97,7 +97,9 @@ def test_worker_killed_while_it_starts(pool: MakePool, valve: MakeValve) -> None
     executor = pool(1, initializer=blocked.stand)
     future = executor.submit(getpid)
     blocked.reached()
-    starting = [child for child in psutil.Process().children(recursive=True) if _holds(child.pid, blocked)]
+    starting = until(  # it says that it is there, and then opens what it stands at
+        lambda: [child for child in psutil.Process().children(recursive=True) if _holds(child.pid, blocked)]
+    )
     assert len(starting) == 1
     starting[0].kill()
     blocked.open()
