@@ -100,6 +100,14 @@ class LaneMemory:
             raise OSError("no memory for a lane: the system would not give 260 KiB of shared memory")
         return cls(fd)
 
+    def keep_from_forks(self) -> None:
+        """In a worker: a child that a task forks, and that comes back from the task, must not go on as its twin.
+
+        Without the mapping it ends at its first step here.  One that ends or runs another program never touches it.
+        """
+        if hasattr(mmap, "MADV_DONTFORK"):
+            self._map.madvise(mmap.MADV_DONTFORK)
+
     def close(self) -> None:
         self.words.release()
         self.bytes.release()

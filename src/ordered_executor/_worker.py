@@ -107,6 +107,7 @@ def serve() -> None:
 class _Worker:
     def __init__(self, end: LaneEnd) -> None:
         self._memory = LaneMemory(end.memory)
+        self._memory.keep_from_forks()
         self._words = self._memory.words
         self._frames = os.fdopen(end.read, "rb", buffering=1024 * 1024)
         self._out = end.write

@@ -288,3 +288,12 @@ def raise_local() -> NoReturn:
 def raise_group() -> NoReturn:
     """Raise a group."""
     raise ExceptionGroup("group", [ValueError("one"), TypeError("two")])  # noqa: F821
+
+
+def fork_and_come_back() -> str:
+    """Fork, and return from both processes, as careless code does."""
+    child = os.fork()
+    if child == 0:
+        return "child"
+    os.waitpid(child, 0)
+    return "parent"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -14,6 +15,7 @@ from ordered_executor import OrderedProcessPoolExecutor, Outcome
 from tests.helpers import Valve, fail, getpid, same, stand, take_a_while
 
 from .conftest import MakePool, MakeValve
+from .tasks import fork_and_come_back
 
 NEAR_THE_WRAP = 2**64 - 30
 
@@ -194,3 +196,11 @@ def test_stream_can_be_read_after_shutdown(pool: MakePool) -> None:
     assert outcomes[2] == Outcome(2, 2, None)
     assert str(outcomes[3].error) == "3"
     assert [o.ticket for o in outcomes] == list(range(10))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can keep memory from forked children")
+def test_child_that_comes_back_from_a_task_is_no_twin(pool: MakePool) -> None:
+    """A task that forks has one outcome, its own; the child ends, and the worker serves as before."""
+    executor = pool(1)
+    assert executor.submit(fork_and_come_back).result() == "parent"
+    assert [executor.submit(same, number).result() for number in range(20)] == list(range(20))
