@@ -192,7 +192,7 @@ def test_everything_on_the_menu_is_drawn() -> None:
         drawn |= {task.fault for task in tasks_of(one)} | {mischief.what for mischief in one.mischief}
         drawn |= {("stream", one.stream), ("futures", one.futures), one.ending, one.signal, one.initializer}
     menu: set[object] = {*plan.DEATHS, plan.DIES_ONCE, *plan.STUCK, *plan.ARGUMENT_FAULTS, *plan.RESULT_FAULTS}
-    menu |= {*plan.RAISES, *plan.RAISES_NOT_FOR_ASYNC, *plan.KILLS, *plan.OTHER_MISCHIEF, plan.FOR_EVER}
+    menu |= {*plan.RAISES, *plan.HARMLESS, *plan.RAISES_NOT_FOR_ASYNC, *plan.KILLS, *plan.OTHER_MISCHIEF, plan.FOR_EVER}
     menu |= {("stream", one) for one in plan.STREAMS} | {("futures", one) for one in plan.FUTURES}
     menu |= {*plan.ENDINGS, *plan.SIGNALS, *plan.INITIALIZERS}
     assert menu <= drawn

@@ -13,6 +13,7 @@ from .plan import (
     FATAL_INITIALIZERS,
     FOR_EVER,
     FUTURES,
+    HARMLESS,
     INITIALIZERS,
     KILLERS,
     KILLS,
@@ -57,11 +58,11 @@ class _Draw:
         self.calls = ["function"] if rng.random() < 0.6 else ["function", "closure", "partial", "method", "mark"]
         self.fault_rate = rng.choice([0.0, 0.0, 0.01, 0.05, 0.2])
         self.menu = self._menu()
-        self.deaths_left, self.stuck_left, self.bytes_left = 6, 2, MOST_BYTES
+        self.starts_left, self.stuck_left, self.bytes_left = 6, 2, MOST_BYTES  # of new processes, of timeouts
         self.uid = 0
 
     def _menu(self) -> list[str]:
-        menu = [*RAISES, *ARGUMENT_FAULTS, *RESULT_FAULTS, *DEATHS, DIES_ONCE, *STUCK]
+        menu = [*RAISES, *HARMLESS, *ARGUMENT_FAULTS, *RESULT_FAULTS, *DEATHS, DIES_ONCE, *STUCK]
         if not self.is_async:
             menu += RAISES_NOT_FOR_ASYNC
         return self.rng.sample(menu, self.rng.choice([1, 3, 8]))
@@ -96,9 +97,9 @@ class _Draw:
         if fault in STUCK:
             self.stuck_left -= 1
             return fault if self.stuck_left >= 0 else ""
-        if fault in KILLERS:
-            self.deaths_left -= 1
-            return fault if self.deaths_left >= 0 else ""
+        if fault in KILLERS or fault in HARMLESS:
+            self.starts_left -= 1
+            return fault if self.starts_left >= 0 else ""
         return fault
 
     def _payload(self) -> tuple[str, int]:

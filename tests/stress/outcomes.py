@@ -17,6 +17,7 @@ from .plan import (
     ARGUMENT_FAULTS,
     DIES_ONCE,
     FATAL_INITIALIZERS,
+    HARMLESS,
     KILLERS,
     RESULT_FAULTS,
     STUCK,
@@ -37,7 +38,7 @@ def tasks_of(plan: Plan) -> list[Task]:
 
 def expected(task: Task) -> str:
     """What its own fault makes of a task."""
-    if task.fault == "":
+    if task.fault == "" or task.fault in HARMLESS:
         return "value"
     if task.fault == DIES_ONCE:
         return "value" if task.retries else "died"

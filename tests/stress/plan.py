@@ -120,6 +120,8 @@ RAISES = (
     "raises with a cause",
     "raises a group",
 )
+# What tasks do that a worker may stumble over; the task itself goes well.
+HARMLESS = ("forks a child that goes on", "leaves a child behind", "nests an executor")
 # These end more than the task if somebody awaits them: asyncio has no place for them.
 RAISES_NOT_FOR_ASYNC = ("raises StopIteration", "raises KeyboardInterrupt", "raises SystemExit")
 KILLERS = (*DEATHS, DIES_ONCE, "argument kills its loader", "result kills its packer")

@@ -24,7 +24,7 @@ from .journal import read
 from .plan import ARGUMENT_FAULTS, EXIT, FATAL_INITIALIZERS, Plan, Task
 from .play import call_of, make_executor
 from .record import Record
-from .watchdog import Watchdog, dump_process, say
+from .watchdog import Watchdog, dump_process
 
 # The promise is a second for Ctrl-C and two after a SIGKILL; a loaded machine needs more.
 GONE_SECONDS = 6.0
@@ -40,6 +40,7 @@ _kept: list[object] = []
 
 def run_inside(plan: Plan, book: str) -> None:
     """The program: says when it is ready, and goes on until somebody kills it; or submits, and just ends."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs in the background is started without
     print(READY, flush=True)
     if plan.signal == EXIT:
         executor = make_executor(replace(plan, backlog=None), book)
@@ -65,7 +66,6 @@ def _submit(executor: OrderedProcessPoolExecutor, tasks: tuple[Task, ...], book:
 def run_program(plan: Plan, watch: Watchdog) -> Record:
     """Start the program of a plan, kill it at its moment, and look for what stays."""
     record = Record(plan)
-    before = _shared_names()
     with tempfile.TemporaryDirectory() as folder:
         book = Path(folder) / "journal"
         book.touch()
@@ -90,7 +90,7 @@ def run_program(plan: Plan, watch: Watchdog) -> Record:
         record.lines = read(str(book))
         if plan.signal == EXIT:
             _look_at_executions(plan, record)
-    _look_at_shared_memory(plan, record, before)
+    _look_at_shared_memory(program.process.pid, plan, record)
     return record
 
 
@@ -164,31 +164,16 @@ def _describe(process: psutil.Process) -> str:
     return "gone"
 
 
-def _shared_names() -> set[str]:
-    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()  # noqa: PTH112
-
-
-def _look_at_shared_memory(plan: Plan, record: Record, before: set[str]) -> None:
-    """Nothing stays there; but loky's semaphores do if its tracker is killed with all others (then we remove them)."""
+def _look_at_shared_memory(pid: int, plan: Plan, record: Record) -> None:
+    """No name of the program stays; loky's do if its tracker is killed with all others, and then we remove them."""
     deadline = time.monotonic() + GONE_SECONDS
-    pids = Counter(line.pid for line in record.lines)
-    while left := [name for name in _shared_names() - before if "loky" not in name or _is_of_nobody(name)]:
-        if plan.signal == "SIGKILL to the group":
-            for name in left:
-                if name.startswith("sem.loky-"):
-                    (Path("/dev/shm") / name).unlink(missing_ok=True)
-            left = [name for name in left if not name.startswith("sem.loky-")]
-        if not left or time.monotonic() > deadline:
-            break
+    while (left := _names_of(pid)) and time.monotonic() < deadline and plan.signal != "SIGKILL to the group":
         time.sleep(0.02)
-    if left:
-        say(f"(workers were {sorted(pids)})")
-        record.complaints += [f"left in shared memory: {name}" for name in left]
+    for path in left:
+        path.unlink(missing_ok=True)
+        if plan.signal != "SIGKILL to the group" or not path.name.startswith("sem.loky-"):
+            record.complain(f"left in shared memory: {path.name}")
 
 
-def _is_of_nobody(name: str) -> bool:
-    """A name of loky's whose process, which is part of it, is gone; others belong to programs that run beside us."""
-    for part in name.split("-"):
-        if part.isdigit():
-            return not psutil.pid_exists(int(part))
-    return True
+def _names_of(pid: int) -> list[Path]:
+    return list(Path("/dev/shm").glob(f"*-{pid}-*"))

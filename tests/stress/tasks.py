@@ -122,6 +122,21 @@ def _misbehave(book: str, uid: int, fault: str) -> None:
         threading.Event().wait()
 
 
+def _take_a_risk(fault: str) -> None:
+    """Do what a worker may stumble over, and go on."""
+    if fault == "forks a child that goes on":
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+    if fault == "leaves a child behind":
+        subprocess.Popen(["/bin/sleep", "1"], close_fds=False).returncode = 0  # nobody is to wait for it
+    if fault == "nests an executor":
+        from ordered_executor import OrderedProcessPoolExecutor
+
+        with OrderedProcessPoolExecutor(1) as inner:
+            assert list(inner.map(abs, [-1, 2])) == [1, 2]
+
+
 def perform(book: str, uid: int, seconds: float, fault: str, answer: str, size: int, cargo: Any = None) -> Any:
     """One task: note that it runs, look at its argument, take a while, go wrong or answer."""
     note(book, "run", uid)
@@ -132,6 +147,7 @@ def perform(book: str, uid: int, seconds: float, fault: str, answer: str, size: 
         time.sleep(seconds)
     if fault:
         _misbehave(book, uid, fault)
+        _take_a_risk(fault)
     if fault.startswith("result "):
         return cargos.Bomb(fault, book, uid)
     return cargos.make(answer, size, uid)
