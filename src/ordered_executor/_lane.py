@@ -36,11 +36,12 @@ from ._lane_memory import (
     LaneMemory,
 )
 from ._parcels import Parcels
-from ._payload import Large, dumps_whole
+from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
 from ._ticket import Batch
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
+NEVER = float("inf")
 
 
 @dataclass(frozen=True)
@@ -277,9 +278,11 @@ class Lane:
         length = int.from_bytes(body[:8], "little")
         number, index, size, nanoseconds, head, place, lengths = _wire.unpack(body[8 : 8 + length])
         source, at = (body, 8 + length) if place is None else (self.memory.bytes, place)
+        # Copies: a view would be shared with forks, and pin the place.
+        copy: Callable[[memoryview], Buffer] = bytes if head == KIND_BYTES else warm.copy
         buffers = []
         for length in lengths:
-            buffers.append(warm.copy(source[at : at + length]))  # a view would be shared with forks, and pin the place
+            buffers.append(copy(source[at : at + length]))
             at += length
         if place is not None:
             self.taken += 1
@@ -301,14 +304,13 @@ class Lane:
         current = self.parcels.current
         return current.look_at if current is not None and self.doomed is None else None
 
-    def due(self) -> float | None:
-        """When somebody should look at this lane next, if at all."""
-        times = [
-            at
-            for at in (self.kill_at, self.bury_at, self.start_deadline, self.peek_at, self.timeout_at)
-            if at is not None
-        ]
-        return min(times, default=None)
+    def due(self) -> float:
+        """When somebody should look at this lane next; never, mostly."""
+        least = NEVER
+        for at in (self.kill_at, self.bury_at, self.start_deadline, self.peek_at, self.timeout_at):
+            if at is not None and at < least:
+                least = at
+        return least
 
 
 def _manager_thread(pool: ProcessPoolExecutor) -> threading.Thread | None:

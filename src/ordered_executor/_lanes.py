@@ -30,18 +30,19 @@ from . import _depot, _exit, _os, _wire
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
 from ._errors import remote_traceback
 from ._gate import Seat, Window
-from ._lane import ENDING, SERVING, Lane, LaneKind
+from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
 from ._lane_memory import LENGTH_MASK, PROGRESS, STARTED
 from ._payload import unpack
 from ._postmortem import examine
 from ._stopping import TIMEOUT_SECONDS, look_at_running
 from ._ticket import Batch
+from ._warm import warm
 
 logger = logging.getLogger("ordered_executor")
 
 # A batch of which nothing was heard for so long is looked up in lane memory: a slow task must not withhold the
 # finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
-PEEK_SECONDS = 0.005
+PEEK_SECONDS = 0.010
 PEEK_MOST_SECONDS = 0.1
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
@@ -106,6 +107,7 @@ class LokyBackend:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wakes)
+        warm.hold(self)
 
     # --------------------------------------------------------------------------------------------------- any thread
 
@@ -241,14 +243,14 @@ class LokyBackend:
         if self._events:
             timeout = 0
         look = self._next_look()
-        if look is not None:
+        if look < NEVER:
             left = min(max(0.0, look - time.monotonic()), LONGEST_SLEEP)
             timeout = left if timeout is None else min(timeout, left)
         for key, _ in self._selector.select(timeout):
             key.data()
         while self._posts:
             self._posts.popleft()()
-        if look is not None:
+        if look < NEVER:
             self._look_at_clock()
         events, self._events = self._events, []
         return events
@@ -319,12 +321,12 @@ class LokyBackend:
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
-    def _next_look(self) -> float | None:
+    def _next_look(self) -> float:
         """When somebody must be looked at, at the earliest."""
-        dues = [due for lane in self._lanes if (due := lane.due()) is not None]
-        if self._start_again_at is not None:
-            dues.append(self._start_again_at)
-        return min(dues, default=None)
+        least = NEVER if self._start_again_at is None else self._start_again_at
+        for lane in self._lanes:
+            least = min(least, lane.due())
+        return least
 
     def _look_at_clock(self) -> None:
         now = time.monotonic()
@@ -332,8 +334,7 @@ class LokyBackend:
             self._start_again_at = None
             self.want(self._wanted)
         for lane in tuple(self._lanes):
-            due = lane.due()
-            if due is not None and now >= due:
+            if now >= lane.due():
                 self._look_at(lane, now)
 
     def _look_at(self, lane: Lane, now: float) -> None:
@@ -499,6 +500,7 @@ class LokyBackend:
         for lane in self._buried:
             lane.join(END_SECONDS)
         self._buried.clear()
+        warm.let_go(self)
         multiprocessing.active_children()  # joins what has ended, which lets go of what multiprocessing keeps for it
         self._selector.close()
         with self._wake_lock:

@@ -24,6 +24,7 @@ class Loader:
     def __init__(self, memory: LaneMemory) -> None:
         self._memory = memory
         self._functions = LoadedFunctions()
+        warm.hold(self)
 
     def steps(self, fns: list[bytes], single: bool, many: Any, calls: list[Any]) -> Callable[[], Any]:
         """A function that makes the next call of the batch each time it is called.

@@ -257,7 +257,7 @@ class Releaser:
             self._release()
         if self.dispatcher.waiting_tickets and self.sequencer.head == self.sequencer.tail:
             self.dispatcher.clear()  # all of them were cancelled
-        if _exit.primed.is_set():
+        if not self._primed.is_set() and _exit.primed.is_set():
             self._primed.set()
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
             self._close_backend()

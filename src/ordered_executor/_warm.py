@@ -7,11 +7,14 @@ A buffer is private memory of this process, not shared: a forked child gets a co
 exported through a ctypes array, which is weakly referenced: whoever uses the memory, through whatever view, keeps that
 array alive, and its end says that the memory is free.
 
-Invariant: at most `KEPT_BYTES` of free buffers are kept.
+Invariants: at most `KEPT_BYTES` of free buffers are kept, and none when nobody uses them any more (no executor is
+open); what is kept and what is in use together never exceed what was in use at once (but for rounding): a buffer of a
+new size takes the place of kept ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import weakref
@@ -19,7 +22,8 @@ from typing import Any
 
 # Smaller ones come from malloc, which keeps what it has.
 LEAST_BYTES = 128 * 1024
-KEPT_BYTES = 64 * 1024 * 1024
+# A reader that lags behind, and then lets go of everything at once, is common: submit first, read then.
+KEPT_BYTES = 256 * 1024 * 1024
 _STEP = 64 * 1024
 
 
@@ -28,8 +32,19 @@ class WarmBuffers:
 
     def __init__(self) -> None:
         self._free: dict[int, list[mmap.mmap]] = {}
-        self._kept = 0  # about; a race makes it wrong by a buffer, and it is set right when a list runs empty
+        self._kept = 0  # about; a race makes it wrong by a buffer, and it is set right when all are let go
         self._refs: dict[int, Any] = {}
+        self._users: set[int] = set()
+
+    def hold(self, user: object) -> None:
+        """Somebody begins to use them: from now on, free ones are kept."""
+        self._users.add(id(user))
+
+    def let_go(self, user: object) -> None:
+        """A user ends.  With the last one, what is kept goes."""
+        self._users.discard(id(user))
+        if not self._users:
+            self._clear()
 
     def copy(self, source: memoryview) -> bytearray | memoryview:
         """A writable copy."""
@@ -41,6 +56,7 @@ class WarmBuffers:
             memory = self._free[room].pop()
             self._kept -= room
         except (KeyError, IndexError):
+            self._make_room(room)
             memory = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         exporter = (ctypes.c_char * size).from_buffer(memory)
         self._refs[id(memory)] = weakref.ref(exporter, lambda _: self._ended(memory, room))
@@ -50,12 +66,22 @@ class WarmBuffers:
 
     def _ended(self, memory: mmap.mmap, room: int) -> None:
         self._refs.pop(id(memory), None)
-        if self._kept + room <= KEPT_BYTES:
+        if self._users and self._kept + room <= KEPT_BYTES:
             self._kept += room
             self._free.setdefault(room, []).append(memory)
-        elif not self._free.get(room):
-            self._free.clear()  # kept for sizes that are not used any more: let them go
-            self._kept = 0
+
+    def _make_room(self, room: int) -> None:
+        """Let go of kept buffers of other sizes, as many bytes as a new one will take."""
+        for size, buffers in tuple(self._free.items()):
+            while buffers and room > 0:
+                with contextlib.suppress(IndexError):  # another thread was faster
+                    buffers.pop()
+                    self._kept -= size
+                    room -= size
+
+    def _clear(self) -> None:
+        self._free.clear()
+        self._kept = 0
 
 
 warm = WarmBuffers()

@@ -119,9 +119,19 @@ class FrameWriter:
     def pending(self) -> bool:
         return bool(self._parts)
 
-    def put(self, *parts: Any) -> None:
-        self._parts.extend(memoryview(part).cast("B") for part in parts if len(part))
-        self.flush()
+    def put(self, *parts: bytes) -> None:
+        if self._parts:
+            self._parts.extend(map(memoryview, parts))
+            return  # the selector says when the pipe takes more
+        try:
+            written = os.writev(self._fd, parts)
+        except BlockingIOError:
+            written = 0
+        except OSError:  # nobody reads: the worker is gone, which its handle says too
+            return
+        if written < sum(map(len, parts)):
+            self._parts.extend(map(memoryview, parts))
+            self._drop(written)
 
     def flush(self) -> bool:
         """Write what the pipe takes; True if nothing is left."""
@@ -131,14 +141,16 @@ class FrameWriter:
                 written = os.writev(self._fd, [parts[i] for i in range(min(len(parts), 64))])
             except BlockingIOError:
                 return False
-            except OSError:  # nobody reads: the worker is gone, which its handle says too
+            except OSError:  # see put
                 parts.clear()
                 return True
-            while written:
-                first = parts[0]
-                if len(first) > written:
-                    parts[0] = first[written:]
-                    break
-                written -= len(first)
-                parts.popleft()
+            self._drop(written)
         return True
+
+    def _drop(self, written: int) -> None:
+        """So many bytes of what is kept are written; what is left begins with what is not."""
+        parts = self._parts
+        while parts and written >= len(parts[0]):
+            written -= len(parts.popleft())
+        if written:
+            parts[0] = parts[0][written:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -297,3 +298,11 @@ def fork_and_come_back() -> str:
         return "child"
     os.waitpid(child, 0)
     return "parent"
+
+
+def use_much_memory() -> int:
+    """Make three objects of 8 MiB and free them; return how many page faults that took."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [number.to_bytes(1, "little") * 8 * 1024 * 1024 for number in range(1, 4)]
+    del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import platform
 import signal
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -24,6 +25,7 @@ from .tasks import (
     put_given,
     read_given,
     take_all,
+    use_much_memory,
     variable,
 )
 
@@ -223,3 +225,18 @@ def test_interrupt_from_the_keyboard_is_not_for_workers(pool: MakePool) -> None:
     executor = pool(1)
     assert executor.submit(interrupt_myself).result() == "went on"
     assert executor.submit(interrupt_a_program).result() == -signal.SIGINT
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is set up where it is glibc's")
+def test_memory_that_a_task_frees_is_there_for_the_next(pool: MakePool) -> None:
+    """A task that makes and frees large objects finds warm memory, where the one before it has left it."""
+    executor = pool(1)
+    faults = [executor.submit(use_much_memory).result() for _ in range(5)]
+    assert min(faults[1:]) < faults[0] / 10, faults
+
+
+def test_settings_of_malloc_in_the_environment_hold(pool: MakePool) -> None:
+    """Whoever has set up malloc for the program has set it up for the workers."""
+    executor = pool(1, env={"MALLOC_TRIM_THRESHOLD_": "131072"})
+    faults = [executor.submit(use_much_memory).result() for _ in range(3)]
+    assert min(faults) > max(faults) / 10, faults
