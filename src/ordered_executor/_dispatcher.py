@@ -24,7 +24,7 @@ from ._future import Future
 from ._map import Span
 from ._ticket import Batch, Options
 
-# Measured: a batch costs the parent 60 us, and 100 us where the workers keep all cores busy (it finds cold caches).  With
+# Measured: a batch costs the parent 60 us, and 100 us where the workers keep all cores busy (cold caches).  With
 # six tasks of 1 ms a batch, 95 to 96 % of two cores are theirs.
 BATCH_SECONDS = 0.007
 # A second batch is sent ahead to a lane while its first is shorter than this, so that no worker idles for a round trip:
