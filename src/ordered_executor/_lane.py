@@ -182,10 +182,12 @@ class Lane:
             self._pool.shutdown(wait=False, kill_workers=True)
 
     def kill_now(self) -> None:
-        """Kill the worker itself."""
+        """Kill the worker itself, and what it has started: loky does no more for one that it was told to let end."""
+        heirs = [] if self.process is None else _os.descendants(self.process.pid)
         self.kill_tree()
         if self.process is not None:
             self.process.signal(signal.SIGKILL)
+        _os.kill_all(heirs)
 
     def bury(self) -> None:
         """The process is gone: let go of everything."""

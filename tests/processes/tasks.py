@@ -6,6 +6,7 @@ Apart from the tests, so that a worker does not import pytest to run it.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import pickle
 import resource
@@ -98,6 +99,14 @@ def fail_to_start(queue: Any = None) -> NoReturn:
         logger.addHandler(QueueHandler(queue))
         logger.propagate = False
     raise ValueError("error in initializer")
+
+
+def start_a_child() -> int:
+    """Start a child of multiprocessing, which a process waits for at its end; return its pid."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=False)
+    child.start()
+    assert child.pid is not None
+    return child.pid
 
 
 def leave() -> NoReturn:

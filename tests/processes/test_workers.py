@@ -10,6 +10,7 @@ import signal
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor
@@ -24,6 +25,7 @@ from .tasks import (
     leave,
     put_given,
     read_given,
+    start_a_child,
     take_all,
     use_much_memory,
     variable,
@@ -215,6 +217,17 @@ def test_last_worker_ends_when_its_tasks_are_used_up(pool: MakePool) -> None:
     executor = pool(1, max_tasks_per_child=1)
     executor.submit(getpid).result()
     until(lambda: executor.statistics().workers == 0)
+
+
+def test_worker_that_does_not_end_is_killed_with_its_children(
+    pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker waits at its end for a child process that a task has left to it: both are gone after a while."""
+    monkeypatch.setattr("ordered_executor._lanes.END_SECONDS", 0.5)
+    executor = pool(1, max_tasks_per_child=1)
+    child = executor.submit(start_a_child).result()
+    executor.shutdown()
+    until(lambda: not psutil.pid_exists(child))
 
 
 # ------------------------------------------------------------------------------------------------ what a worker is like
