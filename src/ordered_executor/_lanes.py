@@ -304,6 +304,24 @@ class LokyBackend:
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
         self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9)
+        if len(self._events) > 1:
+            self._join_last_two()
+
+    def _join_last_two(self) -> None:
+        """What came together from a lane is one event if it is in a row: most of the releaser's work is per event."""
+        one, other = self._events[-2:]
+        if (
+            isinstance(one, Arrived)
+            and isinstance(other, Arrived)
+            and one.lane is other.lane
+            and one.number == other.number
+            and one.start + len(one.outcomes) == other.start
+            and one.rescued == other.rescued
+        ):
+            one.outcomes += other.outcomes
+            one.size += other.size
+            one.seconds += other.seconds
+            self._events.pop()
 
     def _arrive(
         self,

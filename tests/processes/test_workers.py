@@ -219,9 +219,7 @@ def test_last_worker_ends_when_its_tasks_are_used_up(pool: MakePool) -> None:
     until(lambda: executor.statistics().workers == 0)
 
 
-def test_worker_that_does_not_end_is_killed_with_its_children(
-    pool: MakePool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_that_does_not_end_is_killed_with_its_children(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker waits at its end for a child process that a task has left to it: both are gone after a while."""
     monkeypatch.setattr("ordered_executor._lanes.END_SECONDS", 0.5)
     executor = pool(1, max_tasks_per_child=1)
