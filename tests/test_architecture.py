@@ -11,7 +11,7 @@ import ordered_executor
 
 SOURCE = Path(ordered_executor.__file__).parent
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
-MOST_LINES = 570  # where a file grows towards it, it holds a second concept
+MOST_LINES = 550  # where a file grows towards it, it holds a second concept
 
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
@@ -21,6 +21,7 @@ LAYERS = [
     "_sequencer _backend _backlog _claims _payload _lane_memory _future",
     "_gate _functions _map _results _queue_worker",
     "_dispatcher",
+    "_losses",
     # the core: everything in order, on whatever backend
     "_releaser",
     "_statistics",
@@ -39,9 +40,9 @@ LAYERS = [
 ]
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
-CORE = [module for row in LAYERS[:7] for module in row.split()]
-LANES = {module for row in LAYERS[7:12] for module in row.split()}
-PURE = ["_ticket", "_sequencer", "_dispatcher", "_backend"]
+CORE = [module for row in LAYERS[:8] for module in row.split()]
+LANES = {module for row in LAYERS[8:13] for module in row.split()}
+PURE = ["_ticket", "_sequencer", "_dispatcher", "_losses", "_backend"]
 
 
 def tree(module: str) -> ast.Module:

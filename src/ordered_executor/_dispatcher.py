@@ -266,6 +266,15 @@ class Dispatcher:
             lane.batches.popleft()
         return batch, min(known, count)
 
+    def find(self, future: Future[Any]) -> tuple[Hashable, int, int] | None:
+        """The lane, the batch's number and the index in it, if a lane has the future and its outcome is not home."""
+        for lane in self.lanes.values():
+            for batch in lane.batches:
+                index = future.first - batch.first
+                if batch.home <= index < batch.count and batch.owners[0].count == 1 and batch.owners[index] is future:
+                    return lane.key, batch.number, index
+        return None
+
     def returned(self, lane: LaneQueue, number: int, start: int, apart: bool = False) -> None:
         """A lane hands back the batch from `start` on, and everything behind it; what is before it is home."""
         if not apart:

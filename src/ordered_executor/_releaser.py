@@ -28,9 +28,10 @@ from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Retur
 from ._backlog import Backlog
 from ._claims import Claims
 from ._dispatcher import Dispatcher, LaneQueue, Slice
-from ._errors import TaskKilledError, copy_error
+from ._errors import TaskKilledError
 from ._future import Future
 from ._gate import Window
+from ._losses import fail_everything, failures, settle_loss
 from ._map import Span
 from ._payload import BASIC, call_name, unpack
 from ._results import Stream
@@ -271,7 +272,7 @@ class Releaser:
                 if entry.cancelled:
                     self._put(entry.first, entry.count, [entry], [SKIP] * entry.count)
                 elif self._broken is not None:
-                    self._put(entry.first, entry.count, [entry], self._failures(self._broken, entry.count))
+                    self._put(entry.first, entry.count, [entry], failures(self._broken, entry.count))
                 else:
                     self.dispatcher.add(entry)
             elif type(entry.call) is Marked:
@@ -282,7 +283,7 @@ class Releaser:
                     self._skip(entry)
             elif self._broken is not None:
                 if entry.start():
-                    self._put(entry.first, 1, [entry], self._failures(self._broken, 1))
+                    self._put(entry.first, 1, [entry], failures(self._broken, 1))
                 else:
                     self._skip(entry)
             else:
@@ -423,45 +424,11 @@ class Releaser:
 
     def _on_lost(self, event: Lost) -> None:
         """A lane is gone.  Its running task is charged; what it had not started goes to others."""
-        if event.lane not in self.dispatcher.lanes:
-            self._died_in_vain(event)
-            return
-        lane = self.dispatcher.close_lane(event.lane)
-        blame = event.blame
-        for batch in lane.batches:
-            start = batch.home
-            if blame is not None and batch.number == blame.number:
-                assert blame.index == start, (blame, batch)
-                if event.deliberate or not self._charge(batch, start):
-                    self._fail(batch, start, event.reason)
-                    start += 1
-            elif batch.number == event.suspect:
-                if (batch.apart or batch.count == 1) and not self._charge(batch, start):
-                    self._fail(batch, start, event.reason)
-                    start += 1
-                batch.apart = True
-            self.dispatcher.put_back(batch, start)
-        if blame is None and event.suspect is None and not event.deliberate and lane.heard < 0:
+        lane = self.dispatcher.lanes.get(event.lane)
+        if lane is not None:
+            self._put_all(settle_loss(self.dispatcher, event))
+        if lane is None or (lane.heard < 0 and event.blame is None and event.suspect is None and not event.deliberate):
             self._died_in_vain(event)  # one that never sent anything home
-
-    def _charge(self, batch: Batch, index: int) -> bool:
-        """Note that a worker died of this ticket; True if it may run again."""
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            place = owner.start + index
-            losses = owner.span.losses[place] = owner.span.losses.get(place, 0) + 1
-            return bool(losses <= owner.options.retries)
-        future = batch.owners[index]
-        future.losses += 1
-        return bool(future.losses <= future.options.retries)
-
-    def _fail(self, batch: Batch, index: int, reason: BaseException) -> None:
-        """The ticket ends with an error that the parent made."""
-        owner = batch.owners[0]
-        owners = batch.owners if type(owner) is Slice else [batch.owners[index]]
-        if type(owner) is Slice:
-            owner.span.args[owner.start + index] = None
-        self._put(batch.first + index, 1, list(owners), [Failure(reason)])
 
     def _died_in_vain(self, event: Lost) -> None:
         self._deaths += 1
@@ -482,17 +449,10 @@ class Releaser:
         if future.done():
             return
         future.killed = TaskKilledError(f"ticket {future.first} was stopped by kill()", future.first)
-        for lane in self.dispatcher.lanes.values():
-            for batch in lane.batches:
-                index = future.first - batch.first
-                if batch.home <= index < batch.count and batch.owners[0].count == 1 and batch.owners[index] is future:
-                    self.backend.kill(lane.key, batch.number, index, future.killed)
-                    return
-        # It is here, to be sent again: it will end with that error instead.
-
-    def _failures(self, reason: BaseException, count: int) -> list[Any]:
-        """Each ticket gets an exception object of its own."""
-        return [Failure(copy_error(reason)) for _ in range(count)]
+        found = self.dispatcher.find(future)
+        if found is not None:
+            self.backend.kill(*found, future.killed)
+        # else it is here, to be sent again: it will end with that error instead
 
     def _break(self, reason: BaseException) -> None:
         """No worker will run anything any more: what is not home fails, in order."""
@@ -508,21 +468,14 @@ class Releaser:
 
     def _fail_all(self, reason: BaseException) -> None:
         """Everything that waits or is with a lane fails.  What is home early keeps its outcome."""
-        for lane in list(self.dispatcher.lanes.values()):
-            self.dispatcher.close_lane(lane.key)
-            for batch in lane.batches:
-                owner = batch.owners[0]
-                owners = list(batch.owners) if type(owner) is Slice else list(batch.owners[batch.home :])
-                count = batch.count - batch.home
-                if count:
-                    self._put(batch.first + batch.home, count, owners, self._failures(reason, count))
-        for entry in self.dispatcher.clear():
-            if type(entry) is Slice:
-                self._put(entry.first, entry.count, [entry], self._failures(reason, entry.count))
-            elif entry.begun or entry.start():
-                self._put(entry.first, 1, [entry], self._failures(reason, 1))
-            else:
-                self._skip(entry)
+        segments, cancelled = fail_everything(self.dispatcher, reason)
+        self._put_all(segments)
+        for future in cancelled:
+            self._skip(future)
+
+    def _put_all(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self.sequencer.put(segment)
 
     def _cancel_waiting(self) -> None:
         """shutdown(cancel_futures=True): what no worker has had is cancelled."""

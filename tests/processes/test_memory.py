@@ -141,20 +141,39 @@ def test_large_arguments_are_let_go(script: StartScript) -> None:
     assert grown < 10 + 30
 
 
-def test_long_stream_of_small_tasks(script: StartScript) -> None:
-    """Two hundred thousand tasks, read as they come, leave no trace in memory."""
+def test_a_million_tasks(script: StartScript) -> None:
+    """Through a map, futures and the stream, read as they come: memory, descriptors and threads stay as they were."""
     grown = growth_of(
         script,
         """
-        with OrderedProcessPoolExecutor(2, reuse=False) as executor:
+        from tests.helpers import Traces
+
+        def through_futures(executor, count):
+            futures = [executor.submit(same, number) for number in range(count)]
+            assert sum(future.result() for future in futures) == sum(range(count))
+
+        def through_the_stream(executor, count):
+            def submit():
+                for number in range(count):
+                    executor.submit(same, number)
+
+            thread = threading.Thread(target=submit)
+            thread.start()
+            assert sum(itertools.islice(executor.results(follow=True), count)) == sum(range(count))
+            thread.join()
+
+        with OrderedProcessPoolExecutor(2, backlog=20_000, reuse=False) as executor:
             sum(executor.map(same, range(20_000), buffersize=5000))
-            peak = Peak()
-            for _ in range(5):
-                assert sum(executor.map(same, range(30_000), buffersize=5000)) == sum(range(30_000))
-                futures = [executor.submit(same, number) for number in range(10_000)]
-                assert sum(future.result() for future in futures) == sum(range(10_000))
-                del futures
+            through_futures(executor, 10_000)
+            through_the_stream(executor, 10_000)
+            traces, peak = Traces(), Peak()
+            for _ in range(10):
+                assert sum(executor.map(same, range(70_000), buffersize=5000)) == sum(range(70_000))
+                through_futures(executor, 10_000)
+                through_the_stream(executor, 20_000)
                 peak.look()
+            assert executor.statistics().tail > 1_000_000
+            assert Traces().left_since(traces) == []
             print(peak.growth)
         """,
     )

@@ -1,0 +1,79 @@
+"""What becomes of tickets whose worker is gone, or that nobody will run any more.  Pure, as the dispatcher is.
+
+A worker that died costs the task it ran, which is charged for it, and that only: what it had not started is sent again.
+Outcomes that are made here are returned as segments; whoever calls puts them into order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._backend import Lost
+from ._dispatcher import Dispatcher, Slice
+from ._errors import copy_error
+from ._future import Future
+from ._ticket import Batch, Failure, Segment
+
+
+def settle_loss(dispatcher: Dispatcher, event: Lost) -> list[Segment]:
+    """Take back what a lane had that is gone: the segments of those tickets that it has failed."""
+    failed: list[Segment] = []
+    blame = event.blame
+    for batch in dispatcher.close_lane(event.lane).batches:
+        start = batch.home
+        if blame is not None and batch.number == blame.number:
+            assert blame.index == start, (blame, batch)
+            if event.deliberate or not _may_run_again(batch, start):
+                failed.append(_fail(batch, start, event.reason))
+                start += 1
+        elif batch.number == event.suspect:
+            if (batch.apart or batch.count == 1) and not _may_run_again(batch, start):
+                failed.append(_fail(batch, start, event.reason))
+                start += 1
+            batch.apart = True
+        dispatcher.put_back(batch, start)
+    return failed
+
+
+def _may_run_again(batch: Batch, index: int) -> bool:
+    """Charge this ticket with the death of a worker; whether its retries cover that."""
+    owner = batch.owners[0]
+    if type(owner) is Slice:
+        place = owner.start + index
+        losses = owner.span.losses[place] = owner.span.losses.get(place, 0) + 1
+        return bool(losses <= owner.options.retries)
+    future = batch.owners[index]
+    future.losses += 1
+    return bool(future.losses <= future.options.retries)
+
+
+def _fail(batch: Batch, index: int, reason: BaseException) -> Segment:
+    """The ticket ends with an error that the parent made."""
+    owner = batch.owners[0]
+    if type(owner) is Slice:
+        owner.span.args[owner.start + index] = None
+        return Segment(batch.first + index, 1, list(batch.owners), [Failure(reason)])
+    return Segment(batch.first + index, 1, [batch.owners[index]], [Failure(reason)])
+
+
+def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list[Segment], list[Future[Any]]]:
+    """Take back all that waits or is with a lane, and fail it; the futures besides that turned out to be cancelled."""
+    failed: list[Segment] = []
+    cancelled: list[Future[Any]] = []
+    for lane in list(dispatcher.lanes.values()):
+        for batch in dispatcher.close_lane(lane.key).batches:
+            if count := batch.count - batch.home:
+                sliced = type(batch.owners[0]) is Slice
+                owners = list(batch.owners if sliced else batch.owners[batch.home :])
+                failed.append(Segment(batch.first + batch.home, count, owners, failures(reason, count)))
+    for entry in dispatcher.clear():
+        if type(entry) is Slice or entry.begun or entry.start():
+            failed.append(Segment(entry.first, entry.count, [entry], failures(reason, entry.count)))
+        else:
+            cancelled.append(entry)
+    return failed, cancelled
+
+
+def failures(reason: BaseException, count: int) -> list[Any]:
+    """Each ticket gets an exception object of its own."""
+    return [Failure(copy_error(reason)) for _ in range(count)]
