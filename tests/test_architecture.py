@@ -36,7 +36,8 @@ LAYERS = [
     "process_pool",
     "parallel_queue dask",
     "__init__",
-    "demo",
+    "demo cli",
+    "__main__",
 ]
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
