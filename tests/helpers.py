@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -204,14 +205,14 @@ class Traces:
 
     def __init__(self) -> None:
         self.children = {child.pid: _describe(child) for child in psutil.Process().children(recursive=True)}
-        self.threads = {thread.ident: thread.name for thread in threading.enumerate()}
+        self.threads = Counter(thread.name for thread in threading.enumerate())
         self.descriptors = dict(_descriptors())
         self.shared = {name for name in _names_in("/dev/shm") if f"-{os.getpid()}-" in name}
 
     def left_since(self, before: Traces) -> list[str]:
         """What is there now and was not there before."""
         left = [f"process {pid}: {what}" for pid, what in self.children.items() if pid not in before.children]
-        left += [f"thread {name}" for ident, name in self.threads.items() if ident not in before.threads]
+        left += [f"thread {name}" for name in (self.threads - before.threads).elements()]
         left += [f"shared memory {name}" for name in self.shared - before.shared]
         if len(self.descriptors) > len(before.descriptors):
             new = set(self.descriptors.items()) - set(before.descriptors.items())

@@ -48,7 +48,7 @@ class Hunt:
         np.zeros(1).sum()  # what NumPy starts, it starts now
         self._before = Traces()
         self.watch = Watchdog(patience, self._last_words)
-        self._before.threads |= {self.watch.thread.ident: self.watch.thread.name}
+        self._before.threads[self.watch.thread.name] += 1
 
     def _on_stray(self, args: threading.ExceptHookArgs) -> None:
         self._stray.append(f"in thread {args.thread}: {args.exc_type.__name__}: {args.exc_value}")
