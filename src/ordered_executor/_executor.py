@@ -248,13 +248,16 @@ class OrderedExecutor(Executor):
         self._report_unseen(may_raise)
 
     def _report_unseen(self, may_raise: bool) -> None:
-        """Failures that nobody looked at: say so before it is too late."""
-        how = self._releaser.unseen_errors
-        if how == "ignore":
+        """Failures that nobody looked at: say so before it is too late.
+
+        What a reader of the stream has still before it will be looked at: if it is not after all, it is logged when it
+        goes.
+        """
+        how, stream = self._releaser.unseen_errors, self._releaser.stream
+        readers = list(stream.readers)
+        if how == "ignore" or any(reader.follow or how == "log" for reader in readers):
             return
-        unseen = [
-            (future, error) for future in self._releaser.stream.futures() if (error := future.unseen_error) is not None
-        ]
+        unseen = [(future, error) for future in stream.futures() if (error := future.unseen_error) is not None]
         for future, _ in unseen:
             future.see()
         if how == "raise" and unseen and may_raise:

@@ -94,7 +94,8 @@ class Lane:
         self.heirs: list[int] = []  # processes that it had started when it was killed
         self.bury_at: float | None = None
         self.start_deadline: float | None = None
-        self.heard = 0.0
+        self.heard = 0.0  # when something came from it last, or it was sent something to do
+        self.peeked = 0.0
         self.peek_after = 0.005
         self.call_ended = False
         self.taken = 0
@@ -299,7 +300,7 @@ class Lane:
         current = self.parcels.current
         if current is None or current.count == 1 or self.state != SERVING:
             return None
-        return self.heard + self.peek_after
+        return max(self.heard, self.peeked) + self.peek_after
 
     @property
     def timeout_at(self) -> float | None:

@@ -366,10 +366,10 @@ class LokyBackend:
             self._look_at_start(lane, now)
         if lane.peek_at is not None and now >= lane.peek_at:
             self._peek(lane)
-            lane.heard = now
+            lane.peeked = now
             lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
         if lane.timeout_at is not None and now >= lane.timeout_at:
-            look_at_running(lane, now)
+            look_at_running(lane, now, gated=lane in self._gated)
 
     def _look_at_start(self, lane: Lane, now: float) -> None:
         """The initializer may take `task_timeout`, from its own start."""
@@ -450,12 +450,13 @@ class LokyBackend:
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
             self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
+        charged = None
         if lane.doomed is not None:
-            blame, reason = lane.doomed
+            charged, reason = lane.doomed
             if stack := lane.memory.read_stack():
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
-        self._events.append(Lost(lane, blame, reason, lane.doomed is not None, suspect))
+        self._events.append(Lost(lane, charged or blame, reason, charged is not None, suspect))
 
     # ------------------------------------------------------------------------------------------------------- lanes end
 

@@ -30,7 +30,19 @@ MOST_INLINE_BYTES = 1 << 30
 class Sent:
     """A batch as the lane knows it: what must be kept until its outcomes are home."""
 
-    __slots__ = ("blocks", "count", "first", "home", "kills", "look_at", "number", "shortest", "timeouts")
+    __slots__ = (
+        "blocks",
+        "count",
+        "first",
+        "home",
+        "kills",
+        "look_at",
+        "number",
+        "row",
+        "shortest",
+        "still_since",
+        "timeouts",
+    )
 
     def __init__(self, batch: Batch) -> None:
         self.number = batch.number
@@ -41,6 +53,8 @@ class Sent:
         self.timeouts: list[float | None] = []
         self.shortest = 0.0
         self.look_at: float | None = None
+        self.row: tuple[int, ...] = ()  # of the worker, as it was when it was last looked at
+        self.still_since = 0.0  # since when it has been so
         self.kills: dict[int, BaseException] = {}  # tasks to be stopped when they run
 
 

@@ -61,6 +61,7 @@ class Stream:
         self._ended = False
         self._asked = False
         self._warned = False
+        self.readers: weakref.WeakSet[Results[Any]] = weakref.WeakSet()  # those that are not at the end
 
     # ------------------------------------------------------------------------------------------ on the releaser
 
@@ -186,7 +187,8 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         self._tail = tail
         self._read = read
         self._timeout = timeout
-        self._follow = follow
+        self.follow = follow
+        stream.readers.add(self)
 
     @property
     def position(self) -> int:
@@ -210,8 +212,9 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
 
     def _next(self, timeout: float | None) -> T:
         try:
-            future = self._stream.take(timeout, self._follow, self._tail)
+            future = self._stream.take(timeout, self.follow, self._tail)
         except End:
+            self._stream.readers.discard(self)
             raise StopIteration from None
         try:
             return self._read(future)
@@ -249,8 +252,9 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         while True:
             arrived.clear()
             try:
-                return self._stream.take(0, self._follow, self._tail)
+                return self._stream.take(0, self.follow, self._tail)
             except End:
+                self._stream.readers.discard(self)
                 raise StopAsyncIteration from None
             except ResultsTimeoutError:
                 remaining = None if deadline is None else deadline - asyncio.get_running_loop().time()

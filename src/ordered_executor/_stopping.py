@@ -6,6 +6,11 @@ signal whose handler, in C, writes down the stack and ends the process in the sa
 more.
 
 A task with a time limit is looked at when its time may be over; one that is to be stopped, often, until it runs.
+
+A worker can also stand still outside of a task: stopped by SIGSTOP between two of its steps, or stuck in unpickling
+arguments or pickling a result.  That it stands still shows in its row, which does not change, and in its pipe, from
+which nothing comes.  Then it is killed, and what it leaves is looked at as for any dead worker: nobody is charged for
+what had not begun.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from . import _os
 from ._backend import Blame
 from ._errors import TaskTimeoutError
 from ._lane import Lane
-from ._lane_memory import COUNT_BITS, COUNT_MASK, PROGRESS, RUNNING, SEGMENT, STARTED, STATE
+from ._lane_memory import COUNT_BITS, COUNT_MASK, PROGRESS, RUNNING, SEGMENT, STARTED, STATE, STATE_NAMES
 from ._parcels import Sent
 
 # How often to look whether a task that is to be stopped runs now; how often whether one with a time limit has begun.
@@ -24,30 +29,51 @@ KILL_SECONDS = 0.002
 TIMEOUT_SECONDS = 0.05
 # How long a worker may take to write down its stack before it is killed anyway.
 STACK_SECONDS = 0.2
+# How long a worker may at least stand still outside of a task: large arguments and results take their time.
+STILL_SECONDS = 2.0
 
 
-def look_at_running(lane: Lane, now: float) -> None:
+def look_at_running(lane: Lane, now: float, *, gated: bool) -> None:
     """Stop the task that runs if it has overrun its time, or is to be stopped; say when to look again."""
     sent = lane.parcels.current
     assert sent is not None  # it was due
     sent.look_at = now + (KILL_SECONDS if sent.kills else min(sent.shortest, TIMEOUT_SECONDS))
     running = _running(lane)
     begun = lane.memory.words[STARTED] * 1e-9
-    if running is None or running[0] != sent.number & COUNT_MASK or running != _running(lane):
+    if running is not None and running[0] == sent.number & COUNT_MASK and running == _running(lane):
+        index = running[1]
+        if index in sent.kills:
+            _stop(lane, sent, index, sent.kills[index])
+            return
+        timeout = sent.timeouts[index] if sent.timeouts else None
+        if begun or not sent.timeouts:
+            if timeout is not None and now >= begun + timeout:
+                _stop(lane, sent, index, _overrun(lane, sent, index, timeout))
+            elif timeout is not None and not sent.kills:
+                sent.look_at = begun + timeout
+            return
+    _look_for_stillness(lane, sent, now, gated)
+
+
+def _overrun(lane: Lane, sent: Sent, index: int, timeout: float) -> TaskTimeoutError:
+    ticket = sent.first + index
+    text = f"ticket {ticket} ran longer than its timeout of {timeout} s and was stopped (worker pid {lane.pid})"
+    return TaskTimeoutError(text, ticket, lane.pid)
+
+
+def _look_for_stillness(lane: Lane, sent: Sent, now: float, gated: bool) -> None:
+    """Kill a worker that is in no task, has something to do, and does nothing."""
+    words = lane.memory.words
+    row = words[STATE], words[SEGMENT], words[PROGRESS]
+    if row != sent.row or gated or lane.writer.pending:
+        sent.row, sent.still_since = row, now
+    patience = max(sent.shortest, STILL_SECONDS)
+    if now < max(sent.still_since, lane.heard) + patience or lane.process is None or lane.doomed is not None:
         return
-    index = running[1]
-    if index in sent.kills:
-        _stop(lane, sent, index, sent.kills[index])
-        return
-    timeout = sent.timeouts[index] if sent.timeouts else None
-    if timeout is None or not begun:
-        return
-    if now >= begun + timeout:
-        ticket = sent.first + index
-        text = f"ticket {ticket} ran longer than its timeout of {timeout} s and was stopped (worker pid {lane.pid})"
-        _stop(lane, sent, index, TaskTimeoutError(text, ticket, lane.pid))
-    elif not sent.kills:
-        sent.look_at = begun + timeout
+    ticket = sent.first + sent.home
+    text = f"the worker with pid {lane.pid} stood still for {patience} s while it {STATE_NAMES[row[0]]}, and was killed"
+    lane.doomed = (None, sent.kills.get(sent.home) or TaskTimeoutError(f"ticket {ticket}: {text}", ticket, lane.pid))
+    lane.kill_at = now
 
 
 def _running(lane: Lane) -> tuple[int, int] | None:

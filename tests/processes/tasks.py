@@ -315,3 +315,28 @@ def use_much_memory() -> int:
     blocks = [number.to_bytes(1, "little") * 8 * 1024 * 1024 for number in range(1, 4)]
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def wait_for_ever(*_: object) -> NoReturn:
+    """What nobody ends."""
+    while True:
+        time.sleep(60)
+
+
+class StuckWhenLoaded:
+    """An argument that can be pickled, and never unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return wait_for_ever, ()
+
+
+class StuckWhenPacked:
+    """A result that can never be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        wait_for_ever()
+
+
+def stuck_when_packed() -> StuckWhenPacked:
+    """A new one."""
+    return StuckWhenPacked()

@@ -443,3 +443,47 @@ def test_thousand_executors_leave_nothing() -> None:
         with OrderedProcessPoolExecutor(1) as executor:
             assert executor.submit(same, number).result() == number
     assert Traces().left_since(before) == []
+
+
+# ------------------------------------------------------------------------------------------------- failures unseen
+
+
+@pytest.mark.parametrize(("how", "follow"), [("log", True), ("log", False), ("raise", True)])
+def test_what_a_reader_has_before_it_is_not_called_unseen(
+    caplog: pytest.LogCaptureFixture, how: str, follow: bool
+) -> None:
+    """A reader that is behind when the executor ends meets the failures later: nothing is said or raised before."""
+    with OrderedProcessPoolExecutor(1, unseen_errors=how) as executor:
+        outcomes = executor.outcomes(follow=follow)
+        executor.submit(int, "no number")
+        executor.submit(int, "5")
+    assert caplog.records == []
+    first, second = outcomes
+    assert type(first.error) is ValueError
+    assert second.value == 5
+    del outcomes, first, second, executor
+    gc.collect()
+    assert caplog.records == []
+
+
+def test_readers_that_are_gone_will_not_see_failures(caplog: pytest.LogCaptureFixture) -> None:
+    """One that was at the end, and one that nobody holds, do not count."""
+    with OrderedProcessPoolExecutor(1) as executor:
+        executor.submit(same, 1)
+        held = executor.results()
+        assert list(held) == [1]
+        executor.submit(same, 2)
+        assert next(executor.results()) == 2
+        executor.submit(int, "no number")
+    assert [record.getMessage() for record in caplog.records] == ["nobody looked at the failure of ticket 2"]
+
+
+def test_failures_are_raised_although_a_reader_could_still_read(pool: MakePool) -> None:
+    """With `unseen_errors="raise"`, only a reader that follows is trusted to look at everything."""
+    executor = pool(1, unseen_errors="raise")
+    results = executor.results()
+    executor.submit(int, "no number")
+    with pytest.raises(Exception, match="nobody looked") as caught:
+        executor.shutdown()
+    assert [type(error) for error in caught.value.exceptions] == [ValueError]  # type: ignore[attr-defined]
+    del results

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
 import time
 from concurrent.futures import TimeoutError as FuturesTimeoutError
@@ -25,7 +27,15 @@ from tests.helpers import (
 )
 
 from .conftest import MakePool, MakeValve
-from .tasks import note_slowly, raise_timeout, stand_if_told, stop_myself, wait_for_a_program
+from .tasks import (
+    StuckWhenLoaded,
+    note_slowly,
+    raise_timeout,
+    stand_if_told,
+    stop_myself,
+    stuck_when_packed,
+    wait_for_a_program,
+)
 
 # ------------------------------------------------------------------------------------------------------- task_timeout
 
@@ -98,6 +108,52 @@ def test_stopped_process_is_stopped_for_good(pool: MakePool) -> None:
     stuck = executor.submit(stop_myself)
     assert isinstance(stuck.exception(), TaskTimeoutError)
     assert executor.submit(same, "on").result() == "on"
+
+
+def test_process_stopped_before_a_task_begins(pool: MakePool) -> None:
+    """A worker that was stopped while it was idle has run nothing: its tasks run elsewhere."""
+    executor = pool(1, task_timeout=0.3)
+    pid = executor.submit(getpid).result()
+    os.kill(pid, signal.SIGSTOP)
+    futures = [executor.submit(same, number) for number in range(3)]
+    assert [future.result() for future in futures] == [0, 1, 2]
+    assert is_dead(pid)
+
+
+def test_process_stopped_at_the_gate(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """A worker that was stopped with its outcome at the gate: the outcome is taken from its memory."""
+    executor = pool(2, window=1)
+    warm_up(executor, valve)
+    head = valve()
+    blocked = executor.submit(stand_with_pid, journal, head)
+    (gated,) = set(executor.statistics().pids) - {int(journal.read())}
+    early = executor.options(timeout=0.3).submit(getpid)
+    settled(executor, early=0, gated=1)
+    os.kill(gated, signal.SIGSTOP)
+    head.open()
+    blocked.result()
+    assert early.result() == gated
+    until(lambda: is_dead(gated))
+
+
+def test_argument_stuck_while_it_is_unpickled(pool: MakePool) -> None:
+    """It overruns its limit like a task, in a chunk too, and its neighbours run once."""
+    executor = pool(1, task_timeout=0.3)
+    results = executor.map(same, [0, StuckWhenLoaded(), 2], chunksize=3)
+    assert next(results) == 0
+    with pytest.raises(TaskTimeoutError):
+        next(results)
+    assert list(results) == [2]
+    assert isinstance(executor.submit(same, StuckWhenLoaded()).exception(), TaskTimeoutError)
+
+
+def test_result_stuck_while_it_is_pickled(pool: MakePool) -> None:
+    """A task is not over before its result is packed."""
+    executor = pool(1, task_timeout=0.3)
+    stuck, behind = executor.submit(stuck_when_packed), executor.submit(same, "behind")
+    assert isinstance(stuck.exception(), TaskTimeoutError)
+    assert "stood still" in str(stuck.exception())
+    assert behind.result() == "behind"
 
 
 def test_timeout_that_the_task_raises_is_its_own(pool: MakePool) -> None:

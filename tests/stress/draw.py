@@ -209,7 +209,7 @@ class _Draw:
         kills = rng.choice([0, 0, 0, 1, 3, 8])
         found += [self._one(length, rng.choice(KILLS)) for _ in range(kills)]
         found += [self._one(length, rng.choice(OTHER_MISCHIEF)) for _ in range(rng.choice([0, 0, 2, 10]))]
-        if self.timeout is not None and rng.random() < 0.15:
+        if self.timeout is not None and rng.random() < 0.3:
             found.append(self._one(length, FOR_EVER))
         return tuple(sorted(found, key=lambda mischief: mischief.at))
 

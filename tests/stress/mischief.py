@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 AIM_SECONDS = 0.25  # how long to wait for a worker in the wanted state; then any worker does
 START_SECONDS = 2.0  # how long to wait for the first worker
 FORK_PATIENCE = 20.0
+STOPPED_WHILE = ("running", "running", "idle", "loading", "sending", "holding", "gated")
 
 
 class Troublemaker:
@@ -28,16 +29,20 @@ class Troublemaker:
     def __init__(self, play: Play) -> None:
         self._play = play
         self._record = play.record
+        self._stopped: list[Row] = []
 
     def run(self) -> None:
         """All of it, each at its moment; ends early when the pipeline is over."""
         begun = time.monotonic()
         for one in self._record.plan.mischief:
             if self._play.over.wait(max(0.0, begun + one.at - time.monotonic())):
-                return
+                break
             what = self._do(one)
             if what is not None:
                 self._record.mischief_done[what] += 1
+        self._play.over.wait()
+        for row in self._stopped:
+            send(row, signal.SIGCONT)
 
     def _do(self, one: Mischief) -> str | None:
         """Do it; say what it was in the end (None: there was nothing to do it to)."""
@@ -91,21 +96,18 @@ class Troublemaker:
         return one.what if stopped else None
 
     def _stop_for_ever(self, one: Mischief) -> str | None:
-        """Stop a worker that runs a task, which the task's timeout is to end.
+        """Stop a worker in whatever it does: its task's timeout, or that it stands still, is to end it.
 
-        A worker that is stopped while it runs none has nobody who looks at the clock: it is let go on.
+        One that has nothing to do when all is over goes on: it may serve the next pipeline.
         """
-        row = self._aim("running", one.pick)
-        if row is None:
+        row = self._aim(STOPPED_WHILE[int(one.pick * 1000) % len(STOPPED_WHILE)], one.pick)
+        if row is None or row.state in ("starting", "initializing"):
             return None
         self._record.shots.append(Shot(row.pid, one.what, kills=False))
         if not send(row, signal.SIGSTOP):
             return None
-        time.sleep(0.01)  # until it stands
-        if any(now.pid == row.pid and now.state == "running" for now in rows(self._play.executor())):
-            return one.what
-        send(row, signal.SIGCONT)
-        return None
+        self._stopped.append(row)
+        return one.what
 
     # ------------------------------------------------------------------------------------------------- futures
 
