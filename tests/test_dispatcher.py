@@ -164,6 +164,17 @@ def test_batches_follow_the_length_of_the_tasks() -> None:
     assert pace.batch_size() == 1
 
 
+def test_what_is_sent_bounds_a_batch() -> None:
+    """One large argument makes the next batch small; many small ones make it large again."""
+    pace = Pace()
+    pace.seconds = 1e-6
+    pace.learn_load(1, BATCH_BYTES // 4)
+    assert pace.batch_size() == 4
+    for _ in range(40):
+        pace.learn_load(4, 4 * 10)
+    assert pace.batch_size() == BATCH_MOST
+
+
 def test_one_long_task_does_not_make_all_batches_small() -> None:
     """The estimate is of the typical task: one in fifty that is a hundred times as long hardly moves it."""
     pace = Pace()

@@ -45,7 +45,8 @@ class Pace:
 
     def __init__(self) -> None:
         self.seconds: float | None = None
-        self.bytes = 0.0
+        self.bytes = 0.0  # of an outcome
+        self.load = 0.0  # of what is sent for a task
 
     def learn(self, count: int, seconds: float, size: int) -> None:
         each = seconds / count
@@ -56,6 +57,10 @@ class Pace:
             self.seconds = min(max(each, self.seconds / step), self.seconds * step)
         self.bytes += min(0.5, 0.1 * count) * (size / count - self.bytes)
 
+    def learn_load(self, count: int, load: int) -> None:
+        each = load / count
+        self.load = max(each, self.load + min(0.5, 0.1 * count) * (each - self.load))  # it may grow at once
+
     def overrun(self) -> None:
         """A batch took so long that its rest was handed back."""
         if self.seconds is not None:
@@ -65,8 +70,8 @@ class Pace:
         if self.seconds is None:
             return 1
         size = min(BATCH_MOST, int(BATCH_SECONDS / max(self.seconds, 1e-7)))
-        if self.bytes > 1:
-            size = min(size, int(BATCH_BYTES / self.bytes))
+        if (most := max(self.bytes, self.load)) > 1:
+            size = min(size, int(BATCH_BYTES / most))
         return max(1, size)
 
 

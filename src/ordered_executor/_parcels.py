@@ -38,6 +38,7 @@ class Sent:
         "kills",
         "look_at",
         "number",
+        "placed",
         "row",
         "shortest",
         "still_since",
@@ -50,6 +51,7 @@ class Sent:
         self.count = batch.count
         self.home = 0  # how many outcomes have come home: a prefix
         self.blocks = 0  # large buffers in lane memory
+        self.placed = 0  # bytes of large buffers, wherever they went
         self.timeouts: list[float | None] = []
         self.shortest = 0.0
         self.look_at: float | None = None
@@ -103,7 +105,9 @@ class Parcels:
                 calls, fns = self._pack_futures(batch, sent)
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
-        return _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, single, many, calls))
+        body = _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, single, many, calls))
+        batch.load = len(body) + sent.placed
+        return body
 
     def _note_timeouts(self, batch: Batch, owner: Any, sent: Sent) -> bool:
         if type(owner) is Slice:
@@ -200,6 +204,7 @@ class Parcels:
         places: list[Any] = []
         for buffer in packed.buffers:
             view = memoryview(buffer).cast("B")
+            sent.placed += len(view)
             at = self._room.take(len(view)) if len(view) else None
             if at is None:
                 if len(view) > MOST_INLINE_BYTES:

@@ -357,6 +357,7 @@ class Releaser:
                 skipped = True
             if batch is not None:
                 self.backend.send(lane.key, batch)
+                dispatcher.pace.learn_load(batch.count, batch.load)
         if dispatcher.waiting_tickets and self._broken is None and not self._killed:
             busy = sum(1 for lane in dispatcher.lanes.values() if lane.tickets)
             self.backend.want(min(self.max_lanes, busy + dispatcher.waiting_tickets))

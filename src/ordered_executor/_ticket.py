@@ -65,6 +65,7 @@ class Batch:
     `home` counts the outcomes that have come back: always a prefix.  `failed` holds what the parent found wrong with
     single tickets while packing (they pass through the worker as empty calls, to keep their place).
     `apart`: pack every ticket on its own, because together they could not be loaded.
+    `load`: the bytes that were sent.
     """
 
     number: int
@@ -73,4 +74,5 @@ class Batch:
     owners: Sequence[Any]
     apart: bool = False
     home: int = 0
+    load: int = 0
     failed: dict[int, BaseException] = field(default_factory=dict)

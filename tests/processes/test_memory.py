@@ -7,6 +7,7 @@ import os
 import threading
 from textwrap import dedent
 
+import psutil
 import pytest
 
 from tests.helpers import Traces, same, warm_up
@@ -140,6 +141,15 @@ def test_large_arguments_are_let_go(script: StartScript) -> None:
         """,
     )
     assert grown < 10 + 30
+
+
+def test_large_arguments_travel_in_small_batches(pool: MakePool) -> None:
+    """However short the tasks: a worker is not sent hundreds of megabytes at once."""
+    executor = pool(1)
+    block = bytes(1024 * 1024)
+    assert list(executor.map(len, (block for _ in range(300)))) == [len(block)] * 300
+    (pid,) = executor.statistics().pids
+    assert psutil.Process(pid).memory_full_info().uss < 200 * 1024 * 1024
 
 
 def test_a_million_tasks(script: StartScript) -> None:
