@@ -340,3 +340,8 @@ class StuckWhenPacked:
 def stuck_when_packed() -> StuckWhenPacked:
     """A new one."""
     return StuckWhenPacked()
+
+
+def most_memory() -> int:
+    """The most that this process has had resident, in KiB (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,12 +7,12 @@ import os
 import threading
 from textwrap import dedent
 
-import psutil
 import pytest
 
 from tests.helpers import Traces, same, warm_up
 
 from .conftest import MakePool, MakeValve, StartScript
+from .tasks import most_memory
 
 # Programs print the growth of their resident memory, in MiB: measured in a process of its own, because a test process
 # keeps what other tests left free.
@@ -146,10 +146,9 @@ def test_large_arguments_are_let_go(script: StartScript) -> None:
 def test_large_arguments_travel_in_small_batches(pool: MakePool) -> None:
     """However short the tasks: a worker is not sent hundreds of megabytes at once."""
     executor = pool(1)
-    block = bytes(1024 * 1024)
-    assert list(executor.map(len, (block for _ in range(300)))) == [len(block)] * 300
-    (pid,) = executor.statistics().pids
-    assert psutil.Process(pid).memory_full_info().uss < 200 * 1024 * 1024
+    assert list(executor.map(len, (bytes(1024 * 1024) for _ in range(300)))) == [1024 * 1024] * 300
+    kibibytes = executor.submit(most_memory).result()
+    assert kibibytes < 150 * 1024
 
 
 def test_a_million_tasks(script: StartScript) -> None:
