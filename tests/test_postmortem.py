@@ -107,13 +107,13 @@ class Bench:
             future: Future[Any] = Future(self, (run, (index, value), {}), Options())  # type: ignore[arg-type]
             future.first = index
             futures.append(future)
-        body = self.lane.parcels.pack(Batch(3, 0, len(futures), futures), 0)
+        batch, inline = _wire.split(b"".join(self.lane.parcels.pack(Batch(3, 0, len(futures), futures), 0)))
         worker: Any = self.worker
         worker._words = MortalWords(worker._words, self.mortal)
         send, worker._send = worker._send, self.send_or_die
         self.really_send = send
         worker._gate._wait = self.wait
-        worker._take_batch(*_wire.unpack(body))
+        worker._take_batch(inline, *batch)
 
     def send_or_die(self, kind: int, *body: Any) -> None:
         self.mortal.live()

@@ -257,10 +257,10 @@ class Lane:
 
     def batch_frame(self, batch: Batch) -> list[bytes]:
         """The parts of a batch's frame.  What cannot be packed goes into `batch.failed`."""
-        body = self.parcels.pack(batch, self.generation)
+        parts = self.parcels.pack(batch, self.generation)
         if len(self.parcels.sent) == 1:
             self.heard = time.monotonic()
-        return [_wire.HEADER.pack(len(body), _wire.BATCH, self.lease), body]
+        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease), *parts]
 
     def batch_done(self, number: int) -> None:
         """Everything of the batch is home."""
@@ -278,9 +278,8 @@ class Lane:
 
     def read_large(self, body: memoryview) -> tuple[int, int, int, int, Large]:
         """One outcome with large buffers: copied out of lane memory, or off the end of the frame."""
-        length = int.from_bytes(body[:8], "little")
-        number, index, size, nanoseconds, head, place, lengths = _wire.unpack(body[8 : 8 + length])
-        source, at = (body, 8 + length) if place is None else (self.memory.bytes, place)
+        (number, index, size, nanoseconds, head, place, lengths), inline = _wire.split(body)
+        source, at = (inline, 0) if place is None else (self.memory.bytes, place)
         # Copies: a view would be shared with forks, and pin the place.
         copy: Callable[[memoryview], Buffer] = bytes if head == KIND_BYTES else warm.copy
         buffers = []

@@ -26,40 +26,45 @@ class Loader:
         self._functions = LoadedFunctions()
         warm.hold(self)
 
-    def steps(self, fns: list[bytes], single: bool, many: Any, calls: list[Any]) -> Callable[[], Any]:
+    def steps(
+        self, fns: list[bytes], single: bool, many: Any, calls: list[Any], inline: memoryview
+    ) -> Callable[[], Any]:
         """A function that makes the next call of the batch each time it is called.
 
-        Raises whatever unpickling raises, if the batch came all together.
+        `inline`: the large buffers that found no room in lane memory.  Raises whatever unpickling raises, if the batch
+        came all together.
         """
         if many is None:
-            return partial(self._next_call, fns, iter(calls))
-        fn, args = self._functions.load(fns[0]), self._load(many)
+            return partial(self._next_call, fns, iter(calls), inline)
+        fn, args = self._functions.load(fns[0]), self._load(many, inline)
         return (map if single else starmap)(fn, _letting_go(args)).__next__
 
-    def _next_call(self, fns: list[bytes], calls: Iterator[Any]) -> Any:
+    def _next_call(self, fns: list[bytes], calls: Iterator[Any], inline: memoryview) -> Any:
         call = next(calls)
         if call is None:
             return None  # the parent has its outcome already; this keeps its place
         which, packed = call
         try:
             if which < 0:  # the function came with its arguments, for this call alone
-                fn, args, kwargs = self._load(packed)
+                fn, args, kwargs = self._load(packed, inline)
             else:
                 fn = self._functions.load(fns[which])
-                args, kwargs = self._load(packed)
+                args, kwargs = self._load(packed, inline)
         except BaseException as error:
             add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
             raise
         return fn(*args, **kwargs)
 
-    def _load(self, packed: Any) -> Any:
+    def _load(self, packed: Any, inline: memoryview) -> Any:
         if type(packed) is bytes:
             return pickle.loads(packed)
         head, places = packed
         memory = self._memory.bytes
-        # A copy: the place is used again, and a view would be shared with whatever this process forks.
-        buffers = [warm.copy(memoryview(p) if type(p) is bytes else memory[p[0] : p[0] + p[1]]) for p in places]
-        return pickle.loads(head, buffers=buffers) if head else pickle.loads(buffers[0])
+        views = [memory[at : at + size] if at >= 0 else inline[~at : ~at + size] for at, size in places]
+        if not head:  # a large pickle is a buffer by itself, and is copied as it is loaded
+            return pickle.loads(views[0])
+        # Copies: the place is used again, and a view would be shared with whatever this process forks.
+        return pickle.loads(head, buffers=[warm.copy(view) for view in views])
 
 
 def _letting_go(args: list[Any]) -> Iterator[Any]:

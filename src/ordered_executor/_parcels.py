@@ -23,9 +23,6 @@ from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, dumps
 from ._ticket import Batch
 
-# What is larger, and finds no room in lane memory, cannot be sent.
-MOST_INLINE_BYTES = 1 << 30
-
 
 class Sent:
     """A batch as the lane knows it: what must be kept until its outcomes are home."""
@@ -83,6 +80,7 @@ class Parcels:
         self._memory = memory
         self._room = BufferRoom(memory, TO_WORKER_AT)
         self.sent: deque[Sent] = deque()
+        self._inline: list[bytes] = []  # of the batch that is being packed: what found no room in lane memory
         self._given_up: deque[Sent] = deque()
 
     def forget(self) -> None:
@@ -91,9 +89,10 @@ class Parcels:
         self._given_up.clear()
         self._room.forget()
 
-    def pack(self, batch: Batch, generation: int) -> bytes:
-        """The body of the batch's frame.  What cannot be packed goes into `batch.failed`."""
+    def pack(self, batch: Batch, generation: int) -> list[bytes]:
+        """The body of the batch's frame, in parts.  What cannot be packed goes into `batch.failed`."""
         sent = Sent(batch)
+        self._inline = []
         owner = batch.owners[0]
         if type(owner) is Slice:
             single = owner.span.single
@@ -107,7 +106,8 @@ class Parcels:
         self.sent.append(sent)
         body = _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, single, many, calls))
         batch.load = len(body) + sent.placed
-        return body
+        inline, self._inline = self._inline, []
+        return [_wire.LENGTH.pack(len(body)), body, *inline]
 
     def _note_timeouts(self, batch: Batch, owner: Any, sent: Sent) -> bool:
         if type(owner) is Slice:
@@ -206,13 +206,9 @@ class Parcels:
             view = memoryview(buffer).cast("B")
             sent.placed += len(view)
             at = self._room.take(len(view)) if len(view) else None
-            if at is None:
-                if len(view) > MOST_INLINE_BYTES:
-                    raise ValueError(
-                        f"an argument of {len(view)} bytes is too large to be sent: lane memory has no room for it, "
-                        f"and a frame takes at most {MOST_INLINE_BYTES}. Pass the name of a file, or shared memory"
-                    )
-                places.append(bytes(view))
+            if at is None:  # behind the frame: from a place below zero on, one's complement
+                places.append((~sum(map(len, self._inline)), len(view)))
+                self._inline.append(buffer if type(buffer) is bytes else bytes(view))
             else:
                 self._memory.bytes[at : at + len(view)] = view
                 places.append((at, len(view)))

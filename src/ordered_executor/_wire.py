@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 HEADER = struct.Struct("=QII")
+# in front of a marshalled value that has raw buffers behind it: how long it is
+LENGTH = struct.Struct("=Q")
 
 # parent to worker
 LEASE, BATCH, OPEN, END = 1, 2, 3, 4
@@ -23,11 +25,20 @@ READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
 # DONE: batch, index of the first outcome, how many, bytes of credit, nanoseconds of work; then the stream
 DONE_HEAD = struct.Struct("=QQQQQ")
 
+_MOST_PARTS = 64  # that are written at once; the system has a limit, 1,024 mostly
 _READ_BYTES = 64 * 1024  # more than a pipe mostly holds; a larger buffer costs a system call to make
 
 
 def pack(body: tuple[Any, ...]) -> bytes:
     return marshal.dumps(body)
+
+
+def split(body: bytes | memoryview) -> tuple[tuple[Any, ...], memoryview]:
+    """A marshalled value, and the raw buffers behind it."""
+    view = memoryview(body)
+    (length,) = LENGTH.unpack_from(view)
+    end = LENGTH.size + length
+    return unpack(view[LENGTH.size : end]), view[end:]
 
 
 def unpack(body: bytes | memoryview) -> tuple[Any, ...]:
@@ -124,7 +135,7 @@ class FrameWriter:
             self._parts.extend(map(memoryview, parts))
             return  # the selector says when the pipe takes more
         try:
-            written = os.writev(self._fd, parts)
+            written = os.writev(self._fd, parts[:_MOST_PARTS])
         except BlockingIOError:
             written = 0
         except OSError:  # nobody reads: the worker is gone, which its handle says too
@@ -138,7 +149,7 @@ class FrameWriter:
         parts = self._parts
         while parts:
             try:
-                written = os.writev(self._fd, [parts[i] for i in range(min(len(parts), 64))])
+                written = os.writev(self._fd, [parts[i] for i in range(min(len(parts), _MOST_PARTS))])
             except BlockingIOError:
                 return False
             except OSError:  # see put

@@ -149,15 +149,20 @@ class _Worker:
 
     def work(self) -> None:
         """Take frames until END, or until the parent closes the pipe."""
-        while True:
-            frame = self._stash.popleft() if self._stash else _wire.read_frame(self._frames)
-            if frame is None or frame[0] == _wire.END:
-                return
-            kind, lease, body = frame
-            if kind == _wire.LEASE:
-                self._take_lease(lease, *_wire.unpack(body))
-            elif kind == _wire.BATCH:
-                self._take_batch(*_wire.unpack(body))
+        while self._take_frame():
+            pass  # and nothing of a frame is kept while the next is waited for
+
+    def _take_frame(self) -> bool:
+        frame = self._stash.popleft() if self._stash else _wire.read_frame(self._frames)
+        if frame is None or frame[0] == _wire.END:
+            return False
+        kind, lease, body = frame
+        if kind == _wire.LEASE:
+            self._take_lease(lease, *_wire.unpack(body))
+        elif kind == _wire.BATCH:
+            batch, inline = _wire.split(body)
+            self._take_batch(inline, *batch)
+        return True
 
     def _take_lease(self, lease: int, credit: int, unreleased: int) -> None:
         self._lease = lease
@@ -171,6 +176,7 @@ class _Worker:
 
     def _take_batch(
         self,
+        inline: memoryview,
         generation: int,
         number: int,
         first: int,
@@ -188,7 +194,7 @@ class _Worker:
         self._number = number
         self._new_segment(0)
         try:
-            step = self._loader.steps(fns, single, many, calls)
+            step = self._loader.steps(fns, single, many, calls, inline)
         except BaseException:
             # Together they cannot be loaded: have them sent one by one.
             self._hand_back(0, apart=True)
@@ -366,7 +372,7 @@ class _Worker:
         lengths = [len(b) for b in buffers]
         body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), place, lengths))
         inline = [] if place is not None else buffers
-        self._send(_wire.LARGE, len(body).to_bytes(8, "little"), body, *inline)
+        self._send(_wire.LARGE, _wire.LENGTH.pack(len(body)), body, *inline)
         self._words[STATE] = SENDING  # nothing is held any more
         self._flushed = time.monotonic()
         self._new_segment(index + 1)

@@ -23,7 +23,8 @@ from tests.benchmarks.rows import ROWS
 def fill(play: Play, least: int, most: int, seconds: float) -> int:
     """Find the size of a round that takes about so many seconds; it is warm afterwards."""
     size = least
-    play(size)  # what a worker imports for its first task is not what is measured
+    if size < most:
+        play(size)  # what a worker imports for its first task is not what is measured
     while size < most:
         begin = time.perf_counter()
         play(size)

@@ -345,3 +345,9 @@ def stuck_when_packed() -> StuckWhenPacked:
 def most_memory() -> int:
     """The most that this process has had resident, in KiB (Linux)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def add_one(array: Any) -> int:
+    """Change an array in place; return its sum."""
+    array += 1
+    return int(array.sum())

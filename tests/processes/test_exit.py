@@ -45,8 +45,8 @@ def finish(started: Script) -> str:
 def assert_gone(started: Script, patience: float = 2.0) -> None:
     """No process of the program lives any more, and no file of it is left."""
     until(lambda: not started.processes(), f"the end of {started.processes()}", patience)
-    pids = [str(started.process.pid)]
-    assert not [name for name in os.listdir("/dev/shm") if any(f"-{pid}-" in name for pid in pids)]
+    mark = f"-{started.process.pid}-"
+    until(lambda: not [name for name in os.listdir("/dev/shm") if mark in name], f"no {mark} in /dev/shm")
     assert list(started.temporary.iterdir()) == []
 
 

@@ -61,11 +61,13 @@ def test_slow_head(script: StartScript) -> None:
             list(executor.map(make, range(4)))
             peak = Peak()
             for round_number in range(4):
-                executor.submit(time.sleep, 0.1)
+                head = executor.submit(time.sleep, 0.1)
                 for number in range(100):
                     executor.submit(make, number)
-                for value in executor.results():
+                while not head.done():
+                    time.sleep(0.001)
                     peak.look()
+                for value in executor.results():  # how far a reader is behind is another matter
                     del value
             print(peak.growth)
         """,

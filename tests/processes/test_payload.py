@@ -24,6 +24,7 @@ from .tasks import (
     NeedsTwo,
     Thing,
     Unpicklable,
+    add_one,
     crash,
     leave,
     make,
@@ -291,6 +292,19 @@ def test_larger_than_lane_memory(pool: MakePool) -> None:
     size = 260 << 20
     value = pool(1).submit(same, bytes(size)).result()
     assert len(value) == size
+
+
+@pytest.mark.parametrize("room", [0, 100_000])
+def test_many_buffers_without_room_in_lane_memory(pool: MakePool, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Arguments that find no room there go behind the frame, hundreds of them in one, and are the task's own."""
+    monkeypatch.setattr("ordered_executor._lane_memory.BUFFER_BYTES", room)
+    executor = pool(1)
+    arrays = [np.full(5000, number) for number in range(300)]
+    assert list(executor.map(add_one, arrays, chunksize=300)) == [5000 * (number + 1) for number in range(300)]
+    futures = [executor.submit(add_one, array) for array in arrays]
+    assert [future.result() for future in futures] == [5000 * (number + 1) for number in range(300)]
+    text = "x" * 5_000_000  # a pickle that is large itself
+    assert executor.submit(same, text).result() == text
 
 
 def test_arguments_are_gone_when_their_task_is(pool: MakePool) -> None:
