@@ -34,6 +34,7 @@ class Sent:
         "home",
         "kills",
         "look_at",
+        "looked",
         "number",
         "placed",
         "row",
@@ -54,6 +55,7 @@ class Sent:
         self.look_at: float | None = None
         self.row: tuple[int, ...] = ()  # of the worker, as it was when it was last looked at
         self.still_since = 0.0  # since when it has been so
+        self.looked = 0.0  # when that was
         self.kills: dict[int, BaseException] = {}  # tasks to be stopped when they run
 
 

@@ -65,7 +65,9 @@ def _look_for_stillness(lane: Lane, sent: Sent, now: float, gated: bool) -> None
     """Kill a worker that is in no task, has something to do, and does nothing."""
     words = lane.memory.words
     row = words[STATE], words[SEGMENT], words[PROGRESS]
-    if row != sent.row or gated or lane.writer.pending:
+    late = now - sent.looked > STILL_SECONDS / 2  # we stood still ourselves: after Ctrl-Z, say, or in a done-callback
+    sent.looked = now
+    if row != sent.row or gated or lane.writer.pending or late:
         sent.row, sent.still_since = row, now
     patience = max(sent.shortest, STILL_SECONDS)
     if now < max(sent.still_since, lane.heard) + patience or lane.process is None or lane.doomed is not None:

@@ -120,6 +120,26 @@ def test_process_stopped_before_a_task_begins(pool: MakePool) -> None:
     assert is_dead(pid)
 
 
+def test_parent_that_stood_still_itself_kills_nobody(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+    """In a done-callback that takes longer than a worker may stand still, nobody looks: that time does not count."""
+    executor = pool(2)
+    warm_up(executor, valve)
+    head = valve()
+    blocked = executor.submit(stand_with_pid, journal, head)
+    (other,) = set(executor.statistics().pids) - {int(journal.read())}
+    os.kill(other, signal.SIGSTOP)
+    stopped = executor.options(timeout=0.1).submit(getpid)
+    threading.Event().wait(0.3)  # it is looked at, and stands still
+
+    def take_long(_: object) -> None:
+        time.sleep(2.5)
+        threading.Timer(0.3, os.kill, (other, signal.SIGCONT)).start()
+
+    blocked.add_done_callback(take_long)
+    head.open()
+    assert stopped.result() == other
+
+
 def test_process_stopped_at_the_gate(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
     """A worker that was stopped with its outcome at the gate: the outcome is taken from its memory."""
     executor = pool(2, window=1)
