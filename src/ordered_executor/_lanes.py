@@ -13,11 +13,8 @@ All of it runs on the releaser, but `wake` and what loky's own threads post when
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
-import os
-import selectors
 import threading
 import time
 from collections import deque
@@ -33,6 +30,7 @@ from ._gate import Seat, Window
 from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
 from ._lane_memory import LENGTH_MASK, PROGRESS, STARTED
 from ._payload import unpack
+from ._poller import make_poller
 from ._postmortem import examine
 from ._stopping import TIMEOUT_SECONDS, look_at_running
 from ._ticket import Batch
@@ -53,7 +51,7 @@ START_AGAIN_SECONDS = 1.0
 START_TRIES = 10
 # How long loky may take to say how a process ended that it has reaped.
 REAP_SECONDS = 0.3
-# A selector takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
+# epoll takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
 LONGEST_SLEEP = 3600.0
 # How long a process that was told to end may take before it is killed.
 END_SECONDS = 5.0
@@ -100,31 +98,17 @@ class LokyBackend:
             _wire.ASK: self._on_ask,
             _wire.RETURNED: self._on_returned,
         }
-        self._selector = selectors.DefaultSelector()
-        self._wake_lock = threading.RLock()
-        self._released = False  # guarded by: _wake_lock
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wakes)
+        self._poller = make_poller()
         warm.hold(self)
 
     # --------------------------------------------------------------------------------------------------- any thread
 
     def wake(self) -> None:
-        # Reentrant: a signal handler or a finalizer may come here while this thread is here.
-        with self._wake_lock:
-            if not self._released:
-                with contextlib.suppress(BlockingIOError):  # the pipe is full: it is awake already
-                    os.write(self._wake_write, b"!")
+        self._poller.wake()
 
     def _post(self, call: Callable[[], None]) -> None:
         self._posts.append(call)
         self.wake()
-
-    def _drain_wakes(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
 
     # --------------------------------------------------------------------------------------------------- lanes begin
 
@@ -153,7 +137,7 @@ class LokyBackend:
             finally:
                 _exit.register()
         self._lanes.add(lane)
-        self._selector.register(lane.reader_fd, selectors.EVENT_READ, partial(self._on_frames, lane))
+        self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
         if lane.process is not None:
             self._watch_process(lane)
         if lane.state == SERVING:
@@ -187,7 +171,7 @@ class LokyBackend:
 
     def _watch_process(self, lane: Lane) -> None:
         if lane.process is not None and lane.process.fd is not None:
-            self._selector.register(lane.process.fd, selectors.EVENT_READ, partial(self._on_death, lane))
+            self._poller.watch(lane.process.fd, partial(self._on_death, lane))
 
     # ----------------------------------------------------------------------------------------------------- to a lane
 
@@ -225,12 +209,12 @@ class LokyBackend:
         self._watch_writing(lane)
 
     def _watch_writing(self, lane: Lane) -> None:
-        """Have the selector say when the pipe takes more, as long as something is left."""
+        """Have the poller say when the pipe takes more, as long as something is left."""
         pending = lane.writer.pending
         if pending and not lane.writing:
-            self._selector.register(lane.writer_fd, selectors.EVENT_WRITE, partial(self._on_writable, lane))
+            self._poller.watch(lane.writer_fd, partial(self._on_writable, lane), writing=True)
         elif lane.writing and not pending:
-            self._selector.unregister(lane.writer_fd)
+            self._poller.unwatch(lane.writer_fd)
         lane.writing = pending
 
     def _on_writable(self, lane: Lane) -> None:
@@ -246,8 +230,7 @@ class LokyBackend:
         if look < NEVER:
             left = min(max(0.0, look - time.monotonic()), LONGEST_SLEEP)
             timeout = left if timeout is None else min(timeout, left)
-        for key, _ in self._selector.select(timeout):
-            key.data()
+        self._poller.wait(timeout)
         while self._posts:
             self._posts.popleft()()
         if look < NEVER:
@@ -432,11 +415,10 @@ class LokyBackend:
     def _unregister(self, *fds: int | None) -> None:
         for fd in fds:
             if fd is not None:
-                with contextlib.suppress(KeyError, ValueError):
-                    self._selector.unregister(fd)
+                self._poller.unwatch(fd)
 
     def _forget(self, lane: Lane) -> None:
-        """Off the list and out of the selector."""
+        """Off the list, and not watched any more."""
         self._unseat(lane)
         self._lanes.discard(lane)
         self._gated.discard(lane)
@@ -521,20 +503,10 @@ class LokyBackend:
         self._buried.clear()
         warm.let_go(self)
         multiprocessing.active_children()  # joins what has ended, which lets go of what multiprocessing keeps for it
-        self._selector.close()
-        with self._wake_lock:
-            self._released = True
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+        self._poller.close()
 
     def abandon(self) -> None:
-        # The lanes close their own (see _lane); the locks may be held by threads that are not in this process.
-        self._wake_lock = threading.RLock()
-        if not self._released:
-            self._released = True
-            os.close(self._wake_read)
-            os.close(self._wake_write)
-            self._selector.close()
+        self._poller.abandon()  # the lanes close their own (see _lane)
 
     def snapshot(self) -> dict[str, Any]:
         lanes = list(self._lanes)

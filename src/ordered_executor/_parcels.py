@@ -152,7 +152,7 @@ class Parcels:
         Such arguments can be packed together without a difference: they cannot be changed, and always load.
         """
         first = batch.owners[0].call
-        if batch.count == 1 or batch.apart or type(first) is PackedCall or not may_be_shared(first[0]):
+        if batch.apart or type(first) is PackedCall or not may_be_shared(first[0]):
             return False, None, []
         args: list[Any] = []
         single = True

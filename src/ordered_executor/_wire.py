@@ -102,7 +102,7 @@ class FrameReader:
             self._buffer += piece
             yield from self._parse()
             if len(piece) < _READ_BYTES:
-                break  # most likely there is no more; the selector knows
+                break  # most likely there is no more; the poller knows
 
     def _parse(self) -> Iterator[tuple[int, int, memoryview]]:
         buffer, at = self._buffer, 0
@@ -133,7 +133,7 @@ class FrameWriter:
     def put(self, *parts: bytes) -> None:
         if self._parts:
             self._parts.extend(map(memoryview, parts))
-            return  # the selector says when the pipe takes more
+            return  # the poller says when the pipe takes more
         try:
             written = os.writev(self._fd, parts[:_MOST_PARTS])
         except BlockingIOError:

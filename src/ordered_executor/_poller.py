@@ -1,0 +1,136 @@
+"""Waiting for descriptors: whoever waits is told what can be read or written, and any thread may wake it.
+
+On Linux by epoll and an eventfd that is edge-triggered, so that a wake-up need not be read away: that would be one more
+system call, and at each one Python lets another thread run, just when a task is to be sent.  Elsewhere by `selectors`
+and a pipe.
+
+One thread waits, watches and unwatches; `wake` may be called from any, also in a signal handler or a finalizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import selectors
+import threading
+from collections.abc import Callable
+
+Call = Callable[[], object]
+
+
+class Poller:
+    """What both kinds have in common: waking, and the end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # reentrant: a signal handler may wake in the middle of a wake
+        self._closed = False  # guarded by: _lock
+
+    def watch(self, fd: int, call: Call, *, writing: bool = False) -> None:
+        """Call `call` in every `wait` in which the descriptor can be read (or written)."""
+        raise NotImplementedError
+
+    def unwatch(self, fd: int) -> None:
+        """No more; nothing happens if it is not watched, or closed."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait for something, at most so many seconds; call what is to be called.  Returns when woken, too."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Let `wait` return, the one that runs or the next.  Never blocks; after `close` it does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._wake()
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._close()
+
+    def abandon(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not in this process."""
+        self._lock = threading.RLock()
+        self.close()
+
+    def _wake(self) -> None:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+
+class EpollPoller(Poller):
+    """On Linux."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[int, Call] = {}
+        self._epoll = select.epoll()
+        self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._waker, select.EPOLLIN | select.EPOLLET)  # each write is an edge, read or not
+
+    def watch(self, fd: int, call: Call, *, writing: bool = False) -> None:
+        self._epoll.register(fd, select.EPOLLOUT if writing else select.EPOLLIN)
+        self._calls[fd] = call
+
+    def unwatch(self, fd: int) -> None:
+        if self._calls.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
+
+    def wait(self, timeout: float | None) -> None:
+        for fd, _ in self._epoll.poll(timeout):
+            call = self._calls.get(fd)  # the waker has none; and a call before this one may have unwatched it
+            if call is not None:
+                call()
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._waker, 1)
+
+    def _close(self) -> None:
+        os.close(self._waker)
+        self._epoll.close()
+
+
+class SelectorPoller(Poller):
+    """Where there is no epoll or no eventfd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._selector = selectors.DefaultSelector()
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._selector.register(self._read, selectors.EVENT_READ, self._drain)
+
+    def watch(self, fd: int, call: Call, *, writing: bool = False) -> None:
+        self._selector.register(fd, selectors.EVENT_WRITE if writing else selectors.EVENT_READ, call)
+
+    def unwatch(self, fd: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(fd)
+
+    def wait(self, timeout: float | None) -> None:
+        for key, _ in self._selector.select(timeout):
+            if self._selector.get_map().get(key.fd) is key:  # else a call before this one has unwatched it
+                key.data()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # the pipe is full: it is awake already
+            os.write(self._write, b"!")
+
+    def _close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+        self._selector.close()
+
+
+def make_poller() -> Poller:
+    return EpollPoller() if hasattr(select, "epoll") and hasattr(os, "eventfd") else SelectorPoller()
