@@ -204,7 +204,7 @@ class Traces:
     """What this process has open: child processes, threads, descriptors, names in shared memory."""
 
     def __init__(self) -> None:
-        self.children = {child.pid: _describe(child) for child in psutil.Process().children(recursive=True)}
+        self.children = {child.pid: describe(child) for child in psutil.Process().children(recursive=True)}
         self.threads = Counter(thread.name for thread in threading.enumerate())
         self.descriptors = dict(_descriptors())
         self.shared = {name for name in _names_in("/dev/shm") if f"-{os.getpid()}-" in name}
@@ -220,7 +220,8 @@ class Traces:
         return left
 
 
-def _describe(process: psutil.Process) -> str:
+def describe(process: psutil.Process) -> str:
+    """Say what a process is and what it does."""
     with contextlib.suppress(psutil.Error):
         return f"{process.status()} {' '.join(process.cmdline())[:200]}"
     return "gone"
@@ -312,7 +313,7 @@ class Script:
         try:
             out, err = self.process.communicate(self._input, timeout)
         except subprocess.TimeoutExpired:
-            alive = [_describe(process) for process in self.processes()]
+            alive = [describe(process) for process in self.processes()]
             self.process.send_signal(signal.SIGUSR1)
             self.kill_all()
             out, err = self.process.communicate()

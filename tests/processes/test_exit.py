@@ -12,7 +12,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tests.helpers import Journal, Script, until
+from tests.helpers import Journal, Script, describe, until
 
 from .conftest import MakeValve, StartScript
 
@@ -46,7 +46,11 @@ def assert_gone(started: Script, patience: float = 2.0) -> None:
     """No process of the program lives any more, and no file of it is left."""
     until(lambda: not started.processes(), f"the end of {started.processes()}", patience)
     mark = f"-{started.process.pid}-"
-    until(lambda: not [name for name in os.listdir("/dev/shm") if mark in name], f"no {mark} in /dev/shm")
+    try:
+        until(lambda: not [name for name in os.listdir("/dev/shm") if mark in name])
+    except AssertionError:
+        alive = [(one.pid, one.info["ppid"], describe(one)) for one in psutil.process_iter(["ppid"])]
+        raise AssertionError(f"{mark} in /dev/shm; there live {alive}") from None
     assert list(started.temporary.iterdir()) == []
 
 

@@ -413,15 +413,18 @@ def test_program_started_meanwhile_does_not_keep_workers_alive(script: StartScri
         "from ordered_executor import OrderedProcessPoolExecutor\n"
         "executor = OrderedProcessPoolExecutor(1)\n"
         "pid = executor.submit(os.getpid).result()\n"
-        "subprocess.Popen(['sleep', '60'], close_fds=False)\n"
-        "if os.fork() == 0: time.sleep(60); os._exit(0)\n"
-        "print(pid, flush=True)\n"
+        "others = [subprocess.Popen(['sleep', '60'], close_fds=False).pid, os.fork()]\n"
+        "if others[1] == 0: time.sleep(60); os._exit(0)\n"
+        "print(pid, *others, flush=True)\n"
         "os.kill(os.getpid(), 9)\n",
     )
     assert started.process.stdout is not None
-    worker = int(started.process.stdout.readline())
+    worker, *others = map(int, started.process.stdout.readline().split())
     started.process.wait()
     until(lambda: is_dead(worker), patience=2.0)
+    for pid in others:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not started.processes())  # loky's tracker held on for them
 
 
 # ------------------------------------------------------------------------------------------------- what is kept alive
