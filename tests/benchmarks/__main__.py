@@ -17,7 +17,7 @@ from importlib import metadata
 from tests.benchmarks.contest import contest
 from tests.benchmarks.row import Setting
 from tests.benchmarks.rows import ROWS
-from tests.benchmarks.table import heading, lines, title, write
+from tests.benchmarks.table import heading, lines, markdown, markdown_heading, write
 
 PACKAGES = ("ordered-executor", "loky", "joblib", "mpire", "pebble", "numpy")
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="play only these")
     parser.add_argument("--quick", action="store_true", help="two minutes instead of ten, rougher figures")
     parser.add_argument("--repeat", type=int, metavar="N", help="rounds for each row (long ones: fewer)")
-    parser.add_argument("--markdown", action="store_true", help="for the docs")
+    parser.add_argument("--markdown", action="store_true", help="a line a row, for the docs")
     arguments = parser.parse_args()
     if arguments.repeat is not None and arguments.repeat < 1:
         parser.error("--repeat takes a number of rounds, 1 or more")
@@ -58,12 +58,15 @@ def main() -> None:
     begin = time.perf_counter()
     setting = Setting(quick=arguments.quick, repeat=arguments.repeat)
     print(f"{about()}; {setting.workers} workers\n")
-    print(heading(markdown=arguments.markdown))
+    print(markdown_heading() if arguments.markdown else heading())
     for name in arguments.rows or ROWS:
         row = ROWS[name]
-        print(title(row, markdown=arguments.markdown), end="", flush=True)
+        if arguments.markdown:
+            print(markdown(row, contest(row, setting)), flush=True)
+            continue
+        print(f"{row.name}: {row.title}", flush=True)
         for line in lines(row, contest(row, setting)):
-            print(write(line, markdown=arguments.markdown), flush=True)
+            print(write(line), flush=True)
     print(f"\n{time.perf_counter() - begin:.0f} seconds")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.benchmarks import engines, tasks
 from tests.benchmarks.engines import Engine
-from tests.benchmarks.row import OURS, Entry, Figure, Play, Row, Setting
+from tests.benchmarks.row import MEMORY, OURS, Entry, Figure, Play, Row, Setting
 from tests.benchmarks.rows_speed import LARGE
 
 EVERY = 0.02  # seconds between two looks at the memory
@@ -94,7 +94,7 @@ ROWS = [
     Row(
         "slow-head",
         "memory behind a slow head (2 s), 1 MiB results",
-        "MiB",
+        MEMORY,
         grown({OURS: engines.ours_results, WINDOW: partial(engines.ours_results, window=BOUNDED)}, head=2.0),
         limits={OURS: bound(WINDOW_MIB), WINDOW: bound(BOUNDED)},
         less_is_better=True,
@@ -105,7 +105,7 @@ ROWS = [
     Row(
         "slow-reader",
         "memory with a slow reader (5 ms each), 1 MiB results",
-        "MiB",
+        MEMORY,
         grown(
             {
                 BUFFERSIZE: partial(engines.ours_map, buffersize=BOUNDED),

@@ -17,6 +17,7 @@ from tests.benchmarks.tasks import small
 
 OURS = "ours"
 BEST = "the best peer"
+MEMORY = "MiB"  # the unit of rows in which each one's own figure tells more than a ratio
 
 
 class Figure(NamedTuple):

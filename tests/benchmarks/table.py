@@ -7,17 +7,16 @@ from statistics import median
 from typing import NamedTuple
 
 from tests.benchmarks.contest import Score
-from tests.benchmarks.row import BEST, Row
+from tests.benchmarks.row import BEST, MEMORY, OURS, Row
 
-HEADINGS = ("work", "contestant", "median", "unit", "ours / it", "to reach", "")
-WIDTHS = (2, 36, 10, 14, 9, 19, 4)
-RIGHT = {2, 4}  # columns of numbers
+HEADINGS = ("contestant", "median", "unit", "ours / it", "to reach", "")
+WIDTHS = (36, 10, 14, 9, 19, 4)
+RIGHT = {1, 3}  # columns of numbers
 
 
 class Line(NamedTuple):
     """One line of the table."""
 
-    work: str = ""
     contestant: str = ""
     figure: str = ""
     unit: str = ""
@@ -65,9 +64,8 @@ def lines(row: Row, scores: Sequence[Score]) -> Iterator[Line]:
     subject, best = scores[0], best_peer(row, scores)
     sign = "<=" if row.less_is_better else ">="
     for score in scores:
-        work = f"{row.title} (`{row.name}`)" if score is subject else ""
         if not score.figures:
-            yield Line(work, score.name, score.problem or "no figure")
+            yield Line(score.name, score.problem or "no figure")
             continue
         middle = median(score.figures)
         found = None if score is subject else ratio(subject, score)
@@ -80,30 +78,40 @@ def lines(row: Row, scores: Sequence[Score]) -> Iterator[Line]:
         if limit is not None:
             to_reach, verdict = f"{sign} {number(limit)}", judge(row, middle, limit)
         times = "" if found is None else f"{found:.2f} x"
-        yield Line(work, score.name, number(middle), row.unit, times, to_reach, verdict)
+        yield Line(score.name, number(middle), row.unit, times, to_reach, verdict)
         if score.problem:  # it played, and then something happened
-            yield Line("", "", score.problem)
+            yield Line("", score.problem)
 
 
-def heading(*, markdown: bool) -> str:
+def heading() -> str:
     """Return the head of the table."""
-    if markdown:
-        rule = "|".join(" ---: " if column in RIGHT else " --- " for column in range(len(HEADINGS)))
-        return f"| {' | '.join(HEADINGS)} |\n|{rule}|"
-    return f"{write(Line(*HEADINGS), markdown=False)}\n{'-' * (sum(WIDTHS) + len(WIDTHS))}"
+    return f"{write(Line(*HEADINGS))}\n{'-' * (sum(WIDTHS) + len(WIDTHS))}"
 
 
-def title(row: Row, *, markdown: bool) -> str:
-    """Return the line that goes before those of a row; in Markdown their first column says it."""
-    return "" if markdown else f"{row.name}: {row.title}\n"
-
-
-def write(line: Line, *, markdown: bool) -> str:
+def write(line: Line) -> str:
     """Return a line as text."""
-    if markdown:
-        return f"| {' | '.join(line)} |"
     cells = (
         cell.rjust(width) if column in RIGHT else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(line._replace(work=""), WIDTHS, strict=True))
+        for column, (cell, width) in enumerate(zip(line, WIDTHS, strict=True))
     )
-    return " ".join(cells).rstrip()
+    return f"   {' '.join(cells).rstrip()}"
+
+
+def markdown_heading() -> str:
+    """Return the head of the table for a page."""
+    return "| work | this library | divided by the others |\n| --- | ---: | --- |"
+
+
+def markdown(row: Row, scores: Sequence[Score]) -> str:
+    """Return a row in one line for a page: our figure, and its ratio to each other's (for memory, theirs)."""
+    cells = [score.problem or "no figure" for score in scores]
+    for index, score in enumerate(scores):
+        if score.figures:
+            figure, times = number(median(score.figures)), ratio(scores[0], score)
+            unit = row.unit if row.unit.startswith("%") else f" {row.unit}"
+            as_it_is = index == 0 or row.unit == MEMORY or times is None
+            cells[index] = f"{figure}{unit}" if as_it_is else f"{times:.2f} x"
+    ours, *others = (
+        cell if score.name == OURS else f"{score.name}: {cell}" for score, cell in zip(scores, cells, strict=True)
+    )
+    return f"| {row.title} | {ours} | {'; '.join(others)} |"
