@@ -45,13 +45,26 @@ class End(Exception):
     """Nothing more will come (or nothing more was submitted, for a reader that does not follow)."""
 
 
+class _Held(weakref.ref[Future[Any]]):
+    """A future that was read and is held elsewhere.
+
+    One object a future, with a callback that all share: there may be a million, and the garbage collector walks over
+    each.
+    """
+
+    __slots__ = ("ticket",)
+    ticket: int
+
+
 class Stream:
     """The released outcomes that nobody has read yet."""
 
     def __init__(self, first: int, keep: bool, must_not_wait: Callable[[], str | None]) -> None:
         self._keep = keep
         self._must_not_wait = must_not_wait
-        self._kept: dict[int, Future[Any] | weakref.ref[Future[Any]]] = {}
+        kept: dict[int, Future[Any] | _Held] = {}
+        self._kept = kept
+        self._forget = lambda held: kept.pop(held.ticket, None) and None
         self._changed = threading.Condition()
         self._waiting = 0  # guarded by: _changed
         self._position = first  # guarded by: _changed
@@ -106,7 +119,9 @@ class Stream:
         """Its holder has read it: keep it only as long as the holder does."""
         ticket, kept = future.first, self._kept
         if ticket in kept:
-            kept[ticket] = weakref.ref(future, lambda _: kept.pop(ticket, None) and None)
+            held = _Held(future, self._forget)
+            held.ticket = ticket
+            kept[ticket] = held
 
     def unread(self) -> int:
         return len(self._kept)
@@ -154,7 +169,7 @@ class Stream:
         while self._position < head:
             future = kept.pop(self._position, None)
             self._position += 1
-            if isinstance(future, weakref.ref):
+            if isinstance(future, _Held):
                 future = future()
             if future is not None:
                 self.delivered += 1
