@@ -204,7 +204,7 @@ class Traces:
     """What this process has open: child processes, threads, descriptors, names in shared memory."""
 
     def __init__(self) -> None:
-        self.children = {child.pid: describe(child) for child in psutil.Process().children(recursive=True)}
+        self.children = {child.pid: _describe(child) for child in psutil.Process().children(recursive=True)}
         self.threads = Counter(thread.name for thread in threading.enumerate())
         self.descriptors = dict(_descriptors())
         self.shared = {name for name in _names_in("/dev/shm") if f"-{os.getpid()}-" in name}
@@ -220,8 +220,7 @@ class Traces:
         return left
 
 
-def describe(process: psutil.Process) -> str:
-    """Say what a process is and what it does."""
+def _describe(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return f"{process.status()} {' '.join(process.cmdline())[:200]}"
     return "gone"
@@ -291,6 +290,7 @@ class Script:
     def __init__(self, command: list[str], folder: Path, stdin: str | None = None) -> None:
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.temporary = Path(tempfile.mkdtemp(prefix="oe"))  # a short path: sockets of the fork server live there
+        self._names_before = _names_in("/dev/shm")
         environment = os.environ | {
             MARK: self.mark,
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -313,7 +313,7 @@ class Script:
         try:
             out, err = self.process.communicate(self._input, timeout)
         except subprocess.TimeoutExpired:
-            alive = [describe(process) for process in self.processes()]
+            alive = [_describe(process) for process in self.processes()]
             self.process.send_signal(signal.SIGUSR1)
             self.kill_all()
             out, err = self.process.communicate()
@@ -328,6 +328,11 @@ class Script:
                 if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
+
+    def names(self) -> list[str]:
+        """What it has in shared memory by name.  What was there before is of a process that had its number before."""
+        mark = f"-{self.process.pid}-"
+        return [name for name in _names_in("/dev/shm") if mark in name and name not in self._names_before]
 
     def kill_all(self) -> None:
         """Whatever happens, nothing of it stays."""

@@ -12,7 +12,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tests.helpers import Journal, Script, describe, until
+from tests.helpers import Journal, Script, until
 
 from .conftest import MakeValve, StartScript
 
@@ -45,12 +45,7 @@ def finish(started: Script) -> str:
 def assert_gone(started: Script, patience: float = 2.0) -> None:
     """No process of the program lives any more, and no file of it is left."""
     until(lambda: not started.processes(), f"the end of {started.processes()}", patience)
-    mark = f"-{started.process.pid}-"
-    try:
-        until(lambda: not [name for name in os.listdir("/dev/shm") if mark in name])
-    except AssertionError:
-        alive = [(one.pid, one.info["ppid"], describe(one)) for one in psutil.process_iter(["ppid"])]
-        raise AssertionError(f"{mark} in /dev/shm; there live {alive}") from None
+    until(lambda: not started.names(), f"the end of {started.names()}")
     assert list(started.temporary.iterdir()) == []
 
 
@@ -431,6 +426,5 @@ def test_killed_process_group_leaves_nothing(script: StartScript, valve: MakeVal
     started.process.wait()
     until(lambda: not started.processes(), patience=2.0)
     assert list(started.temporary.iterdir()) == []
-    for name in os.listdir("/dev/shm"):  # what loky leaves when its tracker is killed, too
-        if f"-{started.process.pid}-" in name:
-            Path("/dev/shm", name).unlink()
+    for name in started.names():  # what loky leaves when its tracker is killed, too
+        Path("/dev/shm", name).unlink()

@@ -21,7 +21,7 @@ MEASURE = dedent("""
     import numpy as np
     import psutil
     from ordered_executor import OrderedProcessPoolExecutor
-    from tests.helpers import Valve, same, stand
+    from tests.helpers import Valve, same, stand, until
 
     MIB = 1024 * 1024
 
@@ -52,24 +52,23 @@ def growth_of(script: StartScript, code: str) -> float:
     return float(out)
 
 
-def test_slow_head(script: StartScript) -> None:
+def test_slow_head(script: StartScript, valve: MakeValve) -> None:
     """While the head is slow, the parent holds the window's results of 1 MiB each, not those of all tasks."""
+    slow = valve()
     grown = growth_of(
         script,
-        """
+        f"""
         with OrderedProcessPoolExecutor(2, window=8, reuse=False) as executor:
             list(executor.map(make, range(4)))
             peak = Peak()
-            for round_number in range(4):
-                head = executor.submit(time.sleep, 0.1)
-                for number in range(100):
-                    executor.submit(make, number)
-                while not head.done():
-                    time.sleep(0.001)
-                    peak.look()
-                for value in executor.results():  # how far a reader is behind is another matter
-                    del value
-            print(peak.growth)
+            head = executor.submit(stand, Valve({slow.path!r}))
+            for number in range(400):
+                executor.submit(make, number)
+            until(lambda: executor.statistics().gated)
+            peak.look()
+            assert not head.done()
+            Valve({slow.path!r}).open()
+        print(peak.growth)
         """,
     )
     assert grown < (8 + 2 + 2) + 30
