@@ -90,7 +90,7 @@ def run_program(plan: Plan, watch: Watchdog) -> Record:
         record.lines = read(str(book))
         if plan.signal == EXIT:
             _look_at_executions(plan, record)
-    _look_at_shared_memory(program.process.pid, plan, record)
+    _look_at_shared_memory(program, plan, record)
     return record
 
 
@@ -164,16 +164,12 @@ def _describe(process: psutil.Process) -> str:
     return "gone"
 
 
-def _look_at_shared_memory(pid: int, plan: Plan, record: Record) -> None:
+def _look_at_shared_memory(program: Script, plan: Plan, record: Record) -> None:
     """No name of the program stays; loky's do if its tracker is killed with all others, and then we remove them."""
     deadline = time.monotonic() + GONE_SECONDS
-    while (left := _names_of(pid)) and time.monotonic() < deadline and plan.signal != "SIGKILL to the group":
+    while (left := program.names()) and time.monotonic() < deadline and plan.signal != "SIGKILL to the group":
         time.sleep(0.02)
-    for path in left:
-        path.unlink(missing_ok=True)
-        if plan.signal != "SIGKILL to the group" or not path.name.startswith("sem.loky-"):
-            record.complain(f"left in shared memory: {path.name}")
-
-
-def _names_of(pid: int) -> list[Path]:
-    return list(Path("/dev/shm").glob(f"*-{pid}-*"))
+    for name in left:
+        Path("/dev/shm", name).unlink(missing_ok=True)
+        if plan.signal != "SIGKILL to the group" or not name.startswith("sem.loky-"):
+            record.complain(f"left in shared memory: {name}")
