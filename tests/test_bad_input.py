@@ -112,6 +112,9 @@ def test_the_constructor_refuses_bad_flags(name: str, bad: Any) -> None:
         ("env", ["A=b"]),
         ("env", {"A": 1}),
         ("env", {1: "A"}),
+        ("env", {"A": "b\0c"}),
+        ("env", {"A=b": "c"}),
+        ("env", {"": "c"}),
         ("env", "A=b"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,  # the same in each process
@@ -287,7 +290,7 @@ def test_waits_without_end(forever: Any) -> None:
     executor.mark("b")
     assert next(executor.results(timeout=forever)) == "b"
     assert list(executor.map(abs, [], timeout=forever)) == []
-    executor.options(timeout=forever)
+    assert executor.options(timeout=forever)._options.timeout is None  # whatever the executor's own is
     executor.shutdown(timeout=forever)
 
 

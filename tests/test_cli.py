@@ -78,6 +78,12 @@ def test_bytes_that_are_no_text_come_out_as_they_were(folder: Path) -> None:
     )
 
 
+def test_only_a_newline_ends_a_line(folder: Path) -> None:
+    """Carriage returns are part of it, and come out again."""
+    (folder / "mixed").write_bytes(b"a\rb\r\nc\n")
+    assert run(folder, "mine:upper", "mixed", "-", lines=b"d\r\n") == (0, b"A\rB\r\nC\nD\r\n", "")
+
+
 def test_lines_that_fail_are_reported_and_the_rest_goes_on(folder: Path) -> None:
     """With their numbers; what returns None prints nothing."""
     status, out, err = run(folder, "mine:number", lines=b"1\nno\n\n4\nneither\n6\n")

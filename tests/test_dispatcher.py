@@ -377,6 +377,19 @@ def test_what_could_not_be_loaded_together_travels_apart() -> None:
     assert [(tickets(one), one.apart) for one in parts] == [([0, 1, 2], True), ([3], True), ([4, 5, 6, 7], False)]
 
 
+def test_futures_that_could_not_be_loaded_together_travel_apart_whenever_they_are_sent() -> None:
+    """A function that no worker can load must not travel to and fro for ever."""
+    dispatcher = fast(with_lanes(1, *futures(6)))
+    for _ in range(2):
+        batch = take(dispatcher)
+        dispatcher.returned(dispatcher.lanes[0], batch.number, 0, apart=True)
+    dispatcher.lanes[0].quota = 2
+    parts = [take(dispatcher)]
+    dispatcher.lanes[0].quota = None
+    parts.append(take(dispatcher))
+    assert [(tickets(one), one.apart) for one in parts] == [([0, 1], True), ([2, 3, 4, 5], True)]
+
+
 def test_the_batches_of_a_dead_lane_are_sent_again() -> None:
     """Lost against returned: what a dead lane had goes before what waits, and what another lane hands back between."""
     dispatcher = fast(with_lanes(2, *futures(12)))

@@ -34,6 +34,10 @@ class Owner:
         self.killed: list[Any] = []
         self.reads = 0
         self.why_not: str | None = None
+        self.here = True
+
+    def on_releaser(self) -> bool:
+        return self.here
 
     def skip(self, future: Future[Any]) -> None:
         self.skipped.append(future)
@@ -496,3 +500,19 @@ def test_a_failure_that_nobody_saw_is_logged_when_its_future_goes(seen: bool, ca
     del future
     assert ("what happened" in caplog.text) == (not seen)
     assert ("ticket 7" in caplog.text) == (not seen)
+
+
+def test_ctrl_c_in_a_callback_of_cancel_comes_out() -> None:
+    """As the standard one lets it; on the releaser it is logged, for the order must go on."""
+    owner = Owner()
+    owner.here = False
+    future: Future[Any] = Future(owner, (len, (), {}), Options())
+
+    def press(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    future.add_done_callback(press)
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    assert future.cancelled()
+    assert owner.skipped == [future]

@@ -93,16 +93,21 @@ def test_an_unread_future_is_kept_for_the_stream() -> None:
     executor.end()
 
 
-def test_callbacks_that_read_leave_it_to_the_stream() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_callbacks_that_read_leave_it_to_the_stream(late: bool) -> None:
     """A read inside a done-callback does not count: the outcome is yielded all the same."""
     executor = HandExecutor(1)
     read: list[Any] = []
     future = executor.submit(Thing)
+    if late:  # it is done already: the callback runs here and now
+        executor.open_lanes(1)
+        executor.finish(0, "value")
     future.add_done_callback(lambda f: read.append(f.result()))
     gone = weakref.ref(future)
     del future
-    executor.open_lanes(1)
-    executor.finish(0, "value")
+    if not late:
+        executor.open_lanes(1)
+        executor.finish(0, "value")
     assert read == ["value"]
     assert gone() is not None
     assert list(executor.results()) == ["value"]

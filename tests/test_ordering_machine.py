@@ -230,8 +230,7 @@ class OrderingMachine(RuleBasedStateMachine):
             with pytest.raises(CancelledError):
                 ticket.future.exception()
         elif in_callback:
-            with self.executor.as_releaser():
-                ticket.future.exception()
+            ticket.future.add_done_callback(Future.exception)
         else:
             ticket.future.exception()
             ticket.read = True
@@ -385,8 +384,13 @@ class OrderingMachine(RuleBasedStateMachine):
         lane = self.running()[pick % len(self.running())]
         if lane.done:
             lane.hand_back()
-        elif type(lane.owner) is Slice and not lane.batches[0].apart:
+        elif self.travels_together(lane):
             lane.hand_back(apart=True)
+
+    def travels_together(self, lane: FakeLane) -> bool:
+        """Whether a lane's batch may be in one pickle."""
+        batch = lane.batches[0]
+        return not batch.apart and (type(lane.owner) is Slice or batch.count > 1)
 
     @precondition(lambda self: self.lanes())
     @rule(pick=picks(), how=st.sampled_from(["blame", "blame", "suspect", "idle"]))
@@ -397,7 +401,8 @@ class OrderingMachine(RuleBasedStateMachine):
             lane.lose(blame=False)
             self.vain += 1
             return
-        suspect = how == "suspect" and type(lane.owner) is Slice and not lane.done and gated is None
+        loads = type(lane.owner) is Slice or self.travels_together(lane)
+        suspect = how == "suspect" and loads and not lane.done and gated is None
         if gated is not None:
             if lane.holds_large:
                 self.tickets[ticket].charges += 1

@@ -9,6 +9,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordered_executor import RemoteError
+from ordered_executor._errors import copy_error
 from ordered_executor._payload import (
     BASIC,
     LARGE_BYTES,
@@ -463,3 +465,23 @@ def test_a_name_runs_no_code_of_the_user(make: Callable[[], Any]) -> None:
     except Refusal:
         name = None
     assert type(name) is str
+
+
+def test_an_exception_that_cannot_be_changed_arrives_as_itself() -> None:
+    """A frozen dataclass refuses `__cause__` and notes: both are set past it."""
+    value, error = unpack(pack_error(Frozen(5)), lambda: "the note")
+    assert value is None
+    assert type(error) is Frozen
+    assert error.code == 5
+    assert error.__cause__ is not None
+    assert error.__dict__["__notes__"] == ["the note"]
+    again = copy_error(error)
+    assert type(again) is Frozen
+    assert again.__cause__ is error.__cause__
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """An exception whose attributes cannot be set."""
+
+    code: int

@@ -203,6 +203,45 @@ def test_an_interrupted_wake_up_leaves_the_releaser_awake_to_others() -> None:
     executor.end()
 
 
+@pytest.mark.parametrize("what", ["submit", "map", "post"])
+def test_an_interrupted_submit_still_wakes_the_releaser(what: str) -> None:
+    """Ctrl-C between the claim and the wake-up: what was claimed does not wait for the next submit."""
+    executor = HandExecutor(1)
+    wakes: list[str] = []
+
+    def wake() -> None:
+        wakes.append("woken")
+        if len(wakes) == 1:
+            raise KeyboardInterrupt
+
+    calls: dict[str, Callable[[], object]] = {
+        "submit": lambda: executor.submit(nothing),
+        "map": lambda: executor.map(abs, [1]),
+        "post": lambda: executor.releaser.post(nothing),
+    }
+    executor.releaser._asleep = True
+    executor.backend.wake = wake  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        calls[what]()
+    assert wakes == ["woken", "woken"]
+    executor.open_lanes(1)
+    executor.run_all()
+    executor.end()
+
+
+def test_a_thread_that_cannot_be_started_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The constructor raises, and the end of the program does not wait for an executor that never was."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    executor = HandExecutor(1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        executor.releaser.start()
+    assert executor.releaser.finished.is_set()
+
+
 def test_cancel_in_the_turn_of_the_claim() -> None:
     """Cancel against the turn.
 

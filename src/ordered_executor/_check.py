@@ -75,4 +75,4 @@ def iterate(value: Any) -> Iterator[Any]:
     try:
         return iter(value)
     except TypeError:
-        raise TypeError(f"what is mapped over must be iterable, not {value!r}") from None
+        raise TypeError(f"iterables: what is mapped over must be iterable, not {value!r}") from None

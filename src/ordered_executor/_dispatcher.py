@@ -134,6 +134,7 @@ class Dispatcher:
             heapq.heappush(self._returned, (piece.first, piece))
         else:
             for future in batch.owners[start:]:
+                future.apart = future.apart or batch.apart
                 heapq.heappush(self._returned, (future.first, future))
         self.waiting_tickets += count
 
@@ -212,7 +213,7 @@ class Dispatcher:
         size = max(1, min(size, -(-self.waiting_tickets // self._max_lanes)))
         cancelled: list[Future[Any]] = []
         futures: list[Future[Any]] = []
-        batch = None
+        batch, apart = None, False
         while self.waiting_tickets:
             entry = self._returned[0][1] if self._returned else self._waiting[0]
             if type(entry) is Slice:
@@ -226,6 +227,7 @@ class Dispatcher:
             if self._returned:
                 heapq.heappop(self._returned)
                 self.waiting_tickets -= 1
+                apart = apart or entry.apart
             else:
                 self._waiting.popleft()
                 self.waiting_tickets -= 1
@@ -236,7 +238,7 @@ class Dispatcher:
             if len(futures) == size:
                 break
         if futures:
-            batch = Batch(self._numbers, futures[0].first, len(futures), futures)
+            batch = Batch(self._numbers, futures[0].first, len(futures), futures, apart)
         if batch is not None:
             self._numbers += 1
             self._grown = max(self._grown, batch.count)

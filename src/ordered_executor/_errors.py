@@ -72,7 +72,10 @@ class TaskKilledError(RuntimeError):
 
 
 class ResultsTimeoutError(_Timeout):
-    """Nothing came out of `results()` or `outcomes()` in time.  Nothing is lost: ask again."""
+    """Nothing came out of `results()` or `outcomes()` in time: nothing is lost, ask again.
+
+    From a `map` with a `timeout`: its results did not all come in time.  The map has ended, and cancels what it can.
+    """
 
 
 class ShutdownTimeoutError(_Timeout):
@@ -102,10 +105,13 @@ class RemoteError(Exception):
 def add_note(error: BaseException, note: str) -> None:
     """`error.add_note(note)`, on Python 3.10 too (where it is kept, and not printed).  Never raises."""
     with contextlib.suppress(Exception):  # a hostile class goes without
-        if hasattr(error, "add_note"):
-            error.add_note(note)
-        else:
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]
+        # past the class's own __setattr__, which may refuse
+        vars(error).setdefault("__notes__", []).append(note)
+
+
+def set_cause(error: BaseException, cause: BaseException | None) -> None:
+    """`error.__cause__ = cause`, as `raise … from …` does it: past the class's own `__setattr__`, which may refuse."""
+    BaseException.__cause__.__set__(error, cause)  # type: ignore[union-attr]  # a descriptor, whatever its type says
 
 
 def copy_error(error: BaseException) -> BaseException:
@@ -114,7 +120,7 @@ def copy_error(error: BaseException) -> BaseException:
         again = copy.copy(error)
     except Exception:
         return error
-    again.__cause__ = error.__cause__
+    set_cause(again, error.__cause__)
     return again
 
 

@@ -149,14 +149,13 @@ class OrderedExecutor(Executor):
         """A light view on this executor whose `submit` and `map` use other settings.
 
         `retries`: how often a task is run again if its worker dies.  `timeout`: seconds a task may run before it is
-        stopped, from its start in the worker.  What is not given stays as the executor has it.
+        stopped, from its start in the worker; `float("inf")` for no limit.  What is not given stays as the executor has
+        it.
         """
         retries = check_optional_count("retries", retries, 0)
-        timeout = check_seconds("timeout", timeout)
         mine = self._options
-        return OptionsView(
-            self, Options(mine.retries if retries is None else retries, mine.timeout if timeout is None else timeout)
-        )
+        limit = mine.timeout if timeout is None else check_seconds("timeout", timeout)
+        return OptionsView(self, Options(mine.retries if retries is None else retries, limit))
 
     # --------------------------------------------------------------------------------------------------------- read
 
@@ -273,9 +272,13 @@ class OrderedExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shut down and wait; after Ctrl-C without waiting for what is not done."""
+        """Shut down and wait; after Ctrl-C, also while it waits here, without waiting for what is not done."""
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self._shutdown(True, None, interrupted, interrupted, may_raise=kind is None)
+        try:
+            self._shutdown(True, None, interrupted, interrupted, may_raise=kind is None)
+        except KeyboardInterrupt:
+            self._shutdown(True, None, True, True, may_raise=False)
+            raise
 
 
 class OptionsView:

@@ -67,7 +67,8 @@ def end_nested() -> None:
 
 def _at_exit() -> None:
     releasers = list(_live)
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt  # what ended the program, if anything did
+    # What ended the program, if anything did; an interactive session goes on after its errors.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for releaser in releasers:
         releaser.close_claims()
         if interrupted:

@@ -13,14 +13,17 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import sys
 import weakref
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import cloudpickle
+
 from ._payload import BASIC, dumps_plain, dumps_whole
 
-# What may be compared by identity alone: it does not change in place, or goes by name.
-_STABLE: tuple[type, ...] = (ModuleType, BuiltinFunctionType, type, re.Pattern, logging.Logger, *BASIC, bytes)
+# What does not change in place.
+_STABLE: tuple[type, ...] = (re.Pattern, logging.Logger, *BASIC, bytes)
 _MOST_LOADED = 32
 
 # function -> (what it refers to, or None if it goes by name; its pickle)
@@ -30,7 +33,9 @@ _packed: weakref.WeakKeyDictionary[FunctionType, tuple[list[Any] | None, bytes]]
 def may_be_shared(fn: Any) -> bool:
     """Whether the calls of a batch may share one copy of the callable: it has no state of its own to leave behind."""
     kind = type(fn)
-    return kind is BuiltinFunctionType or kind is type or (kind is FunctionType and fn.__closure__ is None)
+    if kind is BuiltinFunctionType:
+        return isinstance(fn.__self__, (ModuleType, type, type(None)))  # not a method of an object
+    return kind is type or (kind is FunctionType and fn.__closure__ is None)
 
 
 def pack_function(fn: Any) -> bytes:
@@ -59,14 +64,18 @@ def _is(one: Any, other: Any) -> bool:
 
 
 def _refers_to(fn: FunctionType) -> list[Any] | None:
-    """Everything a function is made of, flat; None if something of it can change in place."""
+    """Everything a function is made of, itself aside, flat; None if something of it can change in place.
+
+    Itself aside, or it would be kept alive by what is kept for it.
+    """
     found: list[Any] = []
     seen: set[int] = set()
     todo: list[Any] = [fn]
     while todo:
         part = todo.pop()
-        found.append(part)
-        if id(part) in seen or isinstance(part, _STABLE):
+        if part is not fn:
+            found.append(part)
+        if id(part) in seen or isinstance(part, _STABLE) or (part is not fn and _goes_by_name(part)):
             continue
         seen.add(id(part))
         if type(part) is tuple:
@@ -77,12 +86,26 @@ def _refers_to(fn: FunctionType) -> list[Any] | None:
             found.append(part.__code__)
             todo.append(part.__defaults__)
             todo.extend((part.__kwdefaults__ or {}).values())
-            if part.__module__ == "__main__" or part is fn:
-                names = part.__globals__
-                todo.extend(names[name] for name in _names(part.__code__) if name in names)
+            names = part.__globals__
+            todo.extend(names[name] for name in _names(part.__code__) if name in names)
         else:
             return None
     return found
+
+
+def _goes_by_name(part: Any) -> bool:
+    """Whether the worker takes its own: something that can be imported.  In doubt not."""
+    kind = type(part)
+    if kind is ModuleType:
+        return sys.modules.get(part.__name__) is part
+    if kind is BuiltinFunctionType:
+        return isinstance(part.__self__, (ModuleType, type, type(None)))
+    if kind is not FunctionType and not isinstance(part, type):
+        return False
+    home = part.__module__
+    if home == "__main__" or home in cloudpickle.list_registry_pickle_by_value():
+        return False
+    return getattr(sys.modules.get(home), part.__qualname__, None) is part
 
 
 def _names(code: CodeType) -> list[str]:

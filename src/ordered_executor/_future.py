@@ -30,6 +30,7 @@ from concurrent.futures._base import (  # private module, public protocol: CPyth
 )
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from ._errors import TaskKilledError
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
@@ -48,6 +49,16 @@ class Owner(Protocol):
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
     def must_not_wait(self) -> str | None: ...
+    def on_releaser(self) -> bool: ...
+
+
+class _InCallback(threading.local):
+    """Whether this thread is in a done-callback: what is read there stays unread for the stream."""
+
+    now = False
+
+
+in_callback = _InCallback()
 
 
 class _Lazy(Generic[T]):
@@ -72,6 +83,7 @@ class Future(StandardFuture[T]):
     """
 
     count = 1  # tickets; a span of a map has more
+    apart = False  # it travelled with others and could not be loaded: from now on by itself; owned by the releaser
 
     _result: Any = None
     _exception: BaseException | None = None
@@ -137,8 +149,10 @@ class Future(StandardFuture[T]):
         """
         if self.__dict__.setdefault("_fate", CANCELLED) is not CANCELLED:
             return False
-        self.become_cancelled()  # the first call does it, and a later one completes one that was interrupted
-        self._owner.skip(self)
+        try:
+            self.become_cancelled()  # the first call does it, and a later one completes one that was interrupted
+        finally:
+            self._owner.skip(self)
         return True
 
     def done(self) -> bool:
@@ -167,16 +181,24 @@ class Future(StandardFuture[T]):
             self._owner.note_read(self)
         return self._exception
 
-    if TYPE_CHECKING:
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.
 
-        def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None: ...
+        If it is done already: here and now.  What a callback reads counts as unread for the stream.
+        """
+        before, in_callback.now = in_callback.now, True
+        try:
+            super().add_done_callback(fn)  # type: ignore[arg-type]  # it is called with this future
+        finally:
+            in_callback.now = before
 
     # ----------------------------------------------------------------------------------------------- for the releaser
 
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
         if self.__dict__.setdefault("_fate", RUNNING) is not RUNNING:
-            self.become_cancelled()  # in case that whoever cancelled was interrupted half way
+            if self._st != CANCELLED_AND_NOTIFIED:
+                self.become_cancelled()  # whoever cancelled was interrupted half way
             return False
         self._st = RUNNING
         return True
@@ -218,10 +240,16 @@ class Future(StandardFuture[T]):
     def _run_callbacks(self) -> None:
         callbacks = self.__dict__.pop("_done_callbacks", ())
         for callback in callbacks:
+            before, in_callback.now = in_callback.now, True
             try:
                 callback(self)
-            except BaseException:  # SystemExit too, which ends a thread elsewhere: the order must go on
+            except BaseException as error:
+                # On the releaser SystemExit too, which ends a thread elsewhere: the order must go on.
+                if not isinstance(error, Exception) and not self._owner.on_releaser():
+                    raise
                 logger.exception("a done-callback of ticket %d raised", self.first)
+            finally:
+                in_callback.now = before
 
     # ------------------------------------------------------------------------------------------------------- the stream
 
@@ -236,17 +264,18 @@ class Future(StandardFuture[T]):
 
     @property
     def unseen_error(self) -> BaseException | None:
-        """The task's exception, if nobody has looked at it."""
-        return None if "_seen" in self.__dict__ else self._exception
+        """The task's exception, if nobody has looked at it.  Whoever kills a task knows of it."""
+        error = self._exception
+        return None if "_seen" in self.__dict__ or isinstance(error, TaskKilledError) else error
 
     def see(self) -> None:
         self._seen = True
 
     def __del__(self) -> None:
         error = self._exception
-        if error is not None and "_seen" not in self.__dict__:
+        if error is not None and self.unseen_error is not None:
             owner = self.__dict__.get("_owner")
-            if owner is not None and owner.unseen_errors == "log":
+            if owner is not None and owner.unseen_errors != "ignore":  # "raise": it is too late for that
                 log_unseen(self.first, error)
 
 

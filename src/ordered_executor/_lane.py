@@ -106,10 +106,16 @@ class Lane:
     def start(cls, kind: LaneKind) -> Lane:
         """Start a worker.  Returns when its process runs; it says READY later."""
         lane = cls(kind)
-        lane.memory = LaneMemory.create()
-        to_worker_read, lane.writer_fd = _os.make_pipe()
-        lane.reader_fd, to_parent_write = _os.make_pipe()
-        lifeline, lane._lifeline = os.pipe()
+        with contextlib.ExitStack() as opened:  # there may be no descriptors left, half way
+            lane.memory = LaneMemory.create()
+            opened.callback(lane.memory.close)
+            pipes = []
+            for make in (_os.make_pipe, _os.make_pipe, os.pipe):
+                pipes.append(make())
+                for fd in pipes[-1]:
+                    opened.callback(os.close, fd)
+            opened.pop_all()
+        (to_worker_read, lane.writer_fd), (lane.reader_fd, to_parent_write), (lifeline, lane._lifeline) = pipes
         theirs = (to_worker_read, to_parent_write, lifeline)
         lane.parcels = Parcels(lane.memory)
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ._backend import Lost
 from ._dispatcher import Dispatcher, Slice
-from ._errors import copy_error
+from ._errors import TaskKilledError, copy_error
 from ._future import Future
 from ._ticket import Batch, Failure, Segment
 
@@ -65,15 +65,20 @@ def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list
             if count := batch.count - batch.home:
                 sliced = type(batch.owners[0]) is Slice
                 owners = list(batch.owners if sliced else batch.owners[batch.home :])
-                failed.append(Segment(batch.first + batch.home, count, owners, failures(reason, count)))
+                first = batch.first + batch.home
+                failed.append(Segment(first, count, owners, failures(reason, first, count)))
     for entry in dispatcher.clear():
         if type(entry) is Slice or entry.begun or entry.start():
-            failed.append(Segment(entry.first, entry.count, [entry], failures(reason, entry.count)))
+            failed.append(Segment(entry.first, entry.count, [entry], failures(reason, entry.first, entry.count)))
         else:
             cancelled.append(entry)
     return failed, cancelled
 
 
-def failures(reason: BaseException, count: int) -> list[Any]:
+def failures(reason: BaseException, first: int, count: int) -> list[Any]:
     """Each ticket gets an exception object of its own."""
-    return [Failure(copy_error(reason)) for _ in range(count)]
+    errors = [copy_error(reason) for _ in range(count)]
+    for ticket, error in enumerate(errors, first):
+        if isinstance(error, TaskKilledError):
+            error.ticket = ticket
+    return [Failure(error) for error in errors]

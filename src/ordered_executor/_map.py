@@ -108,6 +108,7 @@ class MapResults(Iterator[Any]):
         self._started = False
         self._current: list[Any] = []  # outcomes of one segment, last first
         self._behind = -1  # the ticket behind those in _current
+        self._reading = threading.RLock()  # threads may share the iterator; each result goes to one of them
         self._pull(buffersize)
 
     def _pull(self, most: int | None) -> None:
@@ -131,6 +132,8 @@ class MapResults(Iterator[Any]):
         except BaseException as error:
             # An error of the input has its place behind the inputs before it.
             if not isinstance(error, Exception):
+                if args:
+                    self._claim(args)  # Ctrl-C: what was taken is not lost
                 raise
             ended, self._input_error = True, error
         if ended:
@@ -160,17 +163,22 @@ class MapResults(Iterator[Any]):
         return self
 
     def __next__(self) -> Any:
-        if not self._current:
-            self._next_segment()
-        if self._refills:
-            self._refill()  # before taking the outcome: interrupted, it loses none
-        outcome = self._current.pop()
-        return outcome if type(outcome) in BASIC else self._unpack(outcome)
+        while True:
+            if not self._current:
+                self._next_segment()
+            if self._refills:
+                self._refill()  # before taking the outcome: interrupted, it loses none
+            try:
+                outcome = self._current.pop()
+            except IndexError:
+                continue  # another thread was faster
+            return outcome if type(outcome) in BASIC else self._unpack(outcome)
 
     def _refill(self) -> None:
         assert self._buffersize is not None
-        if self._open + len(self._current) - 1 + self._step <= self._buffersize:
-            self._pull(self._step)
+        with self._reading:
+            if self._open + len(self._current) - 1 + self._step <= self._buffersize:
+                self._pull(self._step)
 
     def _unpack(self, outcome: Any) -> Any:
         ticket = self._behind - len(self._current) - 1
@@ -186,6 +194,11 @@ class MapResults(Iterator[Any]):
             del error, value
 
     def _next_segment(self) -> None:
+        with self._reading:
+            if not self._current:  # else another thread was faster
+                self._next_segment_locked()
+
+    def _next_segment_locked(self) -> None:
         self._started = True
         if self._delivery.closed:
             raise StopIteration
@@ -198,7 +211,7 @@ class MapResults(Iterator[Any]):
                 raise StopIteration
             self._pull(self._step)
             if not self._open:
-                self._next_segment()
+                self._next_segment_locked()
                 return
         self._wait()
         first, outcomes = self._delivery.segments.popleft()

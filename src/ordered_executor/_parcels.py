@@ -3,9 +3,10 @@
 Keeps, per batch, what must be kept until its outcomes are home: its large buffers in lane memory, its time limits, and
 which of its tasks are to be stopped.
 
-A batch travels in one of two forms.  *Many*: the slice of a map, all arguments in one pickle.  *Calls*: each call in a
-pickle of its own, loaded just before it runs, so that a bad one harms only itself; a slice that could not be packed or
-loaded together goes that way too.  The functions stand apart, so that a batch of one function carries it once.
+A batch travels in one of two forms.  *Many*: calls of one function with arguments of basic types, all in one pickle.
+*Calls*: each call in a pickle of its own, loaded just before it runs, so that a bad one harms only itself, and no two
+calls share an object that one of them may change; what could not be packed or loaded together goes that way too.  The
+functions stand apart, so that a batch of one function carries it once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
+from itertools import chain
 from typing import Any
 
 from . import _wire
@@ -20,7 +22,7 @@ from ._dispatcher import Slice
 from ._errors import copy_error
 from ._functions import may_be_shared, pack_function
 from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
-from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, dumps
+from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole
 from ._ticket import Batch
 
 
@@ -71,8 +73,16 @@ class PackedCall:
 
     @classmethod
     def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
-        shared = may_be_shared(fn)
-        return cls(fn, shared, dumps((args, kwargs) if shared else (fn, args, kwargs)))
+        if not may_be_shared(fn):
+            return cls(fn, False, _dumps_call((fn, args, kwargs)))
+        if not kwargs and BASIC.issuperset(map(type, args)):
+            return cls(fn, True, pickle.dumps((args, kwargs), PROTOCOL))
+        return cls(fn, True, _dumps_call((args, kwargs)))
+
+
+def _dumps_call(call: tuple[Any, ...]) -> bytes | Large:
+    packed = dumps(call)
+    return dumps_whole(call) if type(packed) is Large and len(packed.head) >= MOST_HEAD_BYTES else packed
 
 
 class Parcels:
@@ -132,15 +142,16 @@ class Parcels:
         except BaseException as error:
             batch.failed = {index: copy_error(error) for index in range(batch.count)}
             return None, [None] * batch.count, []
-        if not batch.apart:
+        single = piece.span.single
+        if not batch.apart and BASIC.issuperset(map(type, args if single else chain.from_iterable(args))):
             try:
-                return self._place(dumps(args), sent), [], fns
+                return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
             except BaseException:
                 pass  # one of them; which one, shows below
         calls: list[Any] = []
         for index, mine in enumerate(args):
             try:
-                calls.append((0, self._place(dumps(((mine,) if piece.span.single else mine, {})), sent)))
+                calls.append((0, self._place(_dumps_call(((mine,) if single else mine, {})), sent)))
             except BaseException as error:
                 batch.failed[index] = error
                 calls.append(None)
@@ -152,7 +163,7 @@ class Parcels:
         Such arguments can be packed together without a difference: they cannot be changed, and always load.
         """
         first = batch.owners[0].call
-        if batch.apart or type(first) is PackedCall or not may_be_shared(first[0]):
+        if batch.count == 1 or batch.apart or type(first) is PackedCall or not may_be_shared(first[0]):
             return False, None, []
         args: list[Any] = []
         single = True
@@ -170,7 +181,7 @@ class Parcels:
         try:
             fns = [pack_function(first[0])]
             return single, self._place(pickle.dumps(args, PROTOCOL), sent), fns
-        except Exception:  # each of them is to have an error of its own
+        except BaseException:  # each of them is to have an error of its own
             return False, None, []
 
     def _pack_futures(self, batch: Batch, sent: Sent) -> tuple[list[Any], list[bytes]]:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, cast
 
 import cloudpickle
 
-from ._errors import RemoteError, add_note, remote_traceback
+from ._errors import RemoteError, add_note, remote_traceback, set_cause
 from ._ticket import Failure
 
 PROTOCOL = 5
@@ -278,6 +278,7 @@ def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | 
     if cls in BASIC:
         return outcome, None
     if cls is Failure:
+        add_note(outcome.error, note())
         return None, outcome.error
     try:
         head: Any = outcome if cls is bytes else outcome.head
@@ -292,7 +293,8 @@ def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | 
             return None, _unpack_error(RemoteFailure(*pickle.loads(body)), note)
         return pickle.loads(body, buffers=() if alone else buffers), None
     except BaseException as error:
-        add_note(error, f"The task went well, but its result could not be unpickled. {note()}")
+        add_note(error, "The task went well, but its result could not be unpickled.")
+        add_note(error, note())
         return None, error
 
 
@@ -306,7 +308,7 @@ def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseExcept
     if not isinstance(error, BaseException):
         error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
     assert isinstance(error, BaseException)
-    error.__cause__ = remote_traceback(failure.traceback_text)
+    set_cause(error, remote_traceback(failure.traceback_text))
     add_note(error, note())
     return error
 

@@ -29,7 +29,7 @@ from ._backlog import Backlog
 from ._claims import Claims
 from ._dispatcher import Dispatcher, LaneQueue, Slice
 from ._errors import TaskKilledError
-from ._future import Future
+from ._future import Future, in_callback
 from ._gate import Window
 from ._losses import fail_everything, failures, settle_loss
 from ._map import Span
@@ -86,7 +86,13 @@ class Releaser:
     def start(self) -> None:
         self._thread = threading.Thread(target=self.run, name="ordered-executor-releaser", daemon=True)
         _exit.watch(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self.finished.set()  # or the end of the program would wait for it
+            self.backend.close(kill=True)
+            self.backend.release()
+            raise
 
     def on_releaser(self) -> bool:
         return threading.get_ident() == self._ident
@@ -106,6 +112,7 @@ class Releaser:
         try:
             self.claim(future)
         except BaseException:
+            self._poke()  # it may have been claimed, and nobody woken
             if future.take_unread():  # whoever takes that gives the place back: once, should it be claimed after all
                 self.backlog.leave()
             raise
@@ -113,7 +120,11 @@ class Releaser:
             self._wait_for_first_lane()
 
     def claim_span(self, span: Span) -> None:
-        self.claim(span)
+        try:
+            self.claim(span)
+        except BaseException:
+            self._poke()  # as above
+            raise
         if not _exit.primed.is_set():
             self._wait_for_first_lane()
 
@@ -127,8 +138,12 @@ class Releaser:
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the releaser call something.  Never waits."""
-        self._posts.append(call)
-        self._poke()
+        try:
+            self._posts.append(call)
+            self._poke()
+        except BaseException:
+            self._poke()  # interrupted in between
+            raise
 
     def _poke(self) -> None:
         # Only the releaser clears the flag: whoever is interrupted between clearing and waking would leave it deaf.
@@ -147,8 +162,8 @@ class Releaser:
     def note_read(self, future: Future[Any]) -> None:
         """Its holder has read a finished future."""
         future.see()
-        if self.on_releaser():
-            return  # in a callback: whoever reads the stream has not seen it
+        if in_callback.now:
+            return  # whoever reads the stream has not seen it
         if future.take_unread():
             self.backlog.leave()
             self.stream.let_go(future)
@@ -272,7 +287,7 @@ class Releaser:
                 if entry.cancelled:
                     self._put(entry.first, entry.count, [entry], [SKIP] * entry.count)
                 elif self._broken is not None:
-                    self._put(entry.first, entry.count, [entry], failures(self._broken, entry.count))
+                    self._put(entry.first, entry.count, [entry], failures(self._broken, entry.first, entry.count))
                 else:
                     self.dispatcher.add(entry)
             elif type(entry.call) is Marked:
@@ -283,7 +298,7 @@ class Releaser:
                     self._skip(entry)
             elif self._broken is not None:
                 if entry.start():
-                    self._put(entry.first, 1, [entry], failures(self._broken, 1))
+                    self._put(entry.first, 1, [entry], failures(self._broken, entry.first, 1))
                 else:
                     self._skip(entry)
             else:
@@ -519,6 +534,6 @@ class Marked:
 
 def _describe(future: Future[Any], segment: Segment) -> str:
     """For the note on an error: which task, and where it ran."""
-    fn = future.call[0]
-    pid = getattr(segment.lane, "pid", None)
-    return f"ticket {future.first}: {call_name(fn)}(…), worker pid {pid}"
+    call, pid = future.call, getattr(segment.lane, "pid", None)
+    fn = call[0] if type(call) is tuple else call.fn
+    return f"ticket {future.first}: {call_name(fn)}(…)" + (f", worker pid {pid}" if pid is not None else "")

@@ -22,6 +22,7 @@ import logging
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -68,6 +69,7 @@ class Stream:
         self._changed = threading.Condition()
         self._waiting = 0  # guarded by: _changed
         self._position = first  # guarded by: _changed
+        self._route: deque[int] = deque()  # guarded by: _changed; the next tickets, where few are left of many
         self.delivered = 0  # guarded by: _changed
         self._head = first  # written by the releaser only
         self._watchers: set[Callable[[], object]] = set()  # single set operations only
@@ -148,10 +150,7 @@ class Stream:
                     raise RuntimeError(f"the next outcome would never come: {why}")
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
-                    raise ResultsTimeoutError(
-                        f"no outcome within {timeout} s: ticket {self._position} is not finished. "
-                        "Nothing is lost: ask again"
-                    )
+                    raise self.too_late(timeout)
                 self._waiting += 1
                 try:
                     # publish() looks at _waiting without the lock: look again, now that it is set.
@@ -160,15 +159,24 @@ class Stream:
                 finally:
                     self._waiting -= 1
 
+    def too_late(self, timeout: float | None) -> ResultsTimeoutError:
+        return ResultsTimeoutError(
+            f"no outcome within {timeout} s: ticket {self._position} is not finished. Nothing is lost: ask again"
+        )
+
     def _next_locked(self) -> Future[Any] | None:
         kept, head = self._kept, self._head
-        if 4 * len(kept) < head - self._position:  # sparse: do not walk over what is gone
-            # Not back: a holder may put a weak reference where a reader has been.  Not past the head: a future is kept
-            # before it is released.
-            self._position = min(max(self._position, min(kept.copy(), default=head)), head)
         while self._position < head:
-            future = kept.pop(self._position, None)
-            self._position += 1
+            if not self._route and 4 * len(kept) < head - self._position:  # sparse: do not walk over what is gone
+                # Not back: a holder may put a weak reference where a reader has been.  Not past the head: a future is
+                # kept before it is released.
+                self._route.extend(sorted(ticket for ticket in kept.copy() if self._position <= ticket < head))
+                if not self._route:
+                    self._position = head
+                    break
+            ticket = self._route.popleft() if self._route else self._position
+            self._position = ticket + 1
+            future = kept.pop(ticket, None)
             if isinstance(future, _Held):
                 future = future()
             if future is not None:
@@ -274,7 +282,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
             except ResultsTimeoutError:
                 remaining = None if deadline is None else deadline - asyncio.get_running_loop().time()
                 if remaining is not None and remaining <= 0:
-                    raise
+                    raise self._stream.too_late(self._timeout) from None
             with contextlib.suppress(asyncio.TimeoutError):  # look once more, then say so
                 await asyncio.wait_for(arrived.wait(), remaining)
 

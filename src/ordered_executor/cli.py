@@ -40,7 +40,7 @@ def read_lines(files: Iterable[str]) -> Iterator[str]:
     """Yield the lines of the files, one after the other, without their newlines; `-` is the standard input."""
     for name in files:
         # whatever bytes are in it, they come out again as they were
-        with open(0 if name == "-" else name, errors="surrogateescape", closefd=name != "-") as file:
+        with open(0 if name == "-" else name, errors="surrogateescape", newline="\n", closefd=name != "-") as file:
             for line in file:
                 yield line.removesuffix("\n")
 

@@ -115,3 +115,6 @@ def _check_env(env: object) -> None:
         return
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise TypeError(f"env must be a mapping of strings to strings, not {env!r}")
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise ValueError(f"env has what no environment can hold: {name!r}: {value!r}")

@@ -351,3 +351,10 @@ def add_one(array: Any) -> int:
     """Change an array in place; return its sum."""
     array += 1
     return int(array.sum())
+
+
+def grow(row: Any) -> int:
+    """Change the argument."""
+    inner = row[0] if isinstance(row, tuple) else row
+    inner.append(1)
+    return len(inner)

@@ -248,6 +248,24 @@ def test_ctrl_c_ends_the_program(script: StartScript, valve: MakeValve, wait: st
     assert_gone(started)
 
 
+def test_ctrl_c_at_the_end_of_a_with_block(script: StartScript, valve: MakeValve) -> None:
+    """It ends the block, as one inside it does: what runs is killed, what waits is cancelled, and it can be caught."""
+    blocked = valve()
+    started = script(
+        "-c",
+        program(f"""
+        try:
+            with OrderedProcessPoolExecutor(1, task_timeout=600) as executor:
+                futures = [executor.submit(stand, Valve({blocked.path!r})) for _ in range(3)]
+        except KeyboardInterrupt:
+            say(type(futures[0].exception()).__name__, futures[1].cancelled(), futures[2].cancelled())
+        """),
+    )
+    blocked.reached()
+    started.process.send_signal(signal.SIGINT)
+    assert finish(started) == "TaskKilledError True True\n"
+
+
 def test_ctrl_c_while_workers_start(script: StartScript) -> None:
     """Pressed at any moment of the start, it ends the program without a spray from half-started workers."""
     for delay in (0.0, 0.02, 0.05, 0.1):

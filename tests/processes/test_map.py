@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 
@@ -149,3 +150,39 @@ def test_no_more_workers_than_useful(pool: MakePool) -> None:
     executor = pool(4)
     assert list(executor.map(same, [os.getpid()])) == [os.getpid()]
     until(lambda: executor.statistics().workers == 1)
+
+
+def test_threads_may_share_an_iterator(pool: MakePool) -> None:
+    """Each result goes to one of them, and all of them end."""
+    for buffersize in (None, 64):
+        results = pool(2).map(same, range(5000), buffersize=buffersize)
+        got: list[int] = []
+        readers = [threading.Thread(target=got.extend, args=(results,)) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        assert sorted(got) == list(range(5000))
+
+
+def test_ctrl_c_while_inputs_are_read_loses_none(pool: MakePool) -> None:
+    """What was taken from the input before it has its results."""
+
+    class Inputs(Iterator[int]):
+        number = -1
+        pressed = False
+
+        def __next__(self) -> int:
+            if self.number == 69 and not self.pressed:
+                self.pressed = True
+                raise KeyboardInterrupt
+            self.number += 1
+            if self.number == 100:
+                raise StopIteration
+            return self.number
+
+    results = pool(2).map(same, Inputs(), buffersize=64)
+    got: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        got.extend(iter(results.__next__, None))
+    assert [*got, *results] == list(range(100))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import sys
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from .tasks import (
     Unpicklable,
     add_one,
     crash,
+    grow,
     leave,
     make,
     raise_group,
@@ -317,3 +321,61 @@ def test_arguments_are_gone_when_their_task_is(pool: MakePool) -> None:
     del thing
     future.result()
     assert gone.wait(10)
+
+
+def test_a_function_that_no_worker_can_load(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its calls fails by itself, in a batch, in a map and alone; those beside them are well."""
+    ghost = ModuleType("ordered_executor_tests_ghost")
+    exec("def f(number): return number", ghost.__dict__)
+    monkeypatch.setitem(sys.modules, ghost.__name__, ghost)
+    executor = pool(1)
+    assert isinstance(executor.submit(ghost.f, 1).exception(), ModuleNotFoundError)
+    assert isinstance(among_others(executor, ghost.f, 1), ModuleNotFoundError)
+    for future in [executor.submit(ghost.f, number) for number in range(50)]:
+        assert isinstance(future.exception(), ModuleNotFoundError)
+    results = executor.map(ghost.f, range(50))
+    for _ in range(50):
+        with pytest.raises(ModuleNotFoundError):
+            next(results)
+    assert executor.submit(same, 1).result() == 1
+
+
+def test_functions_that_kill_whoever_loads_them(pool: MakePool, tmp_path: Path) -> None:
+    """Each call costs a worker, and itself alone; it says which task that was."""
+    (tmp_path / "ordered_executor_tests_killer.py").write_text(
+        "import os, sys\nif os.environ.get('HERE') != 'the parent': os._exit(7)\ndef f(number): return number\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    os.environ["HERE"] = "the parent"
+    try:
+        executor = pool(1, env={"HERE": ""})
+        killer = importlib.import_module("ordered_executor_tests_killer")
+        list(executor.map(same, range(2000)))
+        futures = [executor.submit(killer.f, number) for number in range(3)]
+        errors = [future.exception() for future in futures]
+    finally:
+        del os.environ["HERE"]
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("ordered_executor_tests_killer", None)
+    assert [getattr(error, "ticket", None) for error in errors] == [future.ticket for future in futures]
+
+
+def test_a_function_whose_pickling_wants_to_exit(pool: MakePool) -> None:
+    """Whatever pickling raises is the task's own affair, with simple arguments too."""
+    names: dict[str, Any] = {"__name__": "__main__", "exits": Hostile(pack=leave)}
+    exec("def f(number): return exits", names)
+    assert isinstance(among_others(pool(1), names["f"], 1), SystemExit)
+
+
+def test_calls_of_a_map_share_no_argument(pool: MakePool) -> None:
+    """A call that changes its argument changes it for itself, whatever travelled with it."""
+    row = [0, 0]
+    assert list(pool(1).map(grow, [row] * 30, chunksize=10)) == [3] * 30
+    assert list(pool(1).map(grow, [(row,)] * 30, chunksize=10)) == [3] * 30
+
+
+def test_fresh_methods_have_fresh_objects(pool: MakePool) -> None:
+    """A bound method is sent with its object, each time as it was."""
+    executor = pool(1)
+    list(executor.map(same, range(2000)))
+    assert [future.result() for future in [executor.submit([1, 2, 3].pop) for _ in range(30)]] == [3] * 30

@@ -215,8 +215,13 @@ def test_cancel_futures_cancels_what_no_worker_has(pool: MakePool, valve: MakeVa
 
 
 @pytest.mark.parametrize("cancel", [False, True])
-def test_kill_workers_ends_everything_now(pool: MakePool, valve: MakeValve, journal: Journal, cancel: bool) -> None:
-    """Running and gated tasks get TaskKilledError, waiting ones too, or are cancelled; the processes are gone."""
+def test_kill_workers_ends_everything_now(
+    pool: MakePool, valve: MakeValve, journal: Journal, cancel: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Running and gated tasks get TaskKilledError, waiting ones too, or are cancelled; the processes are gone.
+
+    Whoever kills knows of it: no such failure is logged as unseen.
+    """
     executor = pool(2, window=3)
     warm_up(executor, valve)
     stuck = executor.submit(stand_with_pid, journal, valve())
@@ -227,7 +232,10 @@ def test_kill_workers_ends_everything_now(pool: MakePool, valve: MakeValve, jour
 
     executor.shutdown(kill_workers=True, cancel_futures=cancel)
 
-    assert isinstance(stuck.exception(timeout=0), TaskKilledError)
+    assert caplog.text == ""
+    error = stuck.exception(timeout=0)
+    assert isinstance(error, TaskKilledError)
+    assert error.ticket == stuck.ticket
     assert [futures[0].result(timeout=0), futures[1].result(timeout=0)] == [0, 1]  # they were home
     for future in futures[4:]:
         assert future.cancelled() if cancel else isinstance(future.exception(timeout=0), TaskKilledError)
