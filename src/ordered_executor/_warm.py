@@ -61,7 +61,12 @@ class WarmBuffers:
         exporter = (ctypes.c_char * size).from_buffer(memory)
         self._refs[id(memory)] = weakref.ref(exporter, lambda _: self._ended(memory, room))
         view = memoryview(exporter).cast("B")
-        view[:] = source
+        if source.readonly:
+            view[:] = source
+        else:
+            # The same, without the interpreter lock: meanwhile a reader can take what has come, which else it can only
+            # in the instants in which the releaser lets go of it by itself.
+            ctypes.memmove(exporter, type(exporter).from_buffer(source), size)
         return view
 
     def _ended(self, memory: mmap.mmap, room: int) -> None:
