@@ -1,5 +1,7 @@
 """A function over lines, in parallel: `python -m ordered_executor MODULE:FUNCTION [FILE ...]`.
 
+An example:
+
     $ cat access.log | python -m ordered_executor mylogs:parse > parsed.log
 
 Calls the function with each line, without its newline, and prints what it returns, in the order of the lines; None

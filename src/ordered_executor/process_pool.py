@@ -22,9 +22,11 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
     Args:
         max_workers: how many processes, at most; started on demand.  Default: the CPUs this process may use, fewer if
             its limit on open files is low.
-        mp_context: a multiprocessing context to start workers with.  Default: loky's.  Not a `fork` one.
+        mp_context: a multiprocessing context to start workers with.  Default: loky's.  Not a `fork` one.  With `spawn`
+            and `forkserver`, scripts need `if __name__ == "__main__":`.
         initializer: a callable that each worker runs first, with `initargs`.  If it fails, the executor is broken.
-        initargs: arguments for it; locks, queues and other primitives of multiprocessing may be among them.
+        initargs: arguments for it; locks, queues and other primitives of multiprocessing may be among them, if they
+            were made in a `spawn` context.
         max_tasks_per_child: a worker is replaced after exactly so many tasks.
         window: how many tickets past the head an outcome may travel.  A worker that is further ahead waits with it.
             Default: wide; `window_bytes` bounds the memory.
