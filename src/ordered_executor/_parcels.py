@@ -3,7 +3,7 @@
 Keeps, per batch, what must be kept until its outcomes are home: its large buffers in lane memory, its time limits, and
 which of its tasks are to be stopped.
 
-A batch travels in one of two forms.  *Many*: calls of one function with arguments of basic types, all in one pickle.
+A batch travels in one of two forms.  *Many*: calls of one function whose arguments nobody can change, in one pickle.
 *Calls*: each call in a pickle of its own, loaded just before it runs, so that a bad one harms only itself, and no two
 calls share an object that one of them may change; what could not be packed or loaded together goes that way too.  The
 functions stand apart, so that a batch of one function carries it once.
@@ -24,6 +24,9 @@ from ._functions import may_be_shared, pack_function
 from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole
 from ._ticket import Batch
+
+# Values of these types are complete in themselves: nobody can change them.
+FLAT = BASIC | {bytes}
 
 
 class Sent:
@@ -78,6 +81,15 @@ class PackedCall:
         if not kwargs and BASIC.issuperset(map(type, args)):
             return cls(fn, True, pickle.dumps((args, kwargs), PROTOCOL))
         return cls(fn, True, _dumps_call((args, kwargs)))
+
+
+def _cannot_change(values: list[Any]) -> bool:
+    """Whether all of them are numbers, strings, bytes, or tuples of these."""
+    kinds = set(map(type, values))
+    if tuple in kinds:
+        kinds.remove(tuple)
+        kinds.update(map(type, chain.from_iterable(value for value in values if type(value) is tuple)))
+    return kinds <= FLAT
 
 
 def _dumps_call(call: tuple[Any, ...]) -> bytes | Large:
@@ -143,7 +155,7 @@ class Parcels:
             batch.failed = {index: copy_error(error) for index in range(batch.count)}
             return None, [None] * batch.count, []
         single = piece.span.single
-        if not batch.apart and BASIC.issuperset(map(type, args if single else chain.from_iterable(args))):
+        if not batch.apart and _cannot_change(args if single else list(chain.from_iterable(args))):
             try:
                 return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
             except BaseException:
