@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordered_executor import RemoteError
-from ordered_executor._errors import copy_error
+from ordered_executor._errors import add_note, copy_error
 from ordered_executor._payload import (
     BASIC,
     LARGE_BYTES,
@@ -478,6 +478,16 @@ def test_an_exception_that_cannot_be_changed_arrives_as_itself() -> None:
     again = copy_error(error)
     assert type(again) is Frozen
     assert again.__cause__ is error.__cause__
+
+
+def test_a_copy_of_an_error_has_notes_of_its_own() -> None:
+    """Whoever gets one may add to it."""
+    error = ValueError("wrong")
+    add_note(error, "one")
+    again = copy_error(error)
+    add_note(again, "two")
+    assert error.__dict__["__notes__"] == ["one"]
+    assert again.__dict__["__notes__"] == ["one", "two"]
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def add_note(error: BaseException, note: str) -> None:
     """`error.add_note(note)`, on Python 3.10 too (where it is kept, and not printed).  Never raises."""
     with contextlib.suppress(Exception):  # a hostile class goes without
         # past the class's own __setattr__, which may refuse
-        vars(error).setdefault("__notes__", []).append(note)
+        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # a new list: a copy may share the old one
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:

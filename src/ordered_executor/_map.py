@@ -132,8 +132,8 @@ class MapResults(Iterator[Any]):
         except BaseException as error:
             # An error of the input has its place behind the inputs before it.
             if not isinstance(error, Exception):
-                if args:
-                    self._claim(args)  # Ctrl-C: what was taken is not lost
+                if args and self._started:
+                    self._claim(args)  # Ctrl-C: what was taken is not lost, unless it was in the call of map() itself
                 raise
             ended, self._input_error = True, error
         if ended:

@@ -535,5 +535,5 @@ class Marked:
 def _describe(future: Future[Any], segment: Segment) -> str:
     """For the note on an error: which task, and where it ran."""
     call, pid = future.call, getattr(segment.lane, "pid", None)
-    fn = call[0] if type(call) is tuple else call.fn
+    fn = call[0] if type(call) is tuple else getattr(call, "fn", None)
     return f"ticket {future.first}: {call_name(fn)}(…)" + (f", worker pid {pid}" if pid is not None else "")
