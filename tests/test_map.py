@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,7 @@ from ordered_executor import ResultsTimeoutError
 from ordered_executor._map import MapResults
 
 from .fake import HandExecutor, ThreadedExecutor
+from .helpers import until
 from .interleave import LyingCondition, LyingDeque, intruders
 
 PATIENCE = 30.0
@@ -392,3 +394,24 @@ def test_a_reader_in_a_thread_is_woken() -> None:
     backend.wake()
     assert list(mapped) == list(range(50))
     executor.shutdown()
+
+
+def test_a_callback_does_not_wait_for_another_reader_of_its_map() -> None:
+    """What the other reader waits for is not released while callbacks run.
+
+    1. A thread waits for the next result, and so is the one that may fetch it; 2. a done-callback asks for a result of
+    the same map: it is refused, as it is without the thread; 3. the thread gets its result.
+    """
+    executor = HandExecutor(1)
+    mapped: Any = executor.map(abs, [-1])
+    got: list[int] = []
+    reader = threading.Thread(target=lambda: got.append(next(mapped)))
+    reader.start()
+    until(lambda: mapped._delivery.waiting)
+    with executor.as_releaser(), pytest.raises(RuntimeError, match="never end"):
+        next(mapped)
+    executor.open_lanes(1)
+    executor.run_all()
+    reader.join()
+    assert got == [1]
+    executor.end()

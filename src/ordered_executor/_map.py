@@ -175,10 +175,16 @@ class MapResults(Iterator[Any]):
             return outcome if type(outcome) in BASIC else self._unpack(outcome)
 
     def _refill(self) -> None:
+        if self._has_room() and self._reading.acquire(blocking=False):  # else another thread is at it
+            try:
+                if self._has_room():
+                    self._pull(self._step)
+            finally:
+                self._reading.release()
+
+    def _has_room(self) -> bool:
         assert self._buffersize is not None
-        with self._reading:
-            if self._open + len(self._current) - 1 + self._step <= self._buffersize:
-                self._pull(self._step)
+        return self._open + len(self._current) - 1 + self._step <= self._buffersize
 
     def _unpack(self, outcome: Any) -> Any:
         ticket = self._behind - len(self._current) - 1
@@ -194,9 +200,15 @@ class MapResults(Iterator[Any]):
             del error, value
 
     def _next_segment(self) -> None:
-        with self._reading:
+        """Fetch what is to be yielded next.  Waits for a thread that is at it, as that one does: see `_wait`."""
+        why = self._claimer.must_not_wait()
+        if not self._reading.acquire(blocking=why is None):
+            raise _never_ends(why)
+        try:
             if not self._current:  # else another thread was faster
                 self._next_segment_locked()
+        finally:
+            self._reading.release()
 
     def _next_segment_locked(self) -> None:
         self._started = True
@@ -232,7 +244,7 @@ class MapResults(Iterator[Any]):
         if delivery.segments:
             return
         if (why := self._claimer.must_not_wait()) is not None:
-            raise RuntimeError(f"waiting for the next result of the map would never end: {why}")
+            raise _never_ends(why)
         with delivery.arrived:
             delivery.waiting = True  # put() looks at it without the lock: look at the segments after setting it
             try:
@@ -260,3 +272,7 @@ class MapResults(Iterator[Any]):
         # As with the standard executors: a map whose results nobody ever asked for is run for its side effects.
         if self.__dict__.get("_started", False):
             self.close()
+
+
+def _never_ends(why: str | None) -> RuntimeError:
+    return RuntimeError(f"waiting for the next result of the map would never end: {why}")
