@@ -33,9 +33,12 @@ _packed: weakref.WeakKeyDictionary[FunctionType, tuple[list[Any] | None, bytes]]
 def may_be_shared(fn: Any) -> bool:
     """Whether the calls of a batch may share one copy of the callable: it has no state of its own to leave behind."""
     kind = type(fn)
-    if kind is BuiltinFunctionType:
-        return isinstance(fn.__self__, (ModuleType, type, type(None)))  # not a method of an object
-    return kind is type or (kind is FunctionType and fn.__closure__ is None)
+    return kind is type or (kind is FunctionType and fn.__closure__ is None) or _is_plain_builtin(fn)
+
+
+def _is_plain_builtin(fn: Any) -> bool:
+    """A builtin function, or one of a class; not a method of an object, which has state."""
+    return type(fn) is BuiltinFunctionType and isinstance(fn.__self__, (ModuleType, type, type(None)))
 
 
 def pack_function(fn: Any) -> bytes:
@@ -98,10 +101,8 @@ def _goes_by_name(part: Any) -> bool:
     kind = type(part)
     if kind is ModuleType:
         return sys.modules.get(part.__name__) is part
-    if kind is BuiltinFunctionType:
-        return isinstance(part.__self__, (ModuleType, type, type(None)))
     if kind is not FunctionType and not isinstance(part, type):
-        return False
+        return _is_plain_builtin(part)
     home = part.__module__
     if home == "__main__" or home in cloudpickle.list_registry_pickle_by_value():
         return False

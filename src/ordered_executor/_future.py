@@ -55,7 +55,16 @@ class Owner(Protocol):
 class _InCallback(threading.local):
     """Whether this thread is in a done-callback: what is read there stays unread for the stream."""
 
-    now = False
+    depth = 0
+
+    def __bool__(self) -> bool:
+        return self.depth > 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
 
 
 in_callback = _InCallback()
@@ -186,11 +195,8 @@ class Future(StandardFuture[T]):
 
         If it is done already: here and now.  What a callback reads counts as unread for the stream.
         """
-        before, in_callback.now = in_callback.now, True
-        try:
+        with in_callback:
             super().add_done_callback(fn)  # type: ignore[arg-type]  # it is called with this future
-        finally:
-            in_callback.now = before
 
     # ----------------------------------------------------------------------------------------------- for the releaser
 
@@ -240,16 +246,14 @@ class Future(StandardFuture[T]):
     def _run_callbacks(self) -> None:
         callbacks = self.__dict__.pop("_done_callbacks", ())
         for callback in callbacks:
-            before, in_callback.now = in_callback.now, True
             try:
-                callback(self)
+                with in_callback:
+                    callback(self)
             except BaseException as error:
                 # On the releaser SystemExit too, which ends a thread elsewhere: the order must go on.
                 if not isinstance(error, Exception) and not self._owner.on_releaser():
                     raise
                 logger.exception("a done-callback of ticket %d raised", self.first)
-            finally:
-                in_callback.now = before
 
     # ------------------------------------------------------------------------------------------------------- the stream
 
@@ -272,8 +276,7 @@ class Future(StandardFuture[T]):
         self._seen = True
 
     def __del__(self) -> None:
-        error = self._exception
-        if error is not None and self.unseen_error is not None:
+        if self._exception is not None and (error := self.unseen_error) is not None:
             owner = self.__dict__.get("_owner")
             if owner is not None and owner.unseen_errors != "ignore":  # "raise": it is too late for that
                 log_unseen(self.first, error)

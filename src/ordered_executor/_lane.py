@@ -106,22 +106,24 @@ class Lane:
     def start(cls, kind: LaneKind) -> Lane:
         """Start a worker.  Returns when its process runs; it says READY later."""
         lane = cls(kind)
-        with contextlib.ExitStack() as opened:  # there may be no descriptors left, half way
+        # theirs are closed here in any case, ours if there is no worker: there may be no descriptors left, half way
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             lane.memory = LaneMemory.create()
-            opened.callback(lane.memory.close)
-            pipes = []
-            for make in (_os.make_pipe, _os.make_pipe, os.pipe):
-                pipes.append(make())
-                for fd in pipes[-1]:
-                    opened.callback(os.close, fd)
-            opened.pop_all()
-        (to_worker_read, lane.writer_fd), (lane.reader_fd, to_parent_write), (lifeline, lane._lifeline) = pipes
-        theirs = (to_worker_read, to_parent_write, lifeline)
-        lane.parcels = Parcels(lane.memory)
-        try:
+            ours.callback(lane.memory.close)
+            to_worker_read, lane.writer_fd = _os.make_pipe()
+            theirs.callback(os.close, to_worker_read)
+            ours.callback(os.close, lane.writer_fd)
+            lane.reader_fd, to_parent_write = _os.make_pipe()
+            theirs.callback(os.close, to_parent_write)
+            ours.callback(os.close, lane.reader_fd)
+            lifeline, lane._lifeline = os.pipe()
+            theirs.callback(os.close, lifeline)
+            ours.callback(os.close, lane._lifeline)
+            lane.parcels = Parcels(lane.memory)
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
             initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
             _start_trackers()
+            ours.callback(lane._kill_half_started)
             with _os.sigint_blocked():
                 lane._pool = ProcessPoolExecutor(
                     1,
@@ -133,24 +135,21 @@ class Lane:
                 )
                 lane._call = lane._pool.submit(_worker.serve)
             lane._thread = _manager_thread(lane._pool)
-        except BaseException:
-            # loky starts the process first and its thread second: if that fails, nobody else ends the process.  Its
-            # name is private: see _manager_thread.
-            for process in list((getattr(lane.__dict__.get("_pool"), "_processes", None) or {}).values()):
-                os.kill(process.pid, signal.SIGKILL)
-            for fd in (lane.reader_fd, lane.writer_fd, lane._lifeline):
-                os.close(fd)
-            lane.memory.close()
-            raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
+            ours.pop_all()
         os.set_inheritable(lane.memory.fd, False)
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
         lane._call.add_done_callback(lane._on_call_ended)
         _alive.add(lane)
         return lane
+
+    def _kill_half_started(self) -> None:
+        """Loky starts the process first and its thread second: if that fails, nobody else ends the process.
+
+        The name is private: see `_manager_thread`.
+        """
+        for process in list((getattr(self.__dict__.get("_pool"), "_processes", None) or {}).values()):
+            os.kill(process.pid, signal.SIGKILL)
 
     def watch(self, post: Callable[[Callable[[], None]], object], on_death: Callable[[Lane], object]) -> None:
         """Whoever has the lane is told when its call ends: a worker that dies while it starts has no other witness."""

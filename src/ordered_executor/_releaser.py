@@ -103,8 +103,7 @@ class Releaser:
 
     def claim(self, entry: Any) -> None:
         """Give it its tickets and wake the releaser."""
-        self.claims.claim(entry)
-        self._poke()
+        self._hand_over(self.claims.claim, entry)
 
     def claim_future(self, future: Future[Any]) -> None:
         needs_lane = type(future.call) is not Marked
@@ -112,7 +111,6 @@ class Releaser:
         try:
             self.claim(future)
         except BaseException:
-            self._poke()  # it may have been claimed, and nobody woken
             if future.take_unread():  # whoever takes that gives the place back: once, should it be claimed after all
                 self.backlog.leave()
             raise
@@ -120,11 +118,7 @@ class Releaser:
             self._wait_for_first_lane()
 
     def claim_span(self, span: Span) -> None:
-        try:
-            self.claim(span)
-        except BaseException:
-            self._poke()  # as above
-            raise
+        self.claim(span)
         if not _exit.primed.is_set():
             self._wait_for_first_lane()
 
@@ -138,11 +132,15 @@ class Releaser:
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the releaser call something.  Never waits."""
+        self._hand_over(self._posts.append, call)
+
+    def _hand_over(self, add: Callable[[Any], None], what: Any) -> None:
+        """Add it to what waits for the releaser, and wake that."""
         try:
-            self._posts.append(call)
+            add(what)
             self._poke()
         except BaseException:
-            self._poke()  # interrupted in between
+            self._poke()  # Ctrl-C: it may have been added, and nobody woken
             raise
 
     def _poke(self) -> None:
@@ -162,7 +160,7 @@ class Releaser:
     def note_read(self, future: Future[Any]) -> None:
         """Its holder has read a finished future."""
         future.see()
-        if in_callback.now:
+        if in_callback:
             return  # whoever reads the stream has not seen it
         if future.take_unread():
             self.backlog.leave()

@@ -39,7 +39,7 @@ from typing import Any, NoReturn
 
 from . import _exit, _os
 from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
-from ._errors import RemoteError, ResultsTimeoutError, set_cause
+from ._errors import RemoteError, ResultsTimeoutError
 from ._queue_worker import Inherited, begin, call
 from .process_pool import OrderedProcessPoolExecutor
 
@@ -309,7 +309,7 @@ def _dressed(ticket: int, error: BaseException) -> BaseException:
     if isinstance(error, (StopIteration, StopAsyncIteration)):
         # It would end the loop of whoever reads by `iter(results.get, last)`, as if all was well.
         cause, error = error, RuntimeError(f"the task with ticket {ticket} raised {type(error).__name__}")
-        set_cause(error, cause)
+        error.__cause__ = cause
     with contextlib.suppress(Exception):  # where a class of the user's refuses, it goes without
         error.stack_trace = _stack_trace(error)  # type: ignore[attr-defined]
     return error

@@ -7,13 +7,16 @@ import multiprocessing
 import os
 import platform
 import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any, NoReturn
 
 import psutil
 import pytest
+from loky.process_executor import ProcessPoolExecutor
 
-from ordered_executor import OrderedProcessPoolExecutor
+from ordered_executor import OrderedProcessPoolExecutor, _os
 from tests.helpers import Journal, getpid, note_and_die, same, stand, until
 
 from .conftest import MakePool, MakeValve
@@ -55,6 +58,37 @@ def test_as_many_workers_as_tasks_at_once(pool: MakePool, valve: MakeValve) -> N
         one.open()
     assert [future.result() for future in futures] == list(range(5))
     assert executor.statistics().workers == 3
+
+
+@pytest.mark.parametrize("fails", ["the first pipe", "the second pipe", "the pool", "its first call"])
+def test_worker_that_cannot_be_started_leaves_nothing(
+    pool: MakePool, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Wherever its start ends: what was opened is closed, what was started is killed, and the reason is told."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError("too many of something")
+
+    def start_then_refuse(self: Any, *args: Any) -> NoReturn:
+        submit(self, *args)
+        refuse()
+
+    def next_pipe() -> tuple[int, int]:
+        made: tuple[int, int] = next(pipes)()
+        return made
+
+    make_pipe, submit = _os.make_pipe, ProcessPoolExecutor.submit
+    pipes: Iterator[Callable[[], Any]] = iter([make_pipe, refuse] if fails == "the second pipe" else [refuse])
+    if fails == "the pool":
+        monkeypatch.setattr("ordered_executor._lane.ProcessPoolExecutor", refuse)
+    elif fails == "its first call":
+        monkeypatch.setattr(ProcessPoolExecutor, "submit", start_then_refuse)
+    else:
+        monkeypatch.setattr(_os, "make_pipe", next_pipe)
+    executor = pool(1, reuse=False)
+    future = executor.submit(same, 1)
+    with pytest.raises(BrokenProcessPool, match="too many of something"):
+        future.result()
 
 
 @pytest.mark.parametrize("method", ["loky", "spawn", "forkserver"])
