@@ -480,9 +480,19 @@ def test_an_exception_that_cannot_be_changed_arrives_as_itself() -> None:
     assert again.__cause__ is error.__cause__
 
 
-def test_a_copy_of_an_error_has_notes_of_its_own() -> None:
+class Sharing(Exception):
+    """An exception whose copies share its attributes, as those of all are where tblib is installed."""
+
+    def __copy__(self) -> Sharing:
+        again = type(self)(*self.args)
+        again.__dict__ = self.__dict__
+        return again
+
+
+@pytest.mark.parametrize("kind", [ValueError, Sharing])
+def test_a_copy_of_an_error_has_notes_of_its_own(kind: type[Exception]) -> None:
     """Whoever gets one may add to it."""
-    error = ValueError("wrong")
+    error = kind("wrong")
     add_note(error, "one")
     again = copy_error(error)
     add_note(again, "two")

@@ -118,6 +118,7 @@ def copy_error(error: BaseException) -> BaseException:
     """Another object of the same error, or each who gets it would add to the same traceback."""
     try:
         again = copy.copy(error)
+        again.__dict__ = dict(vars(again))  # tblib, which distributed installs, lets a copy share its original's
     except Exception:
         return error
     set_cause(again, error.__cause__)
