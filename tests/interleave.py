@@ -1,21 +1,31 @@
 """Interleavings without threads: an intruder that acts at a chosen point of what somebody else does.
 
 A play is repeated with the intruder coming at the first point, at the second, and so on, until it has come at all of
-them; in the last round it comes while the actor sleeps, or not before the actor is through.  A point is an operation
-on something both share: a lying dictionary, deque or condition tells the intruder that one is reached.  An actor that
-goes to sleep when the intruder has been there already would sleep for ever: that is a lost wake-up, and fails.
+them; in the last round it comes while the actor sleeps, or not before the actor is through.  What a point is, the play
+says: each instruction of the interpreter in some of our files (`stepping`), or an operation on something both share, a
+lying deque, say.  An actor that goes to sleep when the intruder has been there already would sleep for ever: that is a
+lost wake-up, and fails.
 
-Where the actor holds a lock the intruder needs, it could not come; there the lying things are silent.
+Where the actor holds a lock the intruder needs, it could not come (`is_kept_out`).
+
+The second half is for Ctrl-C: `interruptions` raises at the first place where the interpreter would, at the second, and
+so on.
 """
 
 # ruff: noqa: D102 (stand-ins do what their originals do)
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
+
+from ordered_executor import _parking
 
 
 def nobody() -> None:
@@ -28,8 +38,8 @@ class Intruder:
     def __init__(self, point: int) -> None:
         self.act: Callable[[], object] = nobody
         self.came = self.came_at_point = False
+        self.acting = False
         self._point = point
-        self._acting = False
         self.is_kept_out: Callable[[], bool] = lambda: False
 
     def pass_by(self) -> None:
@@ -44,15 +54,15 @@ class Intruder:
     def come(self) -> None:
         """Act now, if it has not acted yet."""
         if not self.came:
-            self.came = self._acting = True
+            self.came = self.acting = True
             try:
                 self.act()
             finally:
-                self._acting = False
+                self.acting = False
 
     def wake(self) -> None:
         """The actor sleeps, and only the intruder can wake it."""
-        if self._acting:
+        if self.acting:
             raise AssertionError("the intruder itself would wait for the actor")
         assert not self.came, "a lost wake-up: it sleeps, and who should wake it has been here already"
         self.come()
@@ -67,38 +77,6 @@ def intruders() -> Iterator[Intruder]:
             assert intruder.came, "the intruder never came: end the play with intruder.come()"
             return
     raise AssertionError("the points do not end")
-
-
-class LyingDict(dict[Any, Any]):
-    """A dictionary (of an instance, say) each of whose operations is a point."""
-
-    def __init__(self, content: dict[Any, Any], intruder: Intruder) -> None:
-        super().__init__(content)
-        self.intruder = intruder
-
-    def get(self, *args: Any) -> Any:
-        self.intruder.pass_by()
-        return super().get(*args)
-
-    def pop(self, *args: Any) -> Any:
-        self.intruder.pass_by()
-        return super().pop(*args)
-
-    def setdefault(self, *args: Any) -> Any:
-        self.intruder.pass_by()
-        return super().setdefault(*args)
-
-    def copy(self) -> dict[Any, Any]:
-        self.intruder.pass_by()
-        return super().copy()
-
-    def __contains__(self, key: object) -> bool:
-        self.intruder.pass_by()
-        return super().__contains__(key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.intruder.pass_by()
-        super().__setitem__(key, value)
 
 
 class LyingDeque(deque[Any]):
@@ -120,37 +98,107 @@ class LyingDeque(deque[Any]):
         self.intruder.pass_by()
 
 
-class LyingCondition(threading.Condition):
-    """A condition: before it is taken, and while somebody waits, the intruder may come."""
+class LyingLock:
+    """For the locks that sleepers of a parking lot wait at: the intruder must open it."""
 
     def __init__(self, intruder: Intruder) -> None:
-        super().__init__()
-        self.intruder = intruder
+        self._intruder = intruder
+        self._locked = False
 
-    def __enter__(self) -> bool:
-        self.intruder.pass_by()
-        return super().__enter__()
+    def acquire(self, timeout: float = -1) -> bool:
+        if self._locked:
+            self._intruder.wake()
+            assert not self._locked, "the intruder did not wake the sleeper"
+        self._locked = True
+        return True
 
-    def wait(self, timeout: float | None = None) -> bool:
-        if timeout is not None and timeout <= 0:
-            return False
-        state = self._release_save()  # type: ignore[attr-defined]  # as the real one does
+    def release(self) -> None:
+        if not self._locked:
+            raise RuntimeError("release unlocked lock")
+        self._locked = False
+
+
+@contextmanager
+def stepping(intruder: Intruder, *modules: ModuleType) -> Iterator[None]:
+    """Each instruction in these modules is a point; sleepers of parking lots wait for the intruder."""
+    files = {module.__file__ for module in modules}
+
+    def step(filename: str) -> None:
+        if filename in files and not intruder.acting:
+            intruder.pass_by()
+
+    locks = SimpleNamespace(Lock=lambda: LyingLock(intruder), TIMEOUT_MAX=threading.TIMEOUT_MAX)
+    with mock.patch.object(_parking, "threading", locks), _each_instruction(step):
+        yield
+
+
+if sys.version_info >= (3, 12):  # settrace misses the first run of a function there
+
+    @contextmanager
+    def _each_instruction(step: Callable[[str], None]) -> Iterator[None]:
+        tool, events = sys.monitoring.DEBUGGER_ID, sys.monitoring.events
+        sys.monitoring.use_tool_id(tool, "interleave")
+        sys.monitoring.register_callback(tool, events.INSTRUCTION, lambda code, _: step(code.co_filename))
+        sys.monitoring.set_events(tool, events.INSTRUCTION)
         try:
-            self.intruder.wake()
+            yield
         finally:
-            self._acquire_restore(state)  # type: ignore[attr-defined]
-        return True
+            sys.monitoring.set_events(tool, events.NO_EVENTS)
+            sys.monitoring.free_tool_id(tool)
+
+else:
+
+    @contextmanager
+    def _each_instruction(step: Callable[[str], None]) -> Iterator[None]:
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if event == "opcode":
+                step(frame.f_code.co_filename)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
 
 
-class LyingEvent(threading.Event):
-    """An event that the intruder must set."""
+class Interruption:
+    """Ctrl-C, pressed once."""
 
-    def __init__(self, intruder: Intruder) -> None:
-        super().__init__()
-        self.intruder = intruder
+    def __init__(self, place: int) -> None:
+        self.came = False
+        self.where = "nowhere"
+        self._place = place
 
-    def wait(self, timeout: float | None = None) -> bool:
-        if not self.is_set():
-            self.intruder.wake()
-            assert self.is_set(), "the intruder did not wake the sleeper"
-        return True
+    def press(self, act: Callable[[], object]) -> None:
+        """Act, and raise at its place: where a C function has returned to Python, or a Python one begins."""
+
+        def profile(frame: FrameType, event: str, what: Any) -> None:
+            if event not in ("call", "c_return"):
+                return
+            if self._place == 0:
+                sys.setprofile(None)
+                self.came = True
+                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}, {event} {what or frame.f_code.co_name}"
+                raise KeyboardInterrupt
+            self._place -= 1
+
+        try:
+            sys.setprofile(profile)
+            act()
+        except KeyboardInterrupt:
+            assert self.came
+        finally:
+            sys.setprofile(None)
+
+
+def interruptions() -> Iterator[Interruption]:
+    """One for each place there is, and a last one that did not come."""
+    for place in range(10_000):
+        interruption = Interruption(place)
+        yield interruption
+        if not interruption.came:
+            return
+    raise AssertionError("the places do not end")

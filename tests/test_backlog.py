@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
-from ordered_executor import _backlog
+from ordered_executor import _backlog, _parking
 from ordered_executor._backlog import Backlog
+from ordered_executor._parking import ParkingLot
 
 from .fake import HandExecutor, ThreadedExecutor
-from .interleave import Intruder, LyingCondition, intruders
+from .helpers import until
+from .interleave import Intruder, interruptions, intruders, stepping
 
 PATIENCE = 30.0
 
@@ -22,13 +26,18 @@ def nothing() -> None:
     """A task."""
 
 
-def full(most: int, intruder: Intruder, all_done: bool = False) -> Backlog:
-    """A backlog without room, whose waits the intruder must end."""
-    backlog = Backlog(most, lambda: all_done)
+def full(most: int) -> Backlog:
+    """A backlog without room."""
+    backlog = Backlog(most, lambda: False)
     for _ in range(most):
         backlog.enter(may_wait=False)
-    backlog._changed = LyingCondition(intruder)
     return backlog
+
+
+def watched(intruder: Intruder, backlog: Backlog) -> AbstractContextManager[None]:
+    """Each instruction of a backlog is a point, but where its lock is held: there others wait for it."""
+    intruder.is_kept_out = backlog._lock._is_owned  # type: ignore[attr-defined]
+    return stepping(intruder, _backlog, _parking)
 
 
 # ------------------------------------------------------------------------------------------------------- who makes room
@@ -135,8 +144,9 @@ def test_a_submit_waits_until_there_is_room(over: int) -> None:
 
     1. A submit finds no room and goes to wait; 2. outcomes are read, at any point of that; 3. it enters.
     """
+    rounds = 0
     for intruder in intruders():
-        backlog = full(2, intruder)
+        backlog = full(2)
         for _ in range(over):
             backlog.enter(may_wait=False)
 
@@ -145,46 +155,39 @@ def test_a_submit_waits_until_there_is_room(over: int) -> None:
                 backlog.leave()
 
         intruder.act = read
-        backlog.enter(may_wait=True)
+        with watched(intruder, backlog):
+            backlog.enter(may_wait=True)
         assert backlog.unread == 2
+        rounds += 1
+    assert rounds >= 20
 
 
 def test_a_closed_backlog_lets_everybody_in() -> None:
     """1. A submit goes to wait; 2. the executor is shut down, or breaks; 3. it wakes (and its claim is refused)."""
     for intruder in intruders():
-        backlog = full(1, intruder)
+        backlog = full(1)
         intruder.act = backlog.close
-        backlog.enter(may_wait=True)
-        backlog.enter(may_wait=True)
+        with watched(intruder, backlog):
+            backlog.enter(may_wait=True)
+            backlog.enter(may_wait=True)
 
 
-def test_an_interrupted_submit_passes_its_wake_up_on() -> None:
-    """A wake-up that met an interrupted submit goes to the next.
+def test_an_interrupted_reader_still_makes_room() -> None:
+    """Ctrl-C in a read, wherever it comes: a submit that waits does not miss the room that was made.
 
-    1. Two submits wait; 2. one outcome is read, and the first submit is woken; 3. Ctrl-C interrupts it just then; 4.
-    the second submit is woken in its place.
+    1. A submit waits in a thread; 2. the main thread reads, and is interrupted; 3. if that has made room, the submit
+    goes on; else the next read makes it.
     """
-    notified: list[str] = []
-
-    class Interrupting(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
-            backlog._unread -= 1  # step 2: `leave`, whose notify() chose this one
-            raise KeyboardInterrupt
-
-        def notify(self, n: int = 1) -> None:
-            notified.append("notify")
-
-        def notify_all(self) -> None:
-            notified.append("notify")
-
-    backlog = Backlog(1, lambda: False)
-    backlog.enter(may_wait=False)
-    backlog._changed = Interrupting()
-    with pytest.raises(KeyboardInterrupt):
-        backlog.enter(may_wait=True)
-    assert backlog.unread == 0
-    assert backlog._waiting == 0
-    assert notified
+    for interruption in interruptions():
+        backlog = full(1)
+        thread = threading.Thread(target=backlog._wait)
+        thread.start()
+        until(lambda backlog=backlog: backlog._room.parked)  # type: ignore[misc]
+        interruption.press(backlog.leave)
+        if backlog.unread:
+            backlog.leave()
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), interruption.where
 
 
 def test_shutdown_wakes_a_waiting_submit() -> None:
@@ -192,13 +195,13 @@ def test_shutdown_wakes_a_waiting_submit() -> None:
     executor = ThreadedExecutor(1, backlog=1)
     executor.mark("unread")
     waits = threading.Event()
-    before = executor.releaser.backlog._wait_locked
+    before = executor.releaser.backlog._wait
 
-    def wait_locked() -> None:
+    def wait() -> None:
         waits.set()
         before()
 
-    executor.releaser.backlog._wait_locked = wait_locked  # type: ignore[method-assign]
+    executor.releaser.backlog._wait = wait  # type: ignore[method-assign]
     raised: list[BaseException] = []
 
     def submit() -> None:
@@ -251,14 +254,14 @@ def test_a_wait_that_nobody_will_end_is_explained_once(
     backlog.enter(may_wait=False)
     waits: list[float | None] = []
 
-    class Counting(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
+    class Counting(ParkingLot):
+        def park(self, is_so: Callable[[], bool], timeout: float | None = None) -> bool:
             waits.append(timeout)
-            if len(waits) % 4 == 0:
+            if len(waits) % 4 == 0 or timeout is None:
                 backlog._unread -= 1
-            return True
+            return is_so()
 
-    backlog._changed = Counting()
+    backlog._room = Counting()
     backlog.enter(may_wait=True)
     backlog.enter(may_wait=True)
     assert caplog.text.count("submit() waits") == all_done

@@ -4,22 +4,20 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, _base, as_completed, wait
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import TimeoutError as FuturesTimeoutError
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ordered_executor import Future, _future
-from ordered_executor._future import SETTLED
+from ordered_executor import Future, _future, _parking
 from ordered_executor._ticket import Options
 
-from .interleave import Intruder, LyingCondition, LyingDict, LyingEvent, intruders
+from .interleave import Intruder, intruders, stepping
 
 PATIENCE = 30.0
 
@@ -125,24 +123,28 @@ def test_a_failed_future_is_not_in_a_cycle() -> None:
     del caught
 
 
-def test_nobody_looks_no_condition_is_made() -> None:
-    """A future that nobody waits for costs no lock; one that is finished is settled."""
+def test_nobody_looks_nothing_is_made() -> None:
+    """A future that nobody waits for costs nothing to wait at, nor does one that is looked at when it is done."""
     future = fresh()
     future.start()
     future.finish(1, None)
     future.result()
-    assert vars(future)["_lock"] is SETTLED
-    assert "_late_lock" not in vars(future)
+    assert wait([future]).done == {future}
+    assert list(as_completed([future])) == [future]
+    assert future._listeners is None
 
 
-def test_conditions_are_not_shared() -> None:
-    """`wait()` takes the conditions of many futures at once, in an order of its own: each has one of its own."""
-    futures = [fresh() for _ in range(3)]
-    for future in futures:
-        future.start()
-        future.finish(1, None)
-    assert len({id(future._condition) for future in futures}) == 3
-    assert wait(futures, timeout=0).not_done == set()
+def test_a_thread_that_was_interrupted_sees_the_truth() -> None:
+    """Ctrl-C in the middle of `wait()` leaves a picture of the state behind: nobody sees it afterwards."""
+    future = fresh()
+    future.start()
+    future._condition.acquire()
+    future.finish(1, None)
+    assert future.done()
+    assert not future.running()
+    assert future.result(timeout=0) == 1
+    assert wait([future], timeout=0).done == {future}
+    assert "finished" in repr(future)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -234,10 +236,10 @@ def test_a_cancel_interrupted_half_way_is_completed() -> None:
     future = fresh()
     calls: list[Any] = []
     future.add_done_callback(calls.append)
-    future.become_cancelled, before = interrupted, future.become_cancelled  # type: ignore[method-assign]
+    future._tell_all, before = interrupted, future._tell_all  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         future.cancel()
-    future.become_cancelled = before  # type: ignore[method-assign]
+    future._tell_all = before  # type: ignore[method-assign]
     assert not future.start()
     assert future.cancelled()
     assert calls == [future]
@@ -251,32 +253,10 @@ def interrupted() -> None:
 # ----------------------------------------------------------------------------------------------- forced interleavings
 
 
-def watch(future: Future[Any], intruder: Intruder) -> None:
-    """Each operation on the future's dictionary is a point, but where the actor holds the future's condition."""
-    names = LyingDict(vars(future), intruder)
-
-    def is_kept_out() -> bool:
-        locks = [dict.get(names, name) for name in ("_lock", "_late_lock")]
-        return any(lock._is_owned() for lock in locks if isinstance(lock, threading.Condition))  # type: ignore[attr-defined]
-
-    intruder.is_kept_out = is_kept_out
-    future.__dict__ = names
-
-
-class Play:
-    """The round that is played: conditions and events made meanwhile lie for its intruder."""
-
-    intruder = Intruder(-1)
-
-
-@pytest.fixture
-def lying(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Conditions of futures, and events of `wait()` and `as_completed()`, lie."""
-    threads = dict(vars(threading))
-    monkeypatch.setattr(
-        _future, "threading", SimpleNamespace(**{**threads, "Condition": lambda: LyingCondition(Play.intruder)})
-    )
-    monkeypatch.setattr(_base, "threading", SimpleNamespace(**{**threads, "Event": lambda: LyingEvent(Play.intruder)}))
+def watched(intruder: Intruder) -> contextlib.AbstractContextManager[None]:
+    """Each instruction of our future, and of the standard one, is a point, but where a lock is held."""
+    intruder.is_kept_out = _future._deciding._is_owned  # type: ignore[attr-defined]
+    return stepping(intruder, _future, _parking, _base)
 
 
 def read_result(future: Future[Any]) -> Any:
@@ -321,9 +301,9 @@ def add_callback(future: Future[Any]) -> Any:
     """Have it call back."""
     calls: list[Any] = []
     future.add_done_callback(calls.append)
-    Play.intruder.come()
+    value = future.result()
     assert calls == [future]
-    return future.result(timeout=0)
+    return value
 
 
 ACTIONS = [
@@ -337,7 +317,6 @@ ACTIONS = [
 ]
 
 
-@pytest.mark.usefixtures("lying")
 @pytest.mark.parametrize("action", ACTIONS)
 def test_the_end_comes_at_any_point_of_a_wait(action: Callable[[Future[Any]], Any]) -> None:
     """Finish against the first look.
@@ -347,33 +326,28 @@ def test_the_end_comes_at_any_point_of_a_wait(action: Callable[[Future[Any]], An
     """
     rounds = 0
     for intruder in intruders():
-        Play.intruder = intruder
         future = fresh()
         future.start()
         intruder.act = lambda future=future: future.finish("value", None)  # type: ignore[misc]
-        watch(future, intruder)
-        assert action(future) == "value"
+        with watched(intruder):
+            assert action(future) == "value"
         intruder.come()
         rounds += 1
-    assert rounds >= 3
+    assert rounds >= 20
 
 
-@pytest.mark.usefixtures("lying")
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_cancel_comes_at_any_point_of_a_wait(action: Callable[[Future[Any]], Any]) -> None:
     """The same with a thread that cancels: whoever waits sees that it is cancelled."""
     for intruder in intruders():
-        Play.intruder = intruder
         future = fresh()
         intruder.act = future.cancel
-        watch(future, intruder)
-        with pytest.raises(CancelledError):
+        with watched(intruder), pytest.raises(CancelledError):
             action(future)
         intruder.come()
         assert owner_of(future).skipped == [future]
 
 
-@pytest.mark.usefixtures("lying")
 def test_a_thread_comes_at_any_point_of_the_end() -> None:
     """A first look against finish.
 
@@ -382,7 +356,6 @@ def test_a_thread_comes_at_any_point_of_the_end() -> None:
     """
     rounds = 0
     for intruder in intruders():
-        Play.intruder = intruder
         future = fresh()
         future.start()
         calls: list[Any] = []
@@ -392,14 +365,14 @@ def test_a_thread_comes_at_any_point_of_the_end() -> None:
             future.add_done_callback(calls.append),
             seen.append(look(future)),
         )
-        watch(future, intruder)
-        future.finish("value", None)
+        with watched(intruder):
+            future.finish("value", None)
         intruder.come()
         assert seen in (["not yet", "not yet"], ["value", "value"])
         assert calls == [future]
         assert look(future) == "value"
         rounds += 1
-    assert rounds >= 2
+    assert rounds >= 20
 
 
 def look(future: Future[Any]) -> Any:
@@ -411,7 +384,6 @@ def look(future: Future[Any]) -> Any:
     return future.result(timeout=0)
 
 
-@pytest.mark.usefixtures("lying")
 def test_cancel_against_start_has_one_winner() -> None:
     """Cancel against start: one of them wins.
 
@@ -420,7 +392,6 @@ def test_cancel_against_start_has_one_winner() -> None:
     """
     for roles in ("cancel, start", "start, cancel"):
         for intruder in intruders():
-            Play.intruder = intruder
             future = fresh()
             answers: dict[str, bool] = {}
             calls: list[Any] = []
@@ -429,8 +400,8 @@ def test_cancel_against_start_has_one_winner() -> None:
             intruder.act = lambda future=future, answers=answers, name=second: (  # type: ignore[misc]
                 answers.update({name: getattr(future, name)()})
             )
-            watch(future, intruder)
-            answers[first] = getattr(future, first)()
+            with watched(intruder):
+                answers[first] = getattr(future, first)()
             intruder.come()
             assert answers["cancel"] != answers["start"]
             assert future.cancelled() == answers["cancel"]
@@ -439,7 +410,6 @@ def test_cancel_against_start_has_one_winner() -> None:
             assert owner_of(future).skipped == ([future] if answers["cancel"] else [])
 
 
-@pytest.mark.usefixtures("lying")
 def test_two_threads_cancel() -> None:
     """Of two threads that cancel, both are told that it is cancelled.
 
@@ -447,21 +417,19 @@ def test_two_threads_cancel() -> None:
     callbacks run once.
     """
     for intruder in intruders():
-        Play.intruder = intruder
         future = fresh()
         calls: list[Any] = []
         answers: list[bool] = []
         future.add_done_callback(calls.append)
         intruder.act = lambda future=future, answers=answers: answers.append(future.cancel())  # type: ignore[misc]
-        watch(future, intruder)
-        answers.append(future.cancel())
+        with watched(intruder):
+            answers.append(future.cancel())
         intruder.come()
         assert answers == [True, True]
         assert calls == [future]
         assert set(owner_of(future).skipped) == {future}
 
 
-@pytest.mark.usefixtures("lying")
 def test_two_readers_count_as_one_read() -> None:
     """An outcome is read once, whoever reads.
 
@@ -470,7 +438,6 @@ def test_two_readers_count_as_one_read() -> None:
     """
     for through_stream in (False, True):
         for intruder in intruders():
-            Play.intruder = intruder
             future = fresh()
             future.start()
             future.finish("value", None)
@@ -480,8 +447,8 @@ def test_two_readers_count_as_one_read() -> None:
                 if through_stream
                 else (lambda future=future: future.result(timeout=0))  # type: ignore[misc]
             )
-            watch(future, intruder)
-            assert future.result(timeout=0) == "value"
+            with watched(intruder):
+                assert future.result(timeout=0) == "value"
             intruder.come()
             assert owner_of(future).reads + sum(taken) == 1
 

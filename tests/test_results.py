@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import Future, Outcome, Results, ResultsTimeoutError, _results
+from ordered_executor import Future, Outcome, Results, ResultsTimeoutError, _parking, _results
 from ordered_executor._results import Stream
 from ordered_executor._ticket import Options
 
 from .fake import HandExecutor, ThreadedExecutor
-from .interleave import Intruder, LyingCondition, LyingDict, intruders
+from .interleave import Intruder, intruders, stepping
 
 PATIENCE = 30.0
 JUST_BELOW_THE_WRAP = 2**64 - 3
@@ -228,15 +228,11 @@ class Reading:
         self.intruder = intruder
         self.first = first
         self.tail = first + 1
-        self.stream._changed = LyingCondition(intruder)
-        self.stream._kept = LyingDict({}, intruder)
 
     def must_not_wait(self) -> str | None:
-        self.intruder.pass_by()
         return None
 
     def read_tail(self) -> int:
-        self.intruder.pass_by()
         return self.tail
 
     def release(self, value: str = "value") -> None:
@@ -248,7 +244,9 @@ class Reading:
         self.stream.publish(self.first + 1)
 
     def take(self, *, follow: bool = False, timeout: float | None = None) -> Any:
-        return self.stream.take(timeout, follow, self.read_tail).result()
+        with stepping(self.intruder, _results, _parking):
+            future = self.stream.take(timeout, follow, self.read_tail)
+        return future.result()
 
     def note_read(self, _: Any) -> None:
         """The owner of the future does not care."""
@@ -268,7 +266,7 @@ def test_an_outcome_released_while_a_reader_goes_to_wait(first: int, timeout: fl
         intruder.act = reading.release
         assert reading.take(timeout=timeout) == "value"
         rounds += 1
-    assert rounds >= 4
+    assert rounds >= 20
 
 
 def test_the_end_while_a_reader_goes_to_wait() -> None:
@@ -312,7 +310,6 @@ def test_letting_go_while_a_reader_takes() -> None:
         for future in futures[:3]:
             stream.keep(future)
         stream.publish(3)
-        stream._kept = LyingDict(stream._kept, intruder)
         yielded: list[int] = []
 
         def read_all(stream: Stream = stream, yielded: list[int] = yielded) -> None:
@@ -320,7 +317,8 @@ def test_letting_go_while_a_reader_takes() -> None:
                 yielded.append(future.ticket)
 
         intruder.act = read_all
-        stream.let_go(futures[1])
+        with stepping(intruder, _results):
+            stream.let_go(futures[1])
         intruder.come()
         stream.publish(30)  # sparse now: the reader jumps
         read_all()

@@ -3,15 +3,16 @@
 Invariant: `unread` is the number of claimed tickets whose outcome nobody has read (through the stream or through the
 future) and that were not cancelled.
 
-Who ends the wait of a `submit`: `read` (a reader), and `close` (shutdown, broken executor).
+Who ends the wait of a `submit`: `leave` (a reader), and `close` (shutdown, broken executor).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
+
+from ._parking import ParkingLot
 
 logger = logging.getLogger("ordered_executor")
 
@@ -25,10 +26,10 @@ class Backlog:
     def __init__(self, most: int | None, all_done: Callable[[], bool]) -> None:
         self._most = most
         self._all_done = all_done
-        self._changed = threading.Condition(threading.RLock())  # reentrant: finalizers and signal handlers read too
-        self._unread = 0  # guarded by: _changed
-        self._waiting = 0  # guarded by: _changed
-        self._closed = False  # guarded by: _changed
+        self._lock = threading.RLock()  # reentrant: finalizers and signal handlers read too
+        self._unread = 0  # guarded by: _lock
+        self._closed = False
+        self._room = ParkingLot()
         self._explained = False
 
     @property
@@ -43,48 +44,48 @@ class Backlog:
         """Count one more; wait for room first, if that is allowed.  Raises nothing when closed: the claim does."""
         if self._most is None:
             return
-        with self._changed:
-            if may_wait and self._unread >= self._most and not self._closed:
-                self._wait_locked()
-            self._unread += 1
+        while not self._entered(may_wait):
+            self._wait()
 
-    def _wait_locked(self) -> None:
+    def _entered(self, may_wait: bool) -> bool:
+        with self._lock:
+            if may_wait and not self._has_room():
+                return False
+            self._unread += 1
+            return True
+
+    def _has_room(self) -> bool:
         assert self._most is not None
-        explain_at = time.monotonic() + EXPLAIN_SECONDS
-        self._waiting += 1
-        try:
-            while self._unread >= self._most and not self._closed:
-                if self._explained:
-                    self._changed.wait()
-                    continue
-                self._changed.wait(max(0.0, explain_at - time.monotonic()))
-                if time.monotonic() >= explain_at and self._unread >= self._most and self._all_done():
-                    self._explained = True
-                    logger.warning(
-                        "submit() waits: %d outcomes are finished and nobody reads them (backlog=%d). Read results(), "
-                        "or the futures, in another thread; or submit and read in turn",
-                        self._unread,
-                        self._most,
-                    )
-                elif time.monotonic() >= explain_at:
-                    explain_at = time.monotonic() + EXPLAIN_SECONDS
-        except BaseException:
-            self._changed.notify()  # it may have been the one that was woken: pass it on
-            raise
-        finally:
-            self._waiting -= 1
+        return self._unread < self._most or self._closed
+
+    def _wait(self) -> None:
+        """For room.  After some seconds in which nobody can have made any but a reader, and none did, say so, once."""
+        while not self._explained:
+            if self._room.park(self._has_room, EXPLAIN_SECONDS):
+                return
+            if self._all_done() and not self._has_room():
+                self._explained = True
+                logger.warning(
+                    "submit() waits: %d outcomes are finished and nobody reads them (backlog=%d). Read results(), "
+                    "or the futures, in another thread; or submit and read in turn",
+                    self._unread,
+                    self._most,
+                )
+        self._room.park(self._has_room)
 
     def leave(self) -> None:
         """One less: it was read, or skipped, or not claimed after all."""
         if self._most is None:
             return
-        with self._changed:
-            self._unread -= 1
-            if self._waiting:
-                self._changed.notify()
+        try:
+            with self._lock:
+                self._unread -= 1
+            self._room.unpark_all()
+        except BaseException:
+            self._room.unpark_all()  # Ctrl-C: there may be room, and nobody told
+            raise
 
     def close(self) -> None:
         """Let nobody wait any more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._room.unpark_all()

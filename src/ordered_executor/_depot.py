@@ -18,11 +18,14 @@ from typing import Any
 
 from . import _exit, _wire
 from ._lane import ENDING, Lane, LaneKind
+from ._parking import ParkingLot
 
-_changed = threading.Condition()
-_lanes: list[tuple[float, Any, Lane]] = []  # guarded by: _changed.  (deadline, key, lane), in the order given
-_thread: threading.Thread | None = None  # guarded by: _changed; the last one, to be joined
-_watching = False  # guarded by: _changed; whether it will look at the lanes again
+_lock = threading.RLock()
+_lanes: list[tuple[float, Any, Lane]] = []  # guarded by: _lock.  (deadline, key, lane), in the order given
+_thread: threading.Thread | None = None  # guarded by: _lock; the last one, to be joined
+_watching = False  # guarded by: _lock; whether it will look at the lanes again
+_changes = 0  # guarded by: _lock; how often the thread had to look again
+_watcher = ParkingLot()  # where the thread waits
 
 
 def _key(kind: LaneKind) -> tuple[Any, ...]:
@@ -51,7 +54,7 @@ def take(kind: LaneKind) -> Lane | None:
     if not _lanes:
         return None
     key = _key(kind)
-    with _changed:
+    with _lock:
         for place in range(len(_lanes) - 1, -1, -1):  # the warmest first
             _, its_key, lane = _lanes[place]
             if its_key != key or not _same(lane.kind, kind):
@@ -78,9 +81,9 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
 
     False if that cannot be, because no thread can be started.
     """
-    global _thread, _watching
+    global _thread, _watching, _changes
     assert lane.state != ENDING and not lane.parcels.sent, lane
-    with _changed:
+    with _lock:
         if not _watching:
             thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
             try:
@@ -91,7 +94,8 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
         lane.unwatch()  # if it dies here, `take` sees it
         deadline = math.inf if idle_timeout is None else time.monotonic() + idle_timeout
         _lanes.append((deadline, _key(lane.kind), lane))
-        _changed.notify()
+        _changes += 1
+    _watcher.unpark_all()
     return True
 
 
@@ -99,18 +103,17 @@ def _watch() -> None:
     """End lanes whose time is up; end itself when none is left."""
     global _watching
     while True:
-        with _changed:
+        with _lock:
             if not _lanes:
                 _watching = False
                 return
-            due = min(deadline for deadline, _, _ in _lanes)
+            changes = _changes
             now = time.monotonic()
-            if due > now:
-                _changed.wait(min(due - now, threading.TIMEOUT_MAX))
-                continue
             over = [lane for deadline, _, lane in _lanes if deadline <= now]
             _lanes[:] = [entry for entry in _lanes if entry[0] > now]
+            due = min((deadline for deadline, _, _ in _lanes), default=now)
         _end(over)
+        _watcher.park(lambda: _changes != changes, due - now)  # noqa: B023 (asked here only)
 
 
 def empty(patience: float = 5.0) -> None:
@@ -119,11 +122,13 @@ def empty(patience: float = 5.0) -> None:
     For suites that check for left-over processes, and for programs that want the memory back at once.  Waits at most
     about `patience` seconds for workers to leave by themselves; then they are killed.
     """
-    with _changed:
+    global _changes
+    with _lock:
         over = [lane for _, _, lane in _lanes]
         _lanes.clear()
-        _changed.notify_all()
+        _changes += 1
         thread = _thread
+    _watcher.unpark_all()
     _end(over, patience)
     if thread is not None and thread is not threading.current_thread():
         thread.join(patience)
@@ -144,8 +149,8 @@ def _end(lanes: list[Lane], patience: float = 5.0) -> None:
 
 
 def _in_forked_child() -> None:
-    global _changed, _thread, _watching
-    _changed = threading.Condition()
+    global _lock, _thread, _watching
+    _lock = threading.RLock()
     _lanes.clear()
     _thread, _watching = None, False
 

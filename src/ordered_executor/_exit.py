@@ -22,11 +22,13 @@ from typing import Any
 
 import loky.process_executor
 
+from ._parking import Latch
+
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers that have not finished
 _last: list[Callable[[], object]] = []
 _registered_in: int | None = None  # the process: a forked child registers again, what it inherits may have been cleared
 # Set when the first lane has been started, or could not be: from then on the hook is in place.
-primed = threading.Event()
+primed = Latch()
 
 
 def at_the_very_end(call: Callable[[], object]) -> None:
@@ -85,7 +87,7 @@ def _in_forked_child() -> None:
     for releaser in list(_live):
         releaser.abandon()
     _live = weakref.WeakSet()
-    primed = threading.Event()
+    primed = Latch()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,18 +1,21 @@
-"""The future: a real `concurrent.futures.Future`, made lighter.
+"""The future: a real `concurrent.futures.Future`, made lighter, and without a lock.
 
-Most of a standard future's price is its `Condition`, which only somebody who waits needs.  Here it is made when
-somebody first asks for it.  The race between "somebody asks" and "the releaser finishes the task" is decided by one
-atomic operation on the key `_lock` of the instance's dictionary:
+Most of a standard future's price is its `Condition`, which only somebody who waits needs; and a condition that Ctrl-C
+parted from its `with` block would stop the releaser (see `_parking`).  Here is none.  Who waits, asks for a callback or
+is one of `wait()`'s waiters enters an `_Audience`, made when somebody first does, and then looks once more whether the
+future is done; the releaser stores the outcome and the state, and then looks for an audience.  Where both find the
+other, whoever takes the entry out tells it: once.
 
-1. whoever needs the condition does `setdefault("_lock", Condition())`;
-2. the releaser does `setdefault("_lock", SETTLED)`, with the result already stored.
+Whether a task is started or cancelled is decided under `_deciding`, a lock that is held for a few instructions only.
+Whether somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
 
-If the releaser wins, the future is finished from that instant, and nobody can have looked before.  If it loses,
-somebody may be looking, and it takes the standard path under that condition.  (A shared condition for all finished
-futures would be cheaper still and is wrong: `wait()` takes many at once, in an order of its own, and would deadlock.)
+Nothing here may ask a future for its `__dict__`: from 3.11 on Python makes that dictionary when it is first asked for,
+one more object for the garbage collector to walk over with each of a million futures.
 
-Two more decisions by one atomic operation on the same dictionary: `setdefault("_fate", …)` (the dispatcher starts the
-task, or `cancel()` cancels it: never both), and `pop("_unread")` (somebody has read the outcome: once).
+`concurrent.futures.wait` and `as_completed` take the conditions of all their futures, look at the states, add a waiter
+to each future, and let go: no state may change in between.  `_StandIn` gives them that without a lock: a thread that
+has "taken" it sees the state of that instant until it lets go, and a waiter that it adds is told at once if the future
+has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -20,23 +23,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
+from concurrent.futures import TimeoutError as FuturesTimeoutError
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
-    CANCELLED,
     CANCELLED_AND_NOTIFIED,
     FINISHED,
     PENDING,
     RUNNING,
 )
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ._errors import TaskKilledError
+from ._parking import Latch, ParkingLot
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-SETTLED = "settled without a condition"
+_deciding = threading.RLock()  # reentrant: a finalizer may cancel
 _DONE = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
@@ -60,28 +66,89 @@ class _InCallback(threading.local):
     def __bool__(self) -> bool:
         return self.depth > 0
 
-    def __enter__(self) -> None:
-        self.depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.depth -= 1
-
 
 in_callback = _InCallback()
 
 
-class _Lazy(Generic[T]):
-    """An attribute made when first asked for.  `setdefault` makes it once, whoever asks at the same time."""
+class _Audience:
+    """Who wants to hear of one future's end.  It holds no reference to the future, so that there is no cycle.
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
+    Changed by single dictionary operations only (atomic); whoever takes an entry out tells it.
+    """
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+    __slots__ = ("callbacks", "lot", "pictures", "waiters")
 
-    def __get__(self, instance: Any, owner: type) -> T:
-        made: T = instance.__dict__.setdefault(self._name, self._make())
-        return made
+    def __init__(self) -> None:
+        self.lot = ParkingLot()  # who waits for the outcome
+        self.waiters: dict[int, Any] = {}  # of wait() and as_completed(), by their identity
+        self.callbacks: dict[object, Callable[[Any], object]] = {}  # in the order they were added
+        self.pictures: dict[int, str] = {}  # per thread that has taken the stand-in: the state it sees until it lets go
+
+
+class _StandIn:
+    """For `wait()` and `as_completed()`: a future's condition and its list of waiters.  See the module.
+
+    Made anew whenever it is asked for, and forgotten at once.  A thread that is interrupted while it has taken it
+    leaves a picture that nobody sees: it takes a new one before it looks again.
+    """
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    # as the condition
+
+    def acquire(self) -> bool:
+        future = self._future
+        if not future.done():  # else the state does not change any more
+            future._audience.pictures[get_ident()] = future._st
+        return True
+
+    def release(self) -> None:
+        audience = self._future._listeners
+        if audience is not None:
+            audience.pictures.pop(get_ident(), None)
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    # as the list of waiters
+
+    def append(self, waiter: Any) -> None:
+        future = self._future
+        if future._state in _DONE:  # as this thread sees it: the waiter does not count on it
+            return
+        if type(getattr(waiter, "event", None)) is threading.Event:
+            waiter.event = Latch()  # nor may the releaser meet a lock here
+        future._audience.waiters[id(waiter)] = waiter
+        if future.done():
+            future.tell(waiter)
+
+    def remove(self, waiter: Any) -> None:
+        audience = self._future._listeners
+        if audience is not None:
+            audience.waiters.pop(id(waiter), None)
+
+
+class _Unseen:
+    """A failure that nobody has looked at: it goes with its future, and is logged then.
+
+    Apart from the future, so that only failures have a finalizer.  Python swallows Ctrl-C in one.
+    """
+
+    __slots__ = ("error", "ticket")
+
+    def __init__(self, ticket: int, error: BaseException) -> None:
+        self.ticket = ticket
+        self.error: BaseException | None = error
+
+    def __del__(self) -> None:
+        if self.error is not None:
+            log_unseen(self.ticket, self.error)
 
 
 class Future(StandardFuture[T]):
@@ -92,10 +159,14 @@ class Future(StandardFuture[T]):
     """
 
     count = 1  # tickets; a span of a map has more
+    losses = 0  # how often its worker died; owned by the releaser
     apart = False  # it travelled with others and could not be loaded: from now on by itself; owned by the releaser
 
     _result: Any = None
     _exception: BaseException | None = None
+    _unseen: _Unseen | None = None
+    _unread = False  # of the class: as it reads when the instance's has been deleted
+    _listeners: _Audience | None = None
     skipped = False  # its skip is with the sequencer; owned by the releaser
     killed: BaseException | None = None  # what it ends with, should it be about to run; owned by the releaser
 
@@ -104,7 +175,6 @@ class Future(StandardFuture[T]):
         self.first = -1
         self.call = call  # (fn, args, kwargs); once packed, a PackedCall; once home, (fn,); None when done
         self.options = options
-        self.losses = 0
         self._owner = owner
         self._st = PENDING
         self._unread = True
@@ -112,28 +182,28 @@ class Future(StandardFuture[T]):
     # ------------------------------------------------------------------------------------ what the base class sees
 
     if not TYPE_CHECKING:  # for a type checker they are what the base class says
-        _waiters = _Lazy[list[Any]](list)
-        _done_callbacks = _Lazy[list[Any]](list)
 
         @property
-        def _condition(self) -> threading.Condition:
-            attributes = self.__dict__
-            lock = attributes.get("_lock")
-            if lock is None:
-                lock = attributes.setdefault("_lock", threading.Condition())
-            if lock is SETTLED:
-                lock = attributes.setdefault("_late_lock", threading.Condition())
-            return lock
+        def _condition(self) -> _StandIn:
+            return _StandIn(self)
+
+        _waiters = _condition
 
         @property
         def _state(self) -> str:
-            if self.__dict__.get("_lock") is SETTLED:
-                return FINISHED
-            return self._st
+            audience = self._listeners
+            return self._st if audience is None else audience.pictures.get(get_ident(), self._st)
 
-        @_state.setter
-        def _state(self, state: str) -> None:
-            self._st = state
+    @property
+    def _audience(self) -> _Audience:
+        audience = self._listeners
+        if audience is None:
+            audience = _Audience()
+            with _deciding:
+                if self._listeners is None:
+                    self._listeners = audience
+                audience = self._listeners
+        return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
 
@@ -156,16 +226,26 @@ class Future(StandardFuture[T]):
 
         A cancelled future is done at once: waiters wake, callbacks run, here and now.
         """
-        if self.__dict__.setdefault("_fate", CANCELLED) is not CANCELLED:
+        with _deciding:
+            if self._st == PENDING:
+                self._st = CANCELLED_AND_NOTIFIED
+        if self._st != CANCELLED_AND_NOTIFIED:
             return False
+        self.call = None
         try:
-            self.become_cancelled()  # the first call does it, and a later one completes one that was interrupted
+            self._tell_all()  # a second call completes one that was interrupted
         finally:
             self._owner.skip(self)
         return True
 
+    def cancelled(self) -> bool:
+        return self._st == CANCELLED_AND_NOTIFIED
+
+    def running(self) -> bool:
+        return self._st == RUNNING
+
     def done(self) -> bool:
-        return self._state in _DONE
+        return self._st in _DONE
 
     def result(self, timeout: float | None = None) -> T:
         """The value of the task, or its exception raised.  Waits until it is done, at most `timeout` seconds.
@@ -182,11 +262,14 @@ class Future(StandardFuture[T]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, or None.  Waits and raises as `result` does."""
-        if self.__dict__.get("_lock") is not SETTLED:
-            if timeout is None and not self.done() and (why := self._owner.must_not_wait()) is not None:
+        if self._st not in _DONE:
+            if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
-            super().exception(timeout)
-        if "_unread" in self.__dict__:
+            if not self._audience.lot.park(self.done, timeout):
+                raise FuturesTimeoutError
+        if self._st == CANCELLED_AND_NOTIFIED:
+            raise CancelledError
+        if self._unread:
             self._owner.note_read(self)
         return self._exception
 
@@ -195,91 +278,98 @@ class Future(StandardFuture[T]):
 
         If it is done already: here and now.  What a callback reads counts as unread for the stream.
         """
-        with in_callback:
-            super().add_done_callback(fn)  # type: ignore[arg-type]  # it is called with this future
+        if not self.done():
+            callbacks, key = self._audience.callbacks, object()
+            callbacks[key] = fn
+            if not self.done() or callbacks.pop(key, None) is None:
+                return  # whoever finishes it calls
+        self._call_back(fn)
 
     # ----------------------------------------------------------------------------------------------- for the releaser
 
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
-        if self.__dict__.setdefault("_fate", RUNNING) is not RUNNING:
-            if self._st != CANCELLED_AND_NOTIFIED:
-                self.become_cancelled()  # whoever cancelled was interrupted half way
-            return False
-        self._st = RUNNING
-        return True
-
-    @property
-    def begun(self) -> bool:
-        return self._st == RUNNING
-
-    def become_cancelled(self) -> None:
-        """To cancelled, waiters and callbacks included.  The first call does it; any thread."""
-        with self._condition:
-            if self._st == CANCELLED_AND_NOTIFIED:
-                return
-            self._st = CANCELLED_AND_NOTIFIED
-            self.call = None
-            for waiter in self._waiters:
-                waiter.add_cancelled(self)
-            self._condition.notify_all()
-        self._run_callbacks()
+        with _deciding:
+            if self._st == PENDING:
+                self._st = RUNNING
+        if self._st == RUNNING:
+            return True
+        self._tell_all()  # whoever cancelled may have been interrupted half way
+        return False
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """To finished: state, waiters, then callbacks.  On the releaser, in ticket order."""
-        attributes = self.__dict__
         self.call = None
         if error is None:
             self._result = value
         else:
             self._exception = error
-        if attributes.setdefault("_lock", SETTLED) is SETTLED:
-            return
-        with self._condition:
-            self._st = FINISHED
-            for waiter in attributes.get("_waiters", ()):
-                waiter.add_result(self) if error is None else waiter.add_exception(self)
-            self._condition.notify_all()
-        if "_done_callbacks" in attributes:
-            self._run_callbacks()
+            # "raise": when a future goes it is too late for that.  Whoever kills a task knows of it.
+            if self._owner.unseen_errors != "ignore" and not isinstance(error, TaskKilledError):
+                self._unseen = _Unseen(self.first, error)
+        self._st = FINISHED
+        self._tell_all()
 
-    def _run_callbacks(self) -> None:
-        callbacks = self.__dict__.pop("_done_callbacks", ())
-        for callback in callbacks:
-            try:
-                with in_callback:
-                    callback(self)
-            except BaseException as error:
-                # On the releaser SystemExit too, which ends a thread elsewhere: the order must go on.
-                if not isinstance(error, Exception) and not self._owner.on_releaser():
-                    raise
-                logger.exception("a done-callback of ticket %d raised", self.first)
+    def _tell_all(self) -> None:
+        """Tell everybody who was there before the state changed; who comes later sees it."""
+        audience = self._listeners
+        if audience is None:
+            return
+        for waiter in list(audience.waiters.values()):
+            self.tell(waiter)
+        audience.lot.unpark_all()
+        for key in list(audience.callbacks):
+            callback = audience.callbacks.pop(key, None)
+            if callback is not None:
+                self._call_back(callback)
+
+    def tell(self, waiter: Any) -> None:
+        """Tell one of `wait()`'s waiters how it ended, unless somebody has done so."""
+        if self._audience.waiters.pop(id(waiter), None) is None:
+            return
+        if self._st == CANCELLED_AND_NOTIFIED:
+            waiter.add_cancelled(self)
+        elif self._exception is None:
+            waiter.add_result(self)
+        else:
+            waiter.add_exception(self)
+
+    def _call_back(self, callback: Callable[[Any], object]) -> None:
+        in_callback.depth += 1  # not a `with` block of ours: Ctrl-C could come between entering and leaving it
+        try:
+            callback(self)
+        except BaseException as error:
+            # On the releaser SystemExit too, which ends a thread elsewhere: the order must go on.
+            if not isinstance(error, Exception) and not self._owner.on_releaser():
+                raise
+            logger.exception("a done-callback of ticket %d raised", self.first)
+        finally:
+            in_callback.depth -= 1
 
     # ------------------------------------------------------------------------------------------------------- the stream
 
     def take_unread(self) -> bool:
         """Claim being the first to read the outcome."""
-        return self.__dict__.pop("_unread", None) is not None
+        try:
+            del self._unread
+        except AttributeError:
+            return False
+        return True
 
     def peek(self) -> tuple[Any, BaseException | None]:
         """The outcome of a finished future, without counting as a read."""
-        self._seen = True
+        self.see()
         return self._result, self._exception
 
     @property
     def unseen_error(self) -> BaseException | None:
-        """The task's exception, if nobody has looked at it.  Whoever kills a task knows of it."""
-        error = self._exception
-        return None if "_seen" in self.__dict__ or isinstance(error, TaskKilledError) else error
+        """The task's exception, if nobody has looked at it."""
+        return None if self._unseen is None else self._unseen.error
 
     def see(self) -> None:
-        self._seen = True
-
-    def __del__(self) -> None:
-        if self._exception is not None and (error := self.unseen_error) is not None:
-            owner = self.__dict__.get("_owner")
-            if owner is not None and owner.unseen_errors != "ignore":  # "raise": it is too late for that
-                log_unseen(self.first, error)
+        """Somebody has looked at the outcome."""
+        if self._unseen is not None:
+            self._unseen.error = None
 
 
 def log_unseen(ticket: int, error: BaseException) -> None:

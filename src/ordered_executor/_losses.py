@@ -68,7 +68,7 @@ def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list
                 first = batch.first + batch.home
                 failed.append(Segment(first, count, owners, failures(reason, first, count)))
     for entry in dispatcher.clear():
-        if type(entry) is Slice or entry.begun or entry.start():
+        if type(entry) is Slice or entry.start():
             failed.append(Segment(entry.first, entry.count, [entry], failures(reason, entry.first, entry.count)))
         else:
             cancelled.append(entry)

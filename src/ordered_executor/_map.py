@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from ._errors import ResultsTimeoutError
+from ._parking import ParkingLot
 from ._payload import BASIC, call_name, unpack
 from ._ticket import Options, Skip
 
@@ -27,8 +28,7 @@ class Delivery:
 
     def __init__(self) -> None:
         self.segments: deque[tuple[int, list[Any]]] = deque()
-        self.arrived = threading.Condition()
-        self.waiting = False  # guarded by: arrived
+        self.reader = ParkingLot()
         self.closed = False
 
     def put(self, first: int, outcomes: list[Any]) -> None:
@@ -36,9 +36,10 @@ class Delivery:
         if self.closed:
             return
         self.segments.append((first, outcomes))
-        if self.waiting:
-            with self.arrived:
-                self.arrived.notify_all()
+        self.reader.unpark_all()
+
+    def has_some(self) -> bool:
+        return bool(self.segments)
 
 
 class Span:
@@ -245,17 +246,10 @@ class MapResults(Iterator[Any]):
             return
         if (why := self._claimer.must_not_wait()) is not None:
             raise _never_ends(why)
-        with delivery.arrived:
-            delivery.waiting = True  # put() looks at it without the lock: look at the segments after setting it
-            try:
-                while not delivery.segments:
-                    remaining = None if self._deadline is None else self._deadline - time.monotonic()
-                    if remaining is not None and remaining <= 0:
-                        self.close()
-                        raise ResultsTimeoutError("the results of the map did not all come within its timeout")
-                    delivery.arrived.wait(remaining)
-            finally:
-                delivery.waiting = False
+        remaining = None if self._deadline is None else self._deadline - time.monotonic()
+        if not delivery.reader.park(delivery.has_some, remaining):
+            self.close()
+            raise ResultsTimeoutError("the results of the map did not all come within its timeout")
 
     def close(self) -> None:
         """Cancel the calls that no worker has; yield nothing more."""

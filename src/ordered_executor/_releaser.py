@@ -33,6 +33,7 @@ from ._future import Future, in_callback
 from ._gate import Window
 from ._losses import fail_everything, failures, settle_loss
 from ._map import Span
+from ._parking import Latch
 from ._payload import BASIC, call_name, unpack
 from ._results import Stream
 from ._sequencer import Sequencer
@@ -66,10 +67,10 @@ class Releaser:
         self.dispatcher = Dispatcher(window.tickets, max_lanes)
         self.stream = Stream(first_ticket, keep_results, self.must_not_wait)
         self.backlog = Backlog(backlog, self._all_done)
-        self.finished = threading.Event()
+        self.finished = Latch()
         self.abandoned = False
         self.max_lanes = max_lanes
-        self._primed = threading.Event()
+        self._primed = Latch()
         self._posts: deque[Callable[[], None]] = deque()
         self._asleep = False
         self._thread: threading.Thread | None = None
@@ -191,7 +192,7 @@ class Releaser:
         self.claims.close(RuntimeError("this executor belongs to the parent process; make a new one after os.fork()"))
         self.backlog = Backlog(None, self._all_done)
         self.stream.abandon()
-        self.finished = threading.Event()
+        self.finished = Latch()
         self.finished.set()
         self.backend.abandon()
 

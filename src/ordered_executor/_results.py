@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ._check import check_seconds
 from ._errors import ResultsTimeoutError
 from ._future import Future
+from ._parking import ParkingLot
 from ._ticket import Outcome
 
 if TYPE_CHECKING:
@@ -65,12 +66,16 @@ class Stream:
         self._must_not_wait = must_not_wait
         kept: dict[int, Future[Any] | _Held] = {}
         self._kept = kept
-        self._forget = lambda held: kept.pop(held.ticket, None) and None
-        self._changed = threading.Condition()
-        self._waiting = 0  # guarded by: _changed
-        self._position = first  # guarded by: _changed
-        self._route: deque[int] = deque()  # guarded by: _changed; the next tickets, where few are left of many
-        self.delivered = 0  # guarded by: _changed
+
+        def forget(held: Any) -> None:
+            kept.pop(held.ticket, None)
+
+        self._forget = forget
+        self._taking = threading.RLock()
+        self._position = first  # guarded by: _taking
+        self._route: deque[int] = deque()  # guarded by: _taking; the next tickets, where few are left of many
+        self.delivered = 0  # guarded by: _taking
+        self._readers = ParkingLot()
         self._head = first  # written by the releaser only
         self._watchers: set[Callable[[], object]] = set()  # single set operations only
         self._ended = False
@@ -88,9 +93,7 @@ class Stream:
     def publish(self, head: int) -> None:
         """The head has moved: wake the readers."""
         self._head = head
-        if self._waiting:
-            with self._changed:
-                self._changed.notify_all()
+        self._readers.unpark_all()
         for watcher in tuple(self._watchers):
             watcher()
         if not self._asked and not self._warned and len(self._kept) >= MANY_UNREAD:
@@ -105,14 +108,13 @@ class Stream:
     def end(self) -> None:
         """Nothing more will be submitted."""
         self._ended = True
-        with self._changed:
-            self._changed.notify_all()
+        self._readers.unpark_all()
         for watcher in tuple(self._watchers):
             watcher()
 
     def abandon(self) -> None:
         """In a forked child."""
-        self._changed = threading.Condition()
+        self._taking = threading.RLock()
         self._ended = True
 
     # ------------------------------------------------------------------------------------------- from any thread
@@ -138,26 +140,20 @@ class Stream:
         self._asked = True
         if not self._keep:
             raise RuntimeError("results() has nothing to yield: the executor was made with keep_results=False")
-        with self._changed:
-            while True:
-                ended = self._ended  # before looking: what came before the end is seen
+        while True:
+            ended = self._ended  # before looking: what came before the end is seen
+            with self._taking:
                 future = self._next_locked()
-                if future is not None:
-                    return future
-                if self._position >= tail() and (ended or not follow):
-                    raise End
-                if (why := self._must_not_wait()) is not None:
-                    raise RuntimeError(f"the next outcome would never come: {why}")
-                remaining = None if deadline is None else deadline - time.monotonic()
-                if remaining is not None and remaining <= 0:
-                    raise self.too_late(timeout)
-                self._waiting += 1
-                try:
-                    # publish() looks at _waiting without the lock: look again, now that it is set.
-                    if self._head == self._position and self._ended == ended:
-                        self._changed.wait(remaining)
-                finally:
-                    self._waiting -= 1
+            if future is not None:
+                return future
+            position = self._position
+            if position >= tail() and (ended or not follow):
+                raise End
+            if (why := self._must_not_wait()) is not None:
+                raise RuntimeError(f"the next outcome would never come: {why}")
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if not self._readers.park(lambda: self._head > position or self._ended != ended, remaining):  # noqa: B023 (asked here only)
+                raise self.too_late(timeout)
 
     def too_late(self, timeout: float | None) -> ResultsTimeoutError:
         return ResultsTimeoutError(

@@ -40,6 +40,7 @@ from typing import Any, NoReturn
 from . import _exit, _os
 from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
 from ._errors import RemoteError, ResultsTimeoutError
+from ._parking import Latch, ParkingLot
 from ._queue_worker import Inherited, begin, call
 from .process_pool import OrderedProcessPoolExecutor
 
@@ -91,9 +92,9 @@ class _Queue:
             reuse=False,  # `join` waits for the processes
         )
         self._outcomes = self._executor.outcomes(follow=True)
-        self._changed = threading.Condition()  # reentrant: a signal handler or a finalizer may put, too
-        self._puts = 0  # guarded by: _changed
-        self._waiting = 0  # guarded by: _changed
+        self._putting = threading.RLock()  # reentrant: a signal handler or a finalizer may put, too
+        self._puts = 0  # guarded by: _putting
+        self._room = ParkingLot()
         self._ended: str | None = None  # why nothing can be put any more
         self._stopped = False
         _ending.watch(self)
@@ -104,32 +105,25 @@ class _Queue:
         self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float | None
     ) -> None:
         timeout = check_seconds("timeout", timeout, zero=True)
-        with self._changed:
-            if self._full():
-                self._wait_for_room_locked(timeout)
-            if self._ended is None and self._submitted(submit, args, kwargs):
-                # Last: interrupted before it, we count one too few, and no place is lost.
-                self._puts += 1
-                return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._ended is None:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if not self._room.park(self._has_room, remaining):
+                raise queue.Full
+            with self._putting:
+                if self._has_room() and self._submitted(submit, args, kwargs):
+                    # Last: interrupted before it, we count one too few, and no place is lost.
+                    self._puts += 1
+                    return
         self._end("nothing can be put any more")
 
-    def _full(self) -> bool:
-        return self._puts - self._outcomes.position >= self._bound and self._ended is None
-
-    def _wait_for_room_locked(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        self._waiting += 1  # before looking: `get` moves the position, then looks at _waiting
-        try:
-            while self._full():
-                remaining = None if deadline is None else deadline - time.monotonic()
-                if remaining is not None and remaining <= 0:
-                    raise queue.Full
-                self._changed.wait(remaining)
-        finally:
-            self._waiting -= 1
+    def _has_room(self) -> bool:
+        return self._puts - self._outcomes.position < self._bound or self._ended is not None
 
     def _submitted(self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Submit; False if the executor was shut down without us: in a forked child, or by `_exit`."""
+        """Submit; False if the queue has ended, or the executor without us: in a forked child, or by `_exit`."""
+        if self._ended is not None:
+            return False
         try:
             submit(*args, **kwargs)
         except BrokenProcessPool:
@@ -156,9 +150,7 @@ class _Queue:
             raise queue.Empty from None
         except StopIteration:
             outcome = None
-        if self._waiting:
-            with self._changed:
-                self._changed.notify_all()
+        self._room.unpark_all()
         if outcome is None or (self._daemon and _exiting):
             self._end("there is nothing more to get")
         if outcome.error is None:
@@ -183,8 +175,7 @@ class _Queue:
         if self._ended is None:
             self._ended = why
         self._executor.shutdown(wait=False)
-        with self._changed:
-            self._changed.notify_all()
+        self._room.unpark_all()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until every task has run and the workers have ended, at most `timeout` seconds; `is_alive` tells which.
@@ -199,8 +190,7 @@ class _Queue:
 
     def _end(self, what: str) -> NoReturn:
         """Say that it is over, and why."""
-        if self._ended is None:  # nobody stopped it: if it broke down, this raises, and says why
-            self._submitted(self._executor.mark, (None,), {})
+        self._submitted(self._executor.mark, (None,), {})  # nobody stopped it: if it broke down, this says why
         if self._interpreter_exits() and threading.current_thread().daemon:
             # Nobody cares for the end of such a thread, and a traceback from it would be noise.  It stands here until
             # it is gone, as it would if it were still waiting for the queue.
@@ -335,7 +325,7 @@ class _Ending:
     def __init__(self) -> None:
         self.queues: weakref.WeakSet[_Queue] = weakref.WeakSet()
         self.droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers of daemons: they outlive a queue let go
-        self.finished = threading.Event()
+        self.finished = Latch()
         self.finished.set()  # the executors are waited for themselves
 
     def watch(self, new: _Queue) -> None:
@@ -369,7 +359,7 @@ class _Ending:
     def abandon(self) -> None:
         """In a forked child the queues are the parent's; another thread may have held their locks."""
         for each in list(self.queues):
-            each._changed = threading.Condition()
+            each._putting = threading.RLock()
         self.queues.clear()
         self.droppable.clear()
 

@@ -10,6 +10,7 @@ import pickle
 import queue
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 import ordered_executor.parallel_queue
 from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError
+from ordered_executor._parking import ParkingLot
 from ordered_executor.parallel_queue import ParallelQueue, ShutDown
 from tests.helpers import PATIENCE, Journal, fail, is_dead, note_and_die, same, settled, stand, until
 
@@ -133,17 +135,17 @@ def test_no_poll_hides_a_lost_wake_up(many: MakeQueue, monkeypatch: pytest.Monke
     waits, each of which must be ended by somebody.
     """
     limits: list[float | None] = []
-    wait = threading.Condition.wait
+    park = ParkingLot.park
 
-    def noted_wait(self: threading.Condition, timeout: float | None = None) -> bool:
-        if threading.current_thread().name.startswith("user"):
+    def noted_park(self: ParkingLot, is_so: Callable[[], bool], timeout: float | None = None) -> bool:
+        if threading.current_thread().name.startswith("user") and not is_so():
             limits.append(timeout)
-        return wait(self, timeout)
+        return park(self, is_so, timeout)
 
     results = many(2, consumer_buffer_max=1, in_q_max=1, out_q_max=1, worker_q_max=1)
     results.put(same, -1)
     assert results.get() == -1
-    monkeypatch.setattr(threading.Condition, "wait", noted_wait)
+    monkeypatch.setattr(ParkingLot, "park", noted_park)
 
     def produce() -> None:
         for number in range(1000):

@@ -69,7 +69,7 @@ def test_more_patience_than_a_clock_has(many: MakeQueue) -> None:
         results.put(number, timeout=float("inf"))
     with ThreadPoolExecutor(1) as threads:
         put = threads.submit(results.put, 3, timeout=float("inf"))
-        until(lambda: results._waiting)
+        until(lambda: results._room.parked)
         assert results.get(timeout=1e300) == 0
         put.result(PATIENCE)
     results.stop()
@@ -144,7 +144,7 @@ def test_forked_child_is_told_whose_queue_it_is(many: MakeQueue) -> None:
     """In a forked child `put` and `get` of the parent's queue raise; the parent's queue goes on."""
     results = many()
     results.put(same, 1)
-    with results._changed:  # as if another thread was just putting
+    with results._putting:  # as if another thread was just putting
         pid = os.fork()
         if pid == 0:
             told = 0
@@ -170,7 +170,7 @@ def test_interrupted_put_loses_no_place(many: MakeQueue) -> None:
     main = threading.get_ident()
 
     def interrupt() -> None:
-        until(lambda: results._waiting)
+        until(lambda: results._room.parked)
         signal.pthread_kill(main, signal.SIGINT)
 
     with ThreadPoolExecutor(1) as threads:

@@ -1,0 +1,165 @@
+"""Ctrl-C at every place of every call: whoever was interrupted leaves nothing behind that stops the others.
+
+Each call is made again and again in the main thread, interrupted at the first place where the interpreter looks for
+signals, at the second, and so on, until it is through.  After each the same executor must work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+from concurrent.futures import as_completed, wait
+from typing import Any
+
+import pytest
+
+from ordered_executor import OrderedProcessPoolExecutor
+from ordered_executor.parallel_queue import ParallelQueue
+from tests.helpers import PATIENCE, same
+from tests.interleave import interruptions
+
+from .conftest import MakePool
+
+# What is raised in a finalizer, Python prints and drops: also Ctrl-C, if it comes there.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def submit(executor: OrderedProcessPoolExecutor) -> None:
+    """Put something in."""
+    executor.submit(same, 1)
+
+
+def mark(executor: OrderedProcessPoolExecutor) -> None:
+    """Put a marker in."""
+    executor.mark("here")
+
+
+def result(executor: OrderedProcessPoolExecutor) -> None:
+    """Wait for a task."""
+    assert executor.submit(same, 1).result() == 1
+
+
+def result_in_time(executor: OrderedProcessPoolExecutor) -> None:
+    """Wait for a task with a limit, and too short."""
+    future = executor.submit(same, 1)
+    try:
+        future.result(timeout=0.0001)
+    except FuturesTimeoutError:
+        assert future.result(timeout=PATIENCE) == 1
+
+
+def wait_for_all(executor: OrderedProcessPoolExecutor) -> None:
+    """Wait for several by `wait()`."""
+    assert not wait([executor.submit(same, number) for number in range(4)], timeout=PATIENCE).not_done
+
+
+def read_as_completed(executor: OrderedProcessPoolExecutor) -> None:
+    """Wait for several by `as_completed()`."""
+    futures: Any = [executor.submit(same, number) for number in range(4)]
+    assert len(list(as_completed(futures, timeout=PATIENCE))) == 4
+
+
+def call_back(executor: OrderedProcessPoolExecutor) -> None:
+    """Be called back."""
+    calls: list[Any] = []
+    future = executor.submit(same, 1)
+    future.add_done_callback(calls.append)
+    future.result()
+
+
+def cancel(executor: OrderedProcessPoolExecutor) -> None:
+    """Cancel what may have started."""
+    futures = [executor.submit(same, number) for number in range(4)]
+    for future in reversed(futures):
+        future.cancel()
+
+
+def read_stream(executor: OrderedProcessPoolExecutor) -> None:
+    """Read all there is."""
+    for number in range(3):
+        executor.submit(same, number)
+    for _ in executor.results():
+        pass
+
+
+def read_map(executor: OrderedProcessPoolExecutor) -> None:
+    """Map, with inputs taken as results are read."""
+    assert list(executor.map(same, range(6), buffersize=2)) == list(range(6))
+
+
+def ask(executor: OrderedProcessPoolExecutor) -> None:
+    """Ask how it is."""
+    assert executor.statistics().tail > 0
+
+
+CALLS = [
+    submit,
+    mark,
+    result,
+    result_in_time,
+    wait_for_all,
+    read_as_completed,
+    call_back,
+    cancel,
+    read_stream,
+    read_map,
+    ask,
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], None]) -> None:
+    """1. A call is interrupted; 2. everything that is called afterwards on the same executor works."""
+    it = pool(1)
+    rounds = 0
+    assert it.submit(same, 0).result(PATIENCE) == 0
+    for interruption in interruptions():
+        interruption.press(lambda: call(it))
+        try:
+            assert it.submit(same, 1).result(PATIENCE) == 1
+        except FuturesTimeoutError:
+            pytest.fail(f"nothing comes any more after an interrupt in {interruption.where}")
+        rounds += 1
+    assert rounds >= 10
+    read_stream(it)
+
+
+def test_an_interrupted_shutdown_can_be_called_again(pool: MakePool) -> None:
+    """1. `shutdown` is interrupted; 2. called again it ends, and what was submitted is done."""
+    for interruption in interruptions():
+        it = pool(1)
+        futures = [it.submit(same, number) for number in range(2)]
+        interruption.press(it.shutdown)
+        it.shutdown(timeout=PATIENCE)
+        assert [future.result(timeout=0) for future in futures] == [0, 1], interruption.where
+
+
+def test_an_interrupted_block_ends(pool: MakePool) -> None:
+    """Ctrl-C anywhere in a `with` block, its end included: the block is left, and the executor is done."""
+    for interruption in interruptions():
+        it = pool(1)
+
+        def block(it: Any = it) -> None:
+            with it:
+                it.submit(same, 1).result()
+
+        interruption.press(block)
+        it.shutdown(timeout=PATIENCE)
+
+
+def test_an_interrupted_queue_goes_on() -> None:
+    """The same for `put` and `get` of a queue."""
+    queue = ParallelQueue(num_workers=1)
+
+    def put_and_get() -> None:
+        queue.put(same, 1)
+        queue.get(timeout=PATIENCE)
+
+    for interruption in interruptions():
+        interruption.press(put_and_get)
+        queue.put(same, "after it")
+        while queue.get(timeout=PATIENCE) != "after it":
+            pass  # what the interrupted one has left
+    queue.stop()
+    queue.join(PATIENCE)
+    assert not queue.is_alive()
