@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, _base, as_completed, wait
@@ -132,6 +134,23 @@ def test_nobody_looks_nothing_is_made() -> None:
     assert wait([future]).done == {future}
     assert list(as_completed([future])) == [future]
     assert future._listeners is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 makes each object's dictionary at once")
+def test_no_dictionary_is_made() -> None:
+    """From submit to read nobody asks for the future's `__dict__`, which would be made then: in a million it counts."""
+    future = fresh()
+
+    def dictionaries() -> int:
+        return sum(type(each) is dict and each.get("_owner") is future._owner for each in gc.get_objects())
+
+    future.start()
+    future.finish(1, None)
+    assert future.result() == 1
+    assert future.take_unread() is False
+    assert dictionaries() == 0
+    assert vars(future)["first"] == 7  # now it is made, and found
+    assert dictionaries() == 1
 
 
 def test_a_thread_that_was_interrupted_sees_the_truth() -> None:
