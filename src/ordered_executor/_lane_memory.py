@@ -165,13 +165,18 @@ class BufferRoom:
         if offset is None or offset + size > BUFFER_BYTES:
             return None
         end = offset + size
-        if end > self._reserved:
-            upto = min(BUFFER_BYTES, -(-end // _RESERVE_STEP) * _RESERVE_STEP)
-            if not _os.reserve(self._memory.fd, self._at + self._reserved, upto - self._reserved):
-                return None
-            self._reserved = upto
+        if end > self._reserved and not self._reserve(end):
+            return None
         self._blocks.append((offset, end))
         return self._at + offset
+
+    def _reserve(self, end: int) -> bool:
+        """Have memory up to `end`: some more than that, or, where so much is not to be had, just that."""
+        for upto in (min(BUFFER_BYTES, -(-end // _RESERVE_STEP) * _RESERVE_STEP), end):
+            if _os.reserve(self._memory.fd, self._at + self._reserved, upto - self._reserved):
+                self._reserved = upto
+                return True
+        return False
 
     def _place(self, size: int) -> int | None:
         if not self._blocks:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import subprocess
+import tempfile
 import threading
+from collections.abc import Iterator
 from textwrap import dedent
 
 import pytest
@@ -58,16 +62,17 @@ def test_slow_head(script: StartScript, valve: MakeValve) -> None:
     grown = growth_of(
         script,
         f"""
-        with OrderedProcessPoolExecutor(2, window=8, reuse=False) as executor:
+        with OrderedProcessPoolExecutor(2, window=8, reuse=False, keep_results=False) as executor:
             list(executor.map(make, range(4)))
             peak = Peak()
             head = executor.submit(stand, Valve({slow.path!r}))
-            for number in range(400):
+            for number in range(2000):
                 executor.submit(make, number)
             until(lambda: executor.statistics().gated)
             peak.look()
             assert not head.done()
             Valve({slow.path!r}).open()
+            until(lambda: peak.look() or executor.statistics().head > 2000)
         print(peak.growth)
         """,
     )
@@ -75,7 +80,7 @@ def test_slow_head(script: StartScript, valve: MakeValve) -> None:
 
 
 def test_slow_reader_of_a_backlog(script: StartScript) -> None:
-    """With `backlog`, submitting waits for the reader: 600 results of 1 MiB never lie in the parent together."""
+    """With `backlog`, submitting waits for the reader: 2,000 results of 1 MiB never lie in the parent together."""
     grown = growth_of(
         script,
         """
@@ -85,7 +90,7 @@ def test_slow_reader_of_a_backlog(script: StartScript) -> None:
             peak = Peak()
 
             def submit():
-                for number in range(600):
+                for number in range(2000):
                     executor.submit(make, number)
                 executor.shutdown(wait=False)
 
@@ -116,7 +121,7 @@ def test_slow_reader_of_a_map(script: StartScript) -> None:
                 peak.look()
                 if number % 100 == 0:
                     time.sleep(0.05)  # a slow reader
-                if number == 600:
+                if number == 2000:
                     break
             print(peak.growth)
         """,
@@ -133,7 +138,7 @@ def test_large_arguments_are_let_go(script: StartScript) -> None:
             executor.submit(len, make(0)).result()
             peak = Peak()
             futures = []
-            for number in range(400):
+            for number in range(2000):
                 futures.append(executor.submit(len, make(number)))
                 if number % 10 == 9:
                     assert futures[-1].result() == MIB // 8
@@ -150,6 +155,67 @@ def test_large_arguments_travel_in_small_batches(pool: MakePool) -> None:
     assert list(executor.map(len, (bytes(1024 * 1024) for _ in range(300)))) == [1024 * 1024] * 300
     kibibytes = executor.submit(most_memory).result()
     assert kibibytes < 150 * 1024
+
+
+@pytest.fixture
+def mebibyte(leak_check: None) -> Iterator[str]:
+    """A file system of 1 MiB, in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        mount = shutil.which("mount")
+        if (
+            mount is None
+            or subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False).returncode
+        ):
+            pytest.skip("only root may mount a file system")
+        try:
+            yield folder
+            assert os.listdir(folder) == []
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+# Without memory that has no name, lane memory is an unlinked file; it lies where temporary files do.
+SMALL = dedent("""
+    import logging, os, sys, tempfile
+    import numpy as np
+    del os.memfd_create
+    tempfile.tempdir = {folder!r}
+    logging.basicConfig(level="ERROR")
+    from ordered_executor import OrderedProcessPoolExecutor
+    from tests.helpers import same
+
+    def free():
+        found = os.statvfs({folder!r})
+        return found.f_bavail * found.f_frsize
+""")
+
+
+def test_in_a_mebibyte_of_shared_memory(script: StartScript, mebibyte: str) -> None:
+    """What finds no room in lane memory goes through the pipe: whatever its size, it arrives as it was."""
+    code = """
+    with OrderedProcessPoolExecutor(2, reuse=False) as executor:
+        arrays = [np.arange(size // 8) for size in (1024, 65536, 300_000, 1_000_000, 5_000_000) * 8]
+        for sent, back in zip(arrays, executor.map(same, arrays)):
+            assert (sent == back).all()
+        assert free() < 1024 * 1024 - 2 * 260 * 1024, free()
+    print(free())
+    """
+    status, out, err = script("-c", SMALL.format(folder=mebibyte) + dedent(code)).wait(50)
+    assert (status, err) == (0, "")
+    assert int(out) == 1024 * 1024
+
+
+def test_where_not_every_worker_finds_memory(script: StartScript, mebibyte: str) -> None:
+    """Eight workers where there is room for three: it goes on with those, and everything arrives."""
+    code = """
+    logging.getLogger("ordered_executor").setLevel("CRITICAL")
+    with OrderedProcessPoolExecutor(8, reuse=False) as executor:
+        assert list(executor.map(same, range(3000), chunksize=10)) == list(range(3000))
+        print(len(executor.statistics().pids))
+    """
+    status, out, err = script("-c", SMALL.format(folder=mebibyte) + dedent(code)).wait(50)
+    assert (status, err) == (0, "")
+    assert 1 <= int(out) <= 3
 
 
 def test_a_million_tasks(script: StartScript) -> None:
