@@ -11,18 +11,18 @@ import ordered_executor
 
 SOURCE = Path(ordered_executor.__file__).parent
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
-MOST_LINES = 550  # where a file grows towards it, it holds a second concept
+MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
     "_ticket _errors _check _os _parking _wire _poller _warm",
-    "_exit",
+    "_exit _audience",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future",
     "_gate _functions _map _results _queue_worker",
     "_dispatcher",
-    "_losses",
+    "_losses _front",
     # the core: everything in order, on whatever backend
     "_releaser",
     "_statistics",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import Future, _future, _parking
+from ordered_executor import Future, _audience, _future, _parking
 from ordered_executor._ticket import Options
 
 from .interleave import Intruder, intruders, stepping
@@ -133,7 +133,7 @@ def test_nobody_looks_nothing_is_made() -> None:
     future.result()
     assert wait([future]).done == {future}
     assert list(as_completed([future])) == [future]
-    assert future._listeners is None
+    assert future._audience is None
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 makes each object's dictionary at once")
@@ -275,7 +275,7 @@ def interrupted() -> None:
 def watched(intruder: Intruder) -> contextlib.AbstractContextManager[None]:
     """Each instruction of our future, and of the standard one, is a point, but where a lock is held."""
     intruder.is_kept_out = _future._deciding._is_owned  # type: ignore[attr-defined]
-    return stepping(intruder, _future, _parking, _base)
+    return stepping(intruder, _future, _audience, _parking, _base)
 
 
 def read_result(future: Future[Any]) -> Any:

@@ -28,10 +28,11 @@ from typing import Any, ParamSpec, TypeVar
 from ._backend import Backend
 from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds, iterate
 from ._errors import ShutdownTimeoutError, error_group
+from ._front import Marked
 from ._future import Future, log_unseen
 from ._gate import Window
 from ._map import MapResults
-from ._releaser import Marked, Releaser
+from ._releaser import Releaser
 from ._results import Results, read_either, read_outcome, read_value
 from ._statistics import Statistics, take_statistics
 from ._ticket import Options, Outcome

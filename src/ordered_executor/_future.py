@@ -2,20 +2,14 @@
 
 Most of a standard future's price is its `Condition`, which only somebody who waits needs; and a condition that Ctrl-C
 parted from its `with` block would stop the releaser (see `_parking`).  Here is none.  Who waits, asks for a callback or
-is one of `wait()`'s waiters enters an `_Audience`, made when somebody first does, and then looks once more whether the
-future is done; the releaser stores the outcome and the state, and then looks for an audience.  Where both find the
-other, whoever takes the entry out tells it: once.
+is one of `wait()`'s waiters joins an `Audience`, made when somebody first does, and then looks once more whether the
+future is done; the releaser stores the outcome and the state, and then looks for an audience.
 
 Whether a task is started or cancelled is decided under `_deciding`, a lock that is held for a few instructions only.
 Whether somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
 
 Nothing here may ask a future for its `__dict__`: from 3.11 on Python makes that dictionary when it is first asked for,
 one more object for the garbage collector to walk over with each of a million futures.
-
-`concurrent.futures.wait` and `as_completed` take the conditions of all their futures, look at the states, add a waiter
-to each future, and let go: no state may change in between.  `_StandIn` gives them that without a lock: a thread that
-has "taken" it sees the state of that instant until it lets go, and a waiter that it adds is told at once if the future
-has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -32,11 +26,10 @@ from concurrent.futures._base import (  # private module, public protocol: CPyth
     PENDING,
     RUNNING,
 )
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ._audience import Audience, StandIn
 from ._errors import TaskKilledError
-from ._parking import Latch, ParkingLot
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
@@ -68,70 +61,6 @@ class _InCallback(threading.local):
 
 
 in_callback = _InCallback()
-
-
-class _Audience:
-    """Who wants to hear of one future's end.  It holds no reference to the future, so that there is no cycle.
-
-    Changed by single dictionary operations only (atomic); whoever takes an entry out tells it.
-    """
-
-    __slots__ = ("callbacks", "lot", "pictures", "waiters")
-
-    def __init__(self) -> None:
-        self.lot = ParkingLot()  # who waits for the outcome
-        self.waiters: dict[int, Any] = {}  # of wait() and as_completed(), by their identity
-        self.callbacks: dict[object, Callable[[Any], object]] = {}  # in the order they were added
-        self.pictures: dict[int, str] = {}  # per thread that has taken the stand-in: the state it sees until it lets go
-
-
-class _StandIn:
-    """For `wait()` and `as_completed()`: a future's condition and its list of waiters.  See the module.
-
-    Made anew whenever it is asked for, and forgotten at once.  A thread that is interrupted while it has taken it
-    leaves a picture that nobody sees: it takes a new one before it looks again.
-    """
-
-    __slots__ = ("_future",)
-
-    def __init__(self, future: Future[Any]) -> None:
-        self._future = future
-
-    # as the condition
-
-    def acquire(self) -> bool:
-        future = self._future
-        if not future.done():  # else the state does not change any more
-            future._audience.pictures[get_ident()] = future._st
-        return True
-
-    def release(self) -> None:
-        audience = self._future._listeners
-        if audience is not None:
-            audience.pictures.pop(get_ident(), None)
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    # as the list of waiters
-
-    def append(self, waiter: Any) -> None:
-        future = self._future
-        if future._state in _DONE:  # as this thread sees it: the waiter does not count on it
-            return
-        if type(getattr(waiter, "event", None)) is threading.Event:
-            waiter.event = Latch()  # nor may the releaser meet a lock here
-        future._audience.waiters[id(waiter)] = waiter
-        if future.done():
-            future.tell(waiter)
-
-    def remove(self, waiter: Any) -> None:
-        audience = self._future._listeners
-        if audience is not None:
-            audience.waiters.pop(id(waiter), None)
 
 
 class _Unseen:
@@ -166,7 +95,7 @@ class Future(StandardFuture[T]):
     _exception: BaseException | None = None
     _unseen: _Unseen | None = None
     _unread = False  # of the class: as it reads when the instance's has been deleted
-    _listeners: _Audience | None = None
+    _audience: Audience | None = None
     skipped = False  # its skip is with the sequencer; owned by the releaser
     killed: BaseException | None = None  # what it ends with, should it be about to run; owned by the releaser
 
@@ -184,25 +113,24 @@ class Future(StandardFuture[T]):
     if not TYPE_CHECKING:  # for a type checker they are what the base class says
 
         @property
-        def _condition(self) -> _StandIn:
-            return _StandIn(self)
+        def _condition(self) -> StandIn:
+            return StandIn(self)
 
         _waiters = _condition
 
         @property
         def _state(self) -> str:
-            audience = self._listeners
-            return self._st if audience is None else audience.pictures.get(get_ident(), self._st)
+            audience = self._audience
+            return self._st if audience is None else audience.picture(self._st)
 
-    @property
-    def _audience(self) -> _Audience:
-        audience = self._listeners
+    def _join_audience(self) -> Audience:
+        audience = self._audience
         if audience is None:
-            audience = _Audience()
+            audience = Audience()
             with _deciding:
-                if self._listeners is None:
-                    self._listeners = audience
-                audience = self._listeners
+                if self._audience is None:
+                    self._audience = audience
+                audience = self._audience
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -265,7 +193,7 @@ class Future(StandardFuture[T]):
         if self._st not in _DONE:
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
-            if not self._audience.lot.park(self.done, timeout):
+            if not self._join_audience().lot.park(self.done, timeout):
                 raise FuturesTimeoutError
         if self._st == CANCELLED_AND_NOTIFIED:
             raise CancelledError
@@ -279,7 +207,7 @@ class Future(StandardFuture[T]):
         If it is done already: here and now.  What a callback reads counts as unread for the stream.
         """
         if not self.done():
-            callbacks, key = self._audience.callbacks, object()
+            callbacks, key = self._join_audience().callbacks, object()
             callbacks[key] = fn
             if not self.done() or callbacks.pop(key, None) is None:
                 return  # whoever finishes it calls
@@ -312,27 +240,14 @@ class Future(StandardFuture[T]):
 
     def _tell_all(self) -> None:
         """Tell everybody who was there before the state changed; who comes later sees it."""
-        audience = self._listeners
+        audience = self._audience
         if audience is None:
             return
-        for waiter in list(audience.waiters.values()):
-            self.tell(waiter)
-        audience.lot.unpark_all()
+        audience.tell(self)
         for key in list(audience.callbacks):
             callback = audience.callbacks.pop(key, None)
             if callback is not None:
                 self._call_back(callback)
-
-    def tell(self, waiter: Any) -> None:
-        """Tell one of `wait()`'s waiters how it ended, unless somebody has done so."""
-        if self._audience.waiters.pop(id(waiter), None) is None:
-            return
-        if self._st == CANCELLED_AND_NOTIFIED:
-            waiter.add_cancelled(self)
-        elif self._exception is None:
-            waiter.add_result(self)
-        else:
-            waiter.add_exception(self)
 
     def _call_back(self, callback: Callable[[Any], object]) -> None:
         in_callback.depth += 1  # not a `with` block of ours: Ctrl-C could come between entering and leaving it

@@ -1,0 +1,193 @@
+"""The front of the releaser: what user threads may call, at any time.
+
+They only claim tickets and post requests (cancel, kill, shut down); the releaser does the rest, in its own thread.  So
+Ctrl-C in a user thread leaves nothing half done.
+
+What is shared with the releaser's thread: the claims (see `_claims`), `_posts` (a deque: append and popleft are
+atomic), and the flag `_asleep`.  No wake-up is lost: the releaser sets `_asleep`, then looks at claims and posts, then
+waits; a user thread adds to them, then looks at `_asleep`, then wakes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from . import _exit
+from ._backend import Backend
+from ._backlog import Backlog
+from ._claims import Claims
+from ._future import Future, in_callback
+from ._map import Span
+from ._parking import Latch
+from ._results import Stream
+from ._sequencer import Sequencer
+
+
+class Marked:
+    """The value of a `mark`, on its way to its place."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Front:
+    """See the module.  The releaser is built on it."""
+
+    def __init__(
+        self, backend: Backend, backlog: int | None, keep_results: bool, unseen_errors: str, first_ticket: int
+    ) -> None:
+        self.backend = backend
+        self.unseen_errors = unseen_errors
+        self.keep_results = keep_results
+        self.claims = Claims(first_ticket)
+        self.sequencer = Sequencer(first_ticket)
+        self.stream = Stream(first_ticket, keep_results, self.must_not_wait)
+        self.backlog = Backlog(backlog, self._all_done)
+        self.finished = Latch()
+        self.abandoned = False
+        self._primed = Latch()
+        self._posts: deque[Callable[[], None]] = deque()
+        self._asleep = False
+        self._thread: threading.Thread | None = None
+        self._ident: int | None = None
+
+    def on_releaser(self) -> bool:
+        return threading.get_ident() == self._ident
+
+    @property
+    def head(self) -> int:
+        return self.sequencer.head
+
+    def claim(self, entry: Any) -> None:
+        """Give it its tickets and wake the releaser."""
+        self._hand_over(self.claims.claim, entry)
+
+    def claim_future(self, future: Future[Any]) -> None:
+        needs_lane = type(future.call) is not Marked
+        self.backlog.enter(may_wait=not self.on_releaser())
+        try:
+            self.claim(future)
+        except BaseException:
+            if future.take_unread():  # whoever takes that gives the place back: once, should it be claimed after all
+                self.backlog.leave()
+            raise
+        if needs_lane and not _exit.primed.is_set():
+            self._wait_for_first_lane()
+
+    def claim_span(self, span: Span) -> None:
+        self.claim(span)
+        if not _exit.primed.is_set():
+            self._wait_for_first_lane()
+
+    def _wait_for_first_lane(self) -> None:
+        """Once in a process: what is submitted at the very end of a program needs the exit hook, which needs a lane.
+
+        Ended by the turn in which the releaser starts a lane, whether that succeeds or not; and by the last turn.
+        """
+        if self._thread is not None and not self.on_releaser():
+            self._primed.wait()
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have the releaser call something.  Never waits."""
+        self._hand_over(self._posts.append, call)
+
+    def _hand_over(self, add: Callable[[Any], None], what: Any) -> None:
+        """Add it to what waits for the releaser, and wake that."""
+        try:
+            add(what)
+            self._poke()
+        except BaseException:
+            self._poke()  # Ctrl-C: it may have been added, and nobody woken
+            raise
+
+    def _poke(self) -> None:
+        # Only the releaser clears the flag: whoever is interrupted between clearing and waking would leave it deaf.
+        if self._asleep:
+            self.backend.wake()
+
+    def skip(self, future: Future[Any]) -> None:
+        self.post(lambda: self._skip(future))
+
+    def kill(self, future: Future[Any]) -> bool:
+        if future.done():
+            return False
+        self.post(lambda: self._kill(future))
+        return True
+
+    def note_read(self, future: Future[Any]) -> None:
+        """Its holder has read a finished future."""
+        future.see()
+        if in_callback:
+            return  # whoever reads the stream has not seen it
+        if future.take_unread():
+            self.backlog.leave()
+            self.stream.let_go(future)
+
+    def cancel_span(self, span: Span) -> None:
+        span.cancelled = True
+        self.post(lambda: self._drop_span(span))
+
+    def close_claims(self) -> None:
+        """Nothing more will be submitted."""
+        self.claims.close(RuntimeError("cannot schedule new futures after shutdown"))
+        self.backlog.close()
+        self.stream.end()
+        self.post(self._begin_closing)
+
+    def cancel_waiting(self) -> None:
+        self.post(self._cancel_waiting)
+
+    def kill_all(self) -> None:
+        self.post(self._kill_all)
+
+    def abandon(self) -> None:
+        """In a forked child: the executor is the parent's.  Its locks may be held by threads that are not here."""
+        self.abandoned = True
+        self._asleep = False
+        self.claims = Claims(0)
+        self.claims.close(RuntimeError("this executor belongs to the parent process; make a new one after os.fork()"))
+        self.backlog = Backlog(None, self._all_done)
+        self.stream.abandon()
+        self.finished = Latch()
+        self.finished.set()
+        self.backend.abandon()
+
+    def must_not_wait(self) -> str | None:
+        """Why a wait for something unfinished would never end here, if that is so."""
+        if self.abandoned:
+            return "it belongs to an executor of the parent process, which finishes it there"
+        if self.on_releaser():
+            return "it is asked for in a done-callback, and nothing is finished while callbacks run"
+        return None
+
+    def unfinished(self) -> list[int]:
+        """The first tickets that are not released, for messages."""
+        return list(range(self.sequencer.head, min(self.claims.tail, self.sequencer.head + 1000)))
+
+    def _all_done(self) -> bool:
+        return self.sequencer.head == self.claims.tail
+
+    # ------------------------------------------------------------------------------ on the releaser, which knows how
+
+    def _skip(self, future: Future[Any]) -> None:
+        raise NotImplementedError
+
+    def _kill(self, future: Future[Any]) -> None:
+        raise NotImplementedError
+
+    def _drop_span(self, span: Span) -> None:
+        raise NotImplementedError
+
+    def _begin_closing(self) -> None:
+        raise NotImplementedError
+
+    def _cancel_waiting(self) -> None:
+        raise NotImplementedError
+
+    def _kill_all(self) -> None:
+        raise NotImplementedError
