@@ -120,14 +120,18 @@ class LyingLock:
 
 @contextmanager
 def stepping(intruder: Intruder, *modules: ModuleType) -> Iterator[None]:
-    """Each instruction in these modules is a point; sleepers of parking lots wait for the intruder."""
+    """Each instruction of this thread in these modules is a point; where it parks, it waits for the intruder."""
     files = {module.__file__ for module in modules}
+    actor, make_lock = threading.get_ident(), threading.Lock
 
     def step(filename: str) -> None:
-        if filename in files and not intruder.acting:
+        if filename in files and threading.get_ident() == actor and not intruder.acting:
             intruder.pass_by()
 
-    locks = SimpleNamespace(Lock=lambda: LyingLock(intruder), TIMEOUT_MAX=threading.TIMEOUT_MAX)
+    def lock() -> Any:
+        return LyingLock(intruder) if threading.get_ident() == actor else make_lock()
+
+    locks = SimpleNamespace(Lock=lock, TIMEOUT_MAX=threading.TIMEOUT_MAX)
     with mock.patch.object(_parking, "threading", locks), _each_instruction(step):
         yield
 

@@ -29,8 +29,8 @@ def nothing() -> None:
 def full(most: int) -> Backlog:
     """A backlog without room."""
     backlog = Backlog(most, lambda: False)
-    for _ in range(most):
-        backlog.enter(may_wait=False)
+    for number in range(most):
+        backlog.enter(number, may_wait=False)
     return backlog
 
 
@@ -135,6 +135,17 @@ def test_in_a_callback_submit_never_waits() -> None:
     executor.end()
 
 
+def test_in_a_callback_of_a_finished_future_submit_never_waits() -> None:
+    """The same where the callback runs at once, in the thread that adds it."""
+    executor = HandExecutor(1, backlog=1)
+    future = executor.submit(nothing)
+    executor.run_all()
+    future.add_done_callback(lambda _: executor.submit(nothing))
+    executor.run_all()
+    assert len(list(executor.results())) == 2
+    executor.end()
+
+
 # ------------------------------------------------------------------------------------------------------------ who waits
 
 
@@ -147,16 +158,17 @@ def test_a_submit_waits_until_there_is_room(over: int) -> None:
     rounds = 0
     for intruder in intruders():
         backlog = full(2)
-        for _ in range(over):
-            backlog.enter(may_wait=False)
+        for number in range(over):
+            backlog.enter(2 + number, may_wait=False)
 
         def read(backlog: Backlog = backlog) -> None:
-            for _ in range(over + 1):
-                backlog.leave()
+            for number in range(over + 1):
+                backlog.leave(number)
+                backlog.leave(number)  # once more is as good as once
 
         intruder.act = read
         with watched(intruder, backlog):
-            backlog.enter(may_wait=True)
+            backlog.enter("the submit", may_wait=True)
         assert backlog.unread == 2
         rounds += 1
     assert rounds >= 20
@@ -168,8 +180,8 @@ def test_a_closed_backlog_lets_everybody_in() -> None:
         backlog = full(1)
         intruder.act = backlog.close
         with watched(intruder, backlog):
-            backlog.enter(may_wait=True)
-            backlog.enter(may_wait=True)
+            backlog.enter("one", may_wait=True)
+            backlog.enter("another", may_wait=True)
 
 
 def test_an_interrupted_reader_still_makes_room() -> None:
@@ -183,9 +195,9 @@ def test_an_interrupted_reader_still_makes_room() -> None:
         thread = threading.Thread(target=backlog._wait)
         thread.start()
         until(lambda backlog=backlog: backlog._room.parked)  # type: ignore[misc]
-        interruption.press(backlog.leave)
+        interruption.press(lambda backlog=backlog: backlog.leave(0))  # type: ignore[misc]
         if backlog.unread:
-            backlog.leave()
+            backlog.leave(0)
         thread.join(PATIENCE)
         assert not thread.is_alive(), interruption.where
 
@@ -251,18 +263,18 @@ def test_a_wait_that_nobody_will_end_is_explained_once(
     monkeypatch.setattr(_backlog, "EXPLAIN_SECONDS", 0.0)
     caplog.set_level(logging.WARNING, "ordered_executor")
     backlog = Backlog(1, lambda: all_done)
-    backlog.enter(may_wait=False)
+    backlog.enter(0, may_wait=False)
     waits: list[float | None] = []
 
     class Counting(ParkingLot):
         def park(self, is_so: Callable[[], bool], timeout: float | None = None) -> bool:
             waits.append(timeout)
             if len(waits) % 4 == 0 or timeout is None:
-                backlog._unread -= 1
+                backlog._unread.popitem()
             return is_so()
 
     backlog._room = Counting()
-    backlog.enter(may_wait=True)
-    backlog.enter(may_wait=True)
+    backlog.enter(1, may_wait=True)
+    backlog.enter(2, may_wait=True)
     assert caplog.text.count("submit() waits") == all_done
     assert (waits[-1] is None) == all_done

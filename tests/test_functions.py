@@ -53,6 +53,14 @@ def test_a_function_that_is_gone_is_not_kept() -> None:
         assert gone() is None, code
 
 
+def test_functions_that_refer_to_each_other_are_not_kept_for_ever() -> None:
+    """What is kept for one keeps the other, and so itself: only so many are kept at all."""
+    for _ in range(3 * _functions._MOST_PACKED):
+        pack_function(of_main("def g(n): return n and f(n - 1)\ndef f(n): return n and g(n - 1)"))
+    assert len(_functions._packed) <= _functions._MOST_PACKED
+    _functions._packed.clear()
+
+
 def test_a_class_of_main_may_change() -> None:
     """A function that uses it is packed anew each time: a worker never sees an old state."""
     f = of_main("class C:\n    x = 1\ndef f(): return C.x")

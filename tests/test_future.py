@@ -19,7 +19,7 @@ import pytest
 from ordered_executor import Future, _audience, _future, _parking
 from ordered_executor._ticket import Options
 
-from .interleave import Intruder, intruders, stepping
+from .interleave import Intruder, interruptions, intruders, stepping
 
 PATIENCE = 30.0
 
@@ -41,6 +41,8 @@ class Owner:
 
     def skip(self, future: Future[Any]) -> None:
         self.skipped.append(future)
+        if self.here:
+            future.complete_cancel()  # as the releaser does
 
     def kill(self, future: Future[Any]) -> bool:
         self.killed.append(future)
@@ -166,6 +168,65 @@ def test_a_thread_that_was_interrupted_sees_the_truth() -> None:
     assert "finished" in repr(future)
 
 
+def test_a_signal_handler_in_the_middle_of_a_wait_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `wait()` takes for conditions may be taken again in between, by a handler that prints the future, say.
+
+    1. A thread in `wait()` has looked at the states; 2. a signal handler there prints the future; 3. the future ends;
+    4. the thread adds its waiter: it is told.
+    """
+    future = fresh()
+    future.start()
+    install = _base._create_and_install_waiters  # type: ignore[attr-defined]  # private, hence not in the stubs
+
+    def interrupted_install(futures: Any, when: str) -> Any:
+        assert "running" in repr(future)
+        future.finish(1, None)
+        assert "finished" in repr(future)
+        return install(futures, when)
+
+    monkeypatch.setattr(_base, "_create_and_install_waiters", interrupted_install)
+    assert wait([future], timeout=PATIENCE).done == {future}
+    assert future._audience is not None
+    assert not future._audience.pictures
+
+
+def test_as_completed_is_in_order_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Futures that end while `as_completed()` adds itself to all of them come in the order of tickets, too."""
+    futures: Any = [fresh() for _ in range(50)]
+    for number, future in enumerate(futures):
+        future.first = number
+        future.start()
+    install = _base._create_and_install_waiters  # type: ignore[attr-defined]  # private, hence not in the stubs
+
+    def slow_install(pending: Any, when: str) -> Any:
+        for future in futures[:40]:
+            future.finish(future.first, None)
+        return install(pending, when)
+
+    monkeypatch.setattr(_base, "_create_and_install_waiters", slow_install)
+    come = as_completed(futures, timeout=PATIENCE)
+    got = [next(come).result() for _ in range(40)]
+    for future in futures[40:]:
+        future.finish(future.first, None)
+    assert got + [future.result() for future in come] == list(range(50))
+
+
+def test_callbacks_of_a_cancelled_future_run_in_one_thread() -> None:
+    """1. `cancel()` runs the first of two; 2. the releaser meets the future; 3. the second runs after the first."""
+    future = fresh()
+    calls: list[str] = []
+
+    def first(_: Any) -> None:
+        calls.append("first begins")
+        future.complete_cancel()
+        calls.append("first ends")
+
+    future.add_done_callback(first)
+    future.add_done_callback(lambda _: calls.append("second"))
+    assert future.cancel()
+    assert calls == ["first begins", "first ends", "second"]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_done_callbacks_run_once_each_in_order(when: str) -> None:
     """Callbacks added before the end run at the end, those added after it at once; a bad one stops nobody."""
@@ -246,27 +307,39 @@ def test_kill_cancels_or_asks_the_owner() -> None:
     assert not future.kill()
 
 
-def test_a_cancel_interrupted_half_way_is_completed() -> None:
-    """Ctrl-C between the decision and its execution.
+def test_a_cancel_interrupted_anywhere_is_completed() -> None:
+    """Ctrl-C in `cancel()`, wherever it comes.
 
-    1. `cancel()` decides, and is interrupted; 2. the releaser, about to start the task, completes it: the future is
-    cancelled, once.
+    1. Threads wait for the future in every way; 2. `cancel()` is interrupted; 3. the releaser, which is told all the
+    same, completes it: if it is cancelled, everybody hears of it, waiters once.
     """
-    future = fresh()
-    calls: list[Any] = []
-    future.add_done_callback(calls.append)
-    future._tell_all, before = interrupted, future._tell_all  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        future.cancel()
-    future._tell_all = before  # type: ignore[method-assign]
-    assert not future.start()
-    assert future.cancelled()
-    assert calls == [future]
+    for interruption in interruptions():
+        owner = Owner()
+        owner.here = False
+        future = fresh(owner)
+        waiter = Waiter()
+        future._waiters.append(waiter)  # type: ignore[arg-type]  # all that is asked of one
+        calls: list[Any] = []
+        for _ in range(3):
+            future.add_done_callback(calls.append)
+        interruption.press(future.cancel)
+        if future.cancelled():
+            assert owner.skipped or "skip" in interruption.where
+            future.complete_cancel()
+            assert waiter.told == 1, interruption.where
+            assert 2 <= len(calls) <= 3, interruption.where  # the one that was about to run is lost
+        assert future._audience is not None
+        assert future._audience.caller is None
 
 
-def interrupted() -> None:
-    """Ctrl-C comes here."""
-    raise KeyboardInterrupt
+class Waiter:
+    """One of `wait()`'s."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def add_cancelled(self, _: Any) -> None:
+        self.told += 1
 
 
 # ----------------------------------------------------------------------------------------------- forced interleavings

@@ -317,3 +317,34 @@ def test_the_core_lets_go_of_a_finished_batch() -> None:
     del future
     assert [ref() for ref in gone] == [None] * 20
     executor.end()
+
+
+def test_a_future_does_not_keep_those_of_an_executor_that_is_gone() -> None:
+    """Nobody can ask for the stream any more: what lies unread there goes, whoever holds a single future."""
+    executor = HandExecutor(1)
+    futures = [executor.submit(len, "") for _ in range(10)]
+    executor.run_all()
+    executor.shutdown(wait=False)
+    executor.settle()
+    held, gone = futures[0], [weakref.ref(future) for future in futures[1:]]
+    del futures
+    assert all(ref() is not None for ref in gone)
+    del executor
+    gc.collect()
+    assert all(ref() is None for ref in gone)
+    assert held.result(timeout=0) == 0
+
+
+def test_a_reader_keeps_the_stream_of_an_executor_that_is_gone() -> None:
+    """As long as there is a reader, what it has not read is kept for it."""
+    executor = HandExecutor(1)
+    futures = [executor.submit(len, "x" * number) for number in range(5)]
+    reader = executor.results()
+    executor.run_all()
+    executor.shutdown(wait=False)
+    executor.settle()
+    held = futures[0]
+    del futures, executor
+    gc.collect()
+    assert list(reader) == [0, 1, 2, 3, 4]
+    assert held.done()

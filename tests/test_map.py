@@ -367,6 +367,17 @@ def test_a_reader_comes_while_an_outcome_is_delivered() -> None:
         executor.end()
 
 
+def test_closing_a_map_wakes_its_reader() -> None:
+    """1. A reader goes to wait; 2. at any point of that the map is closed, in a signal handler, say; 3. it ends."""
+    for intruder in intruders():
+        executor = HandExecutor(1)
+        mapped: Any = executor.map(abs, range(2))
+        intruder.act = mapped.close
+        with stepping(intruder, _map, _parking):
+            assert list(mapped) == []
+        executor.end()
+
+
 def test_a_reader_in_a_thread_is_woken() -> None:
     """With a real releaser and a reader that waits: it gets everything, in order."""
     executor = ThreadedExecutor(1)

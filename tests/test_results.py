@@ -224,7 +224,7 @@ class Reading:
     """A stream with one future on its way, and a reader of it whose every look is a point for the intruder."""
 
     def __init__(self, intruder: Intruder, first: int = 0) -> None:
-        self.stream = Stream(first, True, self.must_not_wait)
+        self.stream = Stream(first, True, self.must_not_wait, self.note_read)
         self.intruder = intruder
         self.first = first
         self.tail = first + 1
@@ -301,7 +301,7 @@ def test_letting_go_while_a_reader_takes() -> None:
     and all up to the head; 3. the holder goes on. It is yielded once at most, and the position does not move back.
     """
     for intruder in intruders():
-        stream = Stream(0, True, lambda: None)
+        stream = Stream(0, True, lambda: None, lambda _: None)
         futures = []
         for number in range(30):
             future: Future[Any] = Future(Reading(Intruder(-1)), (nothing, (), {}), Options())  # type: ignore[arg-type]
@@ -332,7 +332,7 @@ def test_the_position_stays_behind_the_head_while_a_segment_is_delivered() -> No
     Its futures are kept, and the head is not yet behind them; 3. a reader looks. Its position does not run past the
     head.
     """
-    stream = Stream(0, True, lambda: None)
+    stream = Stream(0, True, lambda: None, lambda _: None)
     future: Future[Any] = Future(Reading(Intruder(-1)), (nothing, (), {}), Options())  # type: ignore[arg-type]
     future.first = 120
     stream.publish(100)

@@ -6,19 +6,23 @@ and then tells those who are there.  Where both find the other, whoever takes th
 `concurrent.futures.wait` and `as_completed` take the conditions of all their futures, look at the states, add a waiter
 to each future, and let go: no state may change in between.  `StandIn` gives them that: a thread that has "taken" it
 sees the state of that instant, its picture, until it lets go; and a waiter that it adds is told at once if the future
-has ended meanwhile.
+has ended meanwhile.  (So waiters are told in no order at first: `_InOrder` puts that right before anybody looks.)
 
 Invariant: everything is changed by single dictionary operations only (atomic).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED  # see `_future`
 from threading import get_ident
 from typing import Any, Protocol
 
 from ._parking import Latch, ParkingLot
+
+DONE = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
 class Told(Protocol):
@@ -26,6 +30,9 @@ class Told(Protocol):
 
     _audience: Audience | None
     _st: str
+
+    @property
+    def _state(self) -> str: ...
 
     def done(self) -> bool: ...
     def cancelled(self) -> bool: ...
@@ -35,17 +42,21 @@ class Told(Protocol):
 class Audience:
     """Of one future.  It holds no reference to the future, so that there is no cycle."""
 
-    __slots__ = ("callbacks", "lot", "pictures", "waiters")
+    __slots__ = ("callbacks", "caller", "lot", "pictures", "waiters")
 
     def __init__(self) -> None:
         self.lot = ParkingLot()  # who waits for the outcome
         self.waiters: dict[int, Any] = {}  # of wait() and as_completed(), by their identity
         self.callbacks: dict[object, Callable[[Any], object]] = {}  # in the order they were added
-        self.pictures: dict[int, str] = {}  # per thread that has taken the stand-in: the state it sees until it lets go
+        self.caller: object = None  # who runs the callbacks now: one at a time
+        # Per thread that has taken the stand-in: the states it sees until it lets go.  Several where a signal handler
+        # takes it, too, in the middle of that.
+        self.pictures: dict[int, list[str]] = {}
 
     def picture(self, state: str) -> str:
         """The state that this thread is to see."""
-        return self.pictures.get(get_ident(), state)
+        pictures = self.pictures.get(get_ident())
+        return pictures[-1] if pictures else state
 
     def tell(self, future: Told) -> None:
         """Tell waiters and sleepers that it has ended.  Its callbacks are the future's own affair."""
@@ -65,6 +76,31 @@ class Audience:
             waiter.add_exception(future)
 
 
+class _InOrder(Latch):
+    """In the place of a waiter's event.  An event is locked, and the releaser may not meet a lock here.
+
+    Before its first sleeper goes on, what the waiter was told is put into the order of tickets: from then on only the
+    releaser tells it, in that order.
+    """
+
+    def __init__(self, waiter: Any) -> None:
+        super().__init__()
+        self._waiter = waiter
+
+    def wait(self, timeout: float | None = None) -> bool:
+        was_set = super().wait(timeout)
+        waiter, self._waiter = self._waiter, None  # no cycle
+        if hasattr(waiter, "lock"):
+            with waiter.lock:
+                waiter.finished_futures.sort(key=_ticket)
+        return was_set
+
+
+def _ticket(future: Any) -> float:
+    """Futures of others come last."""
+    return float(getattr(future, "first", math.inf))
+
+
 class StandIn:
     """A future's condition, and its list of waiters.  See the module.
 
@@ -81,16 +117,19 @@ class StandIn:
 
     def acquire(self) -> bool:
         future = self._future
-        if not future.done():
-            future._join_audience().pictures[get_ident()] = future._st
-        else:  # the state does not change any more
-            self.release()
+        audience, me = future._audience, get_ident()
+        if audience is not None and me in audience.pictures:
+            audience.pictures[me].append(future._st)
+        elif not future.done():  # else the state does not change any more
+            future._join_audience().pictures[me] = [future._st]
         return True
 
     def release(self) -> None:
-        audience = self._future._audience
-        if audience is not None:
-            audience.pictures.pop(get_ident(), None)
+        audience, me = self._future._audience, get_ident()
+        if audience is not None and (pictures := audience.pictures.get(me)):
+            pictures.pop()
+            if not pictures:
+                audience.pictures.pop(me, None)
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -102,12 +141,11 @@ class StandIn:
 
     def append(self, waiter: Any) -> None:
         future = self._future
-        audience = future._audience
-        if future.done() and (audience is None or get_ident() not in audience.pictures):
+        if future._state in DONE:
             return  # as this thread sees it, it is done: the waiter does not count on it
         audience = future._join_audience()
         if type(getattr(waiter, "event", None)) is threading.Event:
-            waiter.event = Latch()  # nor may the releaser meet a lock here
+            waiter.event = _InOrder(waiter)
         audience.waiters[id(waiter)] = waiter
         if future.done():
             audience.tell_waiter(waiter, future)

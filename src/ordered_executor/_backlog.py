@@ -1,7 +1,8 @@
 """The backlog: a bound on tickets submitted and not yet read.
 
-Invariant: `unread` is the number of claimed tickets whose outcome nobody has read (through the stream or through the
-future) and that were not cancelled.
+Invariant: `_unread` holds the claimed tickets whose outcome nobody has read (through the stream or through the future)
+and that were not cancelled.  It holds them, and not just their number, so that to leave twice is to leave once: whoever
+is interrupted in the middle of a read may have left or not, and the next read sets it right.
 
 Who ends the wait of a `submit`: `leave` (a reader), and `close` (shutdown, broken executor).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from ._parking import ParkingLot
 
@@ -27,7 +29,7 @@ class Backlog:
         self._most = most
         self._all_done = all_done
         self._lock = threading.RLock()  # reentrant: finalizers and signal handlers read too
-        self._unread = 0  # guarded by: _lock
+        self._unread: dict[Any, None] = {}  # grows under _lock; anybody takes out, by one atomic operation
         self._closed = False
         self._room = ParkingLot()
         self._explained = False
@@ -38,25 +40,25 @@ class Backlog:
 
     @property
     def unread(self) -> int:
-        return self._unread
+        return len(self._unread)
 
-    def enter(self, may_wait: bool) -> None:
-        """Count one more; wait for room first, if that is allowed.  Raises nothing when closed: the claim does."""
+    def enter(self, ticket: Any, may_wait: bool) -> None:
+        """Admit a ticket (a future); wait for room first, if that is allowed.  When closed, only the claim raises."""
         if self._most is None:
             return
-        while not self._entered(may_wait):
+        while not self._entered(ticket, may_wait):
             self._wait()
 
-    def _entered(self, may_wait: bool) -> bool:
+    def _entered(self, ticket: Any, may_wait: bool) -> bool:
         with self._lock:
             if may_wait and not self._has_room():
                 return False
-            self._unread += 1
+            self._unread[ticket] = None
             return True
 
     def _has_room(self) -> bool:
         assert self._most is not None
-        return self._unread < self._most or self._closed
+        return len(self._unread) < self._most or self._closed
 
     def _wait(self) -> None:
         """For room.  After some seconds in which nobody can have made any but a reader, and none did, say so, once."""
@@ -68,18 +70,17 @@ class Backlog:
                 logger.warning(
                     "submit() waits: %d outcomes are finished and nobody reads them (backlog=%d). Read results(), "
                     "or the futures, in another thread; or submit and read in turn",
-                    self._unread,
+                    self.unread,
                     self._most,
                 )
         self._room.park(self._has_room)
 
-    def leave(self) -> None:
-        """One less: it was read, or skipped, or not claimed after all."""
+    def leave(self, ticket: Any) -> None:
+        """It was read, or skipped, or not claimed after all.  Again: nothing happens."""
         if self._most is None:
             return
         try:
-            with self._lock:
-                self._unread -= 1
+            self._unread.pop(ticket, None)
             self._room.unpark_all()
         except BaseException:
             self._room.unpark_all()  # Ctrl-C: there may be room, and nobody told

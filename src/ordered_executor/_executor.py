@@ -28,6 +28,7 @@ from typing import Any, ParamSpec, TypeVar
 from ._backend import Backend
 from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds, iterate
 from ._errors import ShutdownTimeoutError, error_group
+from ._exit import members
 from ._front import Marked
 from ._future import Future, log_unseen
 from ._gate import Window
@@ -75,7 +76,7 @@ class OrderedExecutor(Executor):
         )
         self._releaser.start()
         # Nobody holds the executor any more: finish what was submitted, then end.
-        weakref.finalize(self, self._releaser.close_claims).atexit = False
+        weakref.finalize(self, self._releaser.orphan).atexit = False
 
     # ------------------------------------------------------------------------------------------------------- submit
 
@@ -185,15 +186,7 @@ class OrderedExecutor(Executor):
     def _read(self, read: Callable[[Future[Any]], T], timeout: float | None, follow: bool) -> Results[T]:
         releaser = self._releaser
 
-        def read_and_count(future: Future[Any]) -> T:
-            if future.take_unread():
-                releaser.backlog.leave()
-            try:
-                return read(future)
-            finally:
-                del future  # no cycle through the traceback of an error
-
-        return Results(releaser.stream, lambda: releaser.claims.tail, read_and_count, timeout, follow)
+        return Results(releaser.stream, lambda: releaser.claims.tail, read, timeout, follow)
 
     def statistics(self) -> Statistics:
         """A snapshot of the executor.  Does not wait; the numbers are of about the same moment."""
@@ -254,7 +247,7 @@ class OrderedExecutor(Executor):
         goes.
         """
         how, stream = self._releaser.unseen_errors, self._releaser.stream
-        readers = list(stream.readers)
+        readers = members(stream.readers)
         if how == "ignore" or any(reader.follow or how == "log" for reader in readers):
             return
         unseen = [(future, error) for future in stream.futures() if (error := future.unseen_error) is not None]

@@ -36,6 +36,13 @@ def at_the_very_end(call: Callable[[], object]) -> None:
     _last.append(call)
 
 
+def members(weak: weakref.WeakSet[Any]) -> list[Any]:
+    """What is in it now.  It is Python, and says so when another thread has changed it meanwhile."""
+    while True:
+        with contextlib.suppress(RuntimeError):
+            return list(weak)
+
+
 def watch(releaser: Any) -> None:
     _live.add(releaser)
 
@@ -68,7 +75,7 @@ def end_nested() -> None:
 
 
 def _at_exit() -> None:
-    releasers = list(_live)
+    releasers = members(_live)
     # What ended the program, if anything did; an interactive session goes on after its errors.
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for releaser in releasers:
@@ -84,7 +91,7 @@ def _at_exit() -> None:
 
 def _in_forked_child() -> None:
     global _live, primed
-    for releaser in list(_live):
+    for releaser in members(_live):
         releaser.abandon()
     _live = weakref.WeakSet()
     primed = Latch()

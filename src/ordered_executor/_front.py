@@ -46,8 +46,8 @@ class Front:
         self.keep_results = keep_results
         self.claims = Claims(first_ticket)
         self.sequencer = Sequencer(first_ticket)
-        self.stream = Stream(first_ticket, keep_results, self.must_not_wait)
         self.backlog = Backlog(backlog, self._all_done)
+        self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
         self.finished = Latch()
         self.abandoned = False
         self._primed = Latch()
@@ -69,12 +69,11 @@ class Front:
 
     def claim_future(self, future: Future[Any]) -> None:
         needs_lane = type(future.call) is not Marked
-        self.backlog.enter(may_wait=not self.on_releaser())
         try:
+            self.backlog.enter(future, may_wait=not (self.on_releaser() or in_callback))
             self.claim(future)
         except BaseException:
-            if future.take_unread():  # whoever takes that gives the place back: once, should it be claimed after all
-                self.backlog.leave()
+            self.backlog.leave(future)  # refused; or interrupted, and then it may have been claimed after all
             raise
         if needs_lane and not _exit.primed.is_set():
             self._wait_for_first_lane()
@@ -124,9 +123,14 @@ class Front:
         future.see()
         if in_callback:
             return  # whoever reads the stream has not seen it
-        if future.take_unread():
-            self.backlog.leave()
-            self.stream.let_go(future)
+        self.backlog.leave(future)
+        self.stream.let_go(future)
+        future.take_unread()
+
+    def orphan(self) -> None:
+        """Nobody holds the executor any more: what was submitted is finished, and nobody can ask for the stream."""
+        self.close_claims()
+        self.stream.orphan()
 
     def cancel_span(self, span: Span) -> None:
         span.cancelled = True
@@ -168,6 +172,9 @@ class Front:
     def unfinished(self) -> list[int]:
         """The first tickets that are not released, for messages."""
         return list(range(self.sequencer.head, min(self.claims.tail, self.sequencer.head + 1000)))
+
+    def _leave(self, future: Future[Any]) -> None:
+        self.backlog.leave(future)  # asked for anew each time: a forked child gets another one
 
     def _all_done(self) -> bool:
         return self.sequencer.head == self.claims.tail

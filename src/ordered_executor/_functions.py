@@ -25,6 +25,8 @@ from ._payload import BASIC, dumps_plain, dumps_whole
 # What does not change in place.
 _STABLE: tuple[type, ...] = (re.Pattern, logging.Logger, *BASIC, bytes)
 _MOST_LOADED = 32
+# What is kept for a function may keep that function itself: two that call each other do.  So there are not too many.
+_MOST_PACKED = 128
 
 # function -> (what it refers to, or None if it goes by name; its pickle)
 _packed: weakref.WeakKeyDictionary[FunctionType, tuple[list[Any] | None, bytes]] = weakref.WeakKeyDictionary()
@@ -54,6 +56,8 @@ def pack_function(fn: Any) -> bytes:
     by_name = dumps_plain(fn)
     packed = dumps_whole(fn) if by_name is None else by_name
     if by_name is not None or refers is not None:
+        if len(_packed) >= _MOST_PACKED:
+            _packed.clear()
         _packed[fn] = (None if by_name is not None else refers, packed)
     return packed
 

@@ -15,6 +15,7 @@ one more object for the garbage collector to walk over with each of a million fu
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -28,7 +29,7 @@ from concurrent.futures._base import (  # private module, public protocol: CPyth
 )
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ._audience import Audience, StandIn
+from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
 from ._ticket import Options
 
@@ -36,7 +37,6 @@ logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
 _deciding = threading.RLock()  # reentrant: a finalizer may cancel
-_DONE = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
 class Owner(Protocol):
@@ -154,17 +154,20 @@ class Future(StandardFuture[T]):
 
         A cancelled future is done at once: waiters wake, callbacks run, here and now.
         """
-        with _deciding:
-            if self._st == PENDING:
-                self._st = CANCELLED_AND_NOTIFIED
-        if self._st != CANCELLED_AND_NOTIFIED:
-            return False
-        self.call = None
         try:
-            self._tell_all()  # a second call completes one that was interrupted
+            with _deciding:
+                if self._st == PENDING:
+                    self._st = CANCELLED_AND_NOTIFIED
+            if self._st != CANCELLED_AND_NOTIFIED:
+                return False
+            self.call = None
+            if self._audience is not None:
+                self._audience.lot.unpark_all()
+                self._call_back_all(self._audience)
+            return True
         finally:
-            self._owner.skip(self)
-        return True
+            if self._st == CANCELLED_AND_NOTIFIED:
+                self._owner.skip(self)  # the releaser completes it: see `complete_cancel`
 
     def cancelled(self) -> bool:
         return self._st == CANCELLED_AND_NOTIFIED
@@ -173,7 +176,7 @@ class Future(StandardFuture[T]):
         return self._st == RUNNING
 
     def done(self) -> bool:
-        return self._st in _DONE
+        return self._st in DONE
 
     def result(self, timeout: float | None = None) -> T:
         """The value of the task, or its exception raised.  Waits until it is done, at most `timeout` seconds.
@@ -190,7 +193,7 @@ class Future(StandardFuture[T]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, or None.  Waits and raises as `result` does."""
-        if self._st not in _DONE:
+        if self._st not in DONE:
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
             if not self._join_audience().lot.park(self.done, timeout):
@@ -220,10 +223,7 @@ class Future(StandardFuture[T]):
         with _deciding:
             if self._st == PENDING:
                 self._st = RUNNING
-        if self._st == RUNNING:
-            return True
-        self._tell_all()  # whoever cancelled may have been interrupted half way
-        return False
+        return self._st == RUNNING
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """To finished: state, waiters, then callbacks.  On the releaser, in ticket order."""
@@ -238,16 +238,34 @@ class Future(StandardFuture[T]):
         self._st = FINISHED
         self._tell_all()
 
+    def complete_cancel(self) -> None:
+        """Tell those whom `cancel` could not: waiters of `wait()`, and, should it have been interrupted, the others.
+
+        Waiters must be told once, and a thread of the user's may be interrupted between claiming that and doing it.
+        """
+        self._tell_all()
+
     def _tell_all(self) -> None:
         """Tell everybody who was there before the state changed; who comes later sees it."""
         audience = self._audience
-        if audience is None:
-            return
-        audience.tell(self)
-        for key in list(audience.callbacks):
-            callback = audience.callbacks.pop(key, None)
-            if callback is not None:
-                self._call_back(callback)
+        if audience is not None:
+            audience.tell(self)
+            self._call_back_all(audience)
+
+    def _call_back_all(self, audience: Audience) -> None:
+        """Run the callbacks, unless somebody else is at it.  Interrupted, it leaves the rest to the next."""
+        me = object()
+        try:
+            with _deciding:
+                if audience.caller is None:
+                    audience.caller = me
+            for key in list(audience.callbacks) if audience.caller is me else ():
+                callback = audience.callbacks.pop(key, None)
+                if callback is not None:  # else whoever added it calls
+                    self._call_back(callback)
+        finally:
+            if audience.caller is me:
+                audience.caller = None
 
     def _call_back(self, callback: Callable[[Any], object]) -> None:
         in_callback.depth += 1  # not a `with` block of ours: Ctrl-C could come between entering and leaving it
@@ -285,6 +303,14 @@ class Future(StandardFuture[T]):
         """Somebody has looked at the outcome."""
         if self._unseen is not None:
             self._unseen.error = None
+
+
+def _in_forked_child() -> None:
+    global _deciding
+    _deciding = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def log_unseen(ticket: int, error: BaseException) -> None:

@@ -39,7 +39,8 @@ class Delivery:
         self.reader.unpark_all()
 
     def has_some(self) -> bool:
-        return bool(self.segments)
+        """Whether a reader has nothing to wait for."""
+        return bool(self.segments) or self.closed
 
 
 class Span:
@@ -203,15 +204,20 @@ class MapResults(Iterator[Any]):
     def _next_segment(self) -> None:
         """Fetch what is to be yielded next.  Waits for a thread that is at it, as that one does: see `_wait`."""
         why = self._claimer.must_not_wait()
-        if not self._reading.acquire(blocking=why is None):
+        if why is None:
+            with self._reading:
+                self._next_segment_locked()
+            return
+        if not self._reading.acquire(blocking=False):
             raise _never_ends(why)
         try:
-            if not self._current:  # else another thread was faster
-                self._next_segment_locked()
+            self._next_segment_locked()
         finally:
             self._reading.release()
 
     def _next_segment_locked(self) -> None:
+        if self._current:
+            return  # another thread was faster
         self._started = True
         if self._delivery.closed:
             raise StopIteration
@@ -227,22 +233,31 @@ class MapResults(Iterator[Any]):
                 self._next_segment_locked()
                 return
         self._wait()
-        first, outcomes = self._delivery.segments.popleft()
+        segments = self._delivery.segments
+        try:
+            first, outcomes = segments[0]
+        except IndexError:  # somebody closed it, in a signal handler or in another thread
+            raise StopIteration from None
         if type(outcomes[0]) is Skip:
             # The executor was shut down with cancel_futures: as with the standard ones, the rest is cancelled.
             self._delivery.closed = True
             raise CancelledError(f"the calls from ticket {first} on were cancelled")
-        self._behind = first + len(outcomes)
-        self._open -= len(outcomes)
         while self._spans and self._spans[0].first + self._spans[0].count <= first:
             self._spans.popleft()
-        outcomes.reverse()
-        self._current = outcomes
+        count, current = len(outcomes), outcomes[::-1]
+        # From here to the last step nothing is called: an interrupt finds the segment taken, or not at all.
+        self._behind = first + count
+        self._open -= count
+        self._current = current
+        segments.popleft()
 
     def _wait(self) -> None:
-        """Until a segment is there.  Ended by `Delivery.put`: the releaser delivers every ticket, skips included."""
+        """Until a segment is there, or the map is closed.
+
+        Ended by `Delivery.put`: the releaser delivers every ticket, skips included; and by `close`.
+        """
         delivery = self._delivery
-        if delivery.segments:
+        if delivery.has_some():
             return
         if (why := self._claimer.must_not_wait()) is not None:
             raise _never_ends(why)
@@ -259,6 +274,7 @@ class MapResults(Iterator[Any]):
         self._end_input()
         self._delivery.segments.clear()
         self._current = []
+        self._delivery.reader.unpark_all()
         for span in tuple(self._spans):
             self._claimer.cancel_span(span)
 

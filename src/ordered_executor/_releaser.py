@@ -170,6 +170,7 @@ class Releaser(Front):
     def _skip(self, future: Future[Any]) -> None:
         if future.first >= self.sequencer.tail:
             self._take_claims()  # it was claimed after this turn's claims were taken
+        future.complete_cancel()
         if not future.skipped:
             future.skipped = True
             self._put(future.first, 1, [future], [SKIP])
@@ -201,8 +202,7 @@ class Releaser(Front):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
                 if outcome is SKIP:
-                    if future.take_unread():
-                        self.backlog.leave()
+                    self.backlog.leave(future)
                     continue
                 if cls is Marked:
                     value = outcome.value
@@ -213,8 +213,7 @@ class Releaser(Front):
             value = error = None
         if not self.keep_results and self.backlog.bounded:
             for future in segment.owners:
-                if future.take_unread():
-                    self.backlog.leave()
+                self.backlog.leave(future)
 
     # ----------------------------------------------------------------------------------------------------- dispatch
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._check import check_seconds
 from ._errors import ResultsTimeoutError
+from ._exit import members
 from ._future import Future
 from ._parking import ParkingLot
 from ._ticket import Outcome
@@ -51,7 +52,7 @@ class _Held(weakref.ref[Future[Any]]):
     """A future that was read and is held elsewhere.
 
     One object a future, with a callback that all share: there may be a million, and the garbage collector walks over
-    each.
+    each.  The callback is a method of a deque, not a function of ours: Python swallows Ctrl-C in one.
     """
 
     __slots__ = ("ticket",)
@@ -61,16 +62,18 @@ class _Held(weakref.ref[Future[Any]]):
 class Stream:
     """The released outcomes that nobody has read yet."""
 
-    def __init__(self, first: int, keep: bool, must_not_wait: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        first: int,
+        keep: bool,
+        must_not_wait: Callable[[], str | None],
+        leave: Callable[[Future[Any]], object],
+    ) -> None:
         self._keep = keep
         self._must_not_wait = must_not_wait
-        kept: dict[int, Future[Any] | _Held] = {}
-        self._kept = kept
-
-        def forget(held: Any) -> None:
-            kept.pop(held.ticket, None)
-
-        self._forget = forget
+        self._leave = leave  # a future is about to be handed out
+        self._kept: dict[int, Future[Any] | _Held] = {}
+        self._gone: deque[_Held] = deque()  # whose futures are gone, to be swept from _kept
         self._taking = threading.RLock()
         self._position = first  # guarded by: _taking
         self._route: deque[int] = deque()  # guarded by: _taking; the next tickets, where few are left of many
@@ -96,7 +99,7 @@ class Stream:
         self._readers.unpark_all()
         for watcher in tuple(self._watchers):
             watcher()
-        if not self._asked and not self._warned and len(self._kept) >= MANY_UNREAD:
+        if not self._asked and not self._warned and len(self._kept) - len(self._gone) >= MANY_UNREAD:
             self._warned = True
             # not warnings.warn: where warnings are errors, it would be raised on the releaser
             logger.warning(
@@ -123,11 +126,26 @@ class Stream:
         """Its holder has read it: keep it only as long as the holder does."""
         ticket, kept = future.first, self._kept
         if ticket in kept:
-            held = _Held(future, self._forget)
+            held = _Held(future, self._gone.append)
             held.ticket = ticket
             kept[ticket] = held
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Forget those whose holders have let them go."""
+        gone, kept = self._gone, self._kept
+        while gone:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                kept.pop(gone.popleft().ticket, None)
+
+    def orphan(self) -> None:
+        """There will be no more readers.  Without any there is nothing to be kept."""
+        if not members(self.readers):
+            self._keep = False
+            self._kept.clear()
 
     def unread(self) -> int:
+        self._sweep()
         return len(self._kept)
 
     def futures(self) -> list[Future[Any]]:
@@ -161,6 +179,7 @@ class Stream:
         )
 
     def _next_locked(self) -> Future[Any] | None:
+        self._sweep()
         kept, head = self._kept, self._head
         while self._position < head:
             if not self._route and 4 * len(kept) < head - self._position:  # sparse: do not walk over what is gone
@@ -170,13 +189,20 @@ class Stream:
                 if not self._route:
                     self._position = head
                     break
-            ticket = self._route.popleft() if self._route else self._position
-            self._position = ticket + 1
-            future = kept.pop(ticket, None)
+            ticket = self._route[0] if self._route else self._position
+            future = kept.get(ticket)
             if isinstance(future, _Held):
                 future = future()
             if future is not None:
+                self._leave(future)
+            # Nothing is called from here to the last step: an interrupt finds it handed out, or not at all.
+            self._position = ticket + 1
+            if future is not None:
                 self.delivered += 1
+            kept.pop(ticket, None)
+            if self._route:
+                self._route.popleft()
+            if future is not None:
                 return future
         return None
 

@@ -52,7 +52,7 @@ def frame(kind: int, lease: int, body: bytes = b"") -> bytes:
 def write_all(fd: int, parts: list[Any]) -> None:
     """Write, blocking, as few system calls as it takes."""
     total = sum(len(part) for part in parts)
-    written = os.writev(fd, parts)
+    written = os.writev(fd, parts[:_MOST_PARTS])
     if written == total:
         return
     for part in parts:

@@ -146,11 +146,14 @@ class _Queue:
         check_flag("block", block)
         try:
             outcome = self._outcomes.next(timeout if block else 0)
+            self._room.unpark_all()
         except ResultsTimeoutError:
             raise queue.Empty from None
         except StopIteration:
             outcome = None
-        self._room.unpark_all()
+        except BaseException:
+            self._room.unpark_all()  # Ctrl-C: there may be room, and nobody told
+            raise
         if outcome is None or (self._daemon and _exiting):
             self._end("there is nothing more to get")
         if outcome.error is None:
@@ -344,9 +347,9 @@ class _Ending:
         """The main thread has ended.  May come more than once."""
         global _exiting
         _exiting = True
-        for each in list(self.queues):
+        for each in _exit.members(self.queues):
             each._stop(MAIN_THREAD_ENDED)
-        for releaser in list(self.droppable):
+        for releaser in _exit.members(self.droppable):
             releaser.close_claims()
             releaser.kill_all()
 
@@ -358,7 +361,7 @@ class _Ending:
 
     def abandon(self) -> None:
         """In a forked child the queues are the parent's; another thread may have held their locks."""
-        for each in list(self.queues):
+        for each in _exit.members(self.queues):
             each._putting = threading.RLock()
         self.queues.clear()
         self.droppable.clear()

@@ -124,6 +124,36 @@ def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], 
     read_stream(it)
 
 
+def test_interrupts_cost_no_room(pool: MakePool) -> None:
+    """With a backlog: whatever was interrupted, when all is read there is as much room as before."""
+    it = pool(1, backlog=1000)
+    it.submit(same, 0).result(PATIENCE)
+    for call in (result, read_stream, mark, cancel, wait_for_all):
+        for interruption in interruptions():
+            interruption.press(lambda: call(it))  # noqa: B023 (called at once)
+            it.submit(same, 1).result(PATIENCE)
+            for _ in it.results():
+                pass
+            assert it._releaser.backlog.unread == 0, f"{call.__name__}: {interruption.where}"
+
+
+def test_an_interrupted_map_goes_on(pool: MakePool) -> None:
+    """1. The reader of a map is interrupted; 2. it reads on, to the end: at most the one result on its way is lost."""
+    it = pool(1)
+    assert it.submit(same, 0).result(PATIENCE) == 0
+    for interruption in interruptions():
+        mapped = it.map(same, range(9), chunksize=2, buffersize=4, timeout=PATIENCE)
+        got: list[int] = []
+
+        def read(mapped: Any = mapped, got: list[int] = got) -> None:
+            got.extend(next(mapped) for _ in range(9))
+
+        interruption.press(read)
+        got += mapped
+        assert sorted(set(got)) == got, interruption.where
+        assert len(got) >= 8, f"{interruption.where}: {got}"
+
+
 def test_an_interrupted_shutdown_can_be_called_again(pool: MakePool) -> None:
     """1. `shutdown` is interrupted; 2. called again it ends, and what was submitted is done."""
     for interruption in interruptions():
