@@ -24,6 +24,10 @@ class Loader:
     def __init__(self, memory: LaneMemory) -> None:
         self._memory = memory
         self._functions = LoadedFunctions()
+        self._left = 0
+        # The arguments of a batch's last call, until its outcome is stored: should letting go of them kill the worker,
+        # it has finished all of the batch.
+        self.last_arguments: Any = None
         warm.hold(self)
 
     def steps(
@@ -35,12 +39,14 @@ class Loader:
         came all together.
         """
         if many is None:
+            self._left = len(calls)
             return partial(self._next_call, fns, iter(calls), inline)
         fn, args = self._functions.load(fns[0]), self._load(many, inline)
         return (map if single else starmap)(fn, _letting_go(args)).__next__
 
     def _next_call(self, fns: list[bytes], calls: Iterator[Any], inline: memoryview) -> Any:
         call = next(calls)
+        self._left -= 1
         if call is None:
             return None  # the parent has its outcome already; this keeps its place
         which, packed = call
@@ -53,6 +59,8 @@ class Loader:
         except BaseException as error:
             add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
             raise
+        if not self._left:
+            self.last_arguments = args, kwargs
         return fn(*args, **kwargs)
 
     def _load(self, packed: Any, inline: memoryview) -> Any:

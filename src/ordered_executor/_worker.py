@@ -242,6 +242,7 @@ class _Worker:
                 break
         self._words[STATE] = SENDING
         self._flush(index)
+        self._loader.last_arguments = None
         if index < count:
             self._hand_back(index)
 

@@ -30,4 +30,8 @@ EXCLUDED = {
     "FailingInitializerMixin": {
         "test_initializer": f"{PRIVATE} (_broken); see processes/test_workers.py",
     },
+    "FailingInitializerResourcesTest": {
+        "test_forkserver": f"runs the test before, which {PRIVATE} (_broken), in a program of its own",
+        "test_spawn": f"runs the test before, which {PRIVATE} (_broken), in a program of its own",
+    },
 }

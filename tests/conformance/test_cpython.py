@@ -30,6 +30,7 @@ PARTS = {
     "InitializerMixin": "test_init",
     "FailingInitializerMixin": "test_init",
     "ExecutorDeadlockTest": "test_deadlock",
+    "FailingInitializerResourcesTest": "test_init",
 }
 CONTEXTS = ("loky", "spawn", "forkserver")  # loky's is the default
 

@@ -219,6 +219,17 @@ def use_in_child(connection: Any) -> None:
 # ------------------------------------------------------------------------------------------------------------ payload
 
 
+class KillsWhenDropped:
+    """In the process that made it nothing happens; the other dies when it lets go of its copy."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            os._exit(3)
+
+
 class Hostile:
     """An object whose pickling or unpickling does something else."""
 

@@ -32,7 +32,7 @@ from tests.helpers import (
 )
 
 from .conftest import MakePool, MakeValve
-from .tasks import die_first, stand_and_make, start_a_program_and_die
+from .tasks import KillsWhenDropped, die_first, stand_and_make, start_a_program_and_die
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT])
@@ -51,6 +51,16 @@ def test_death_by_signal_costs_the_running_task(pool: MakePool, journal: Journal
     assert [future.result() for future in futures] == list(range(8))
     assert journal.read_all() == ["died"]
     assert is_dead(error.pid)
+
+
+def test_an_argument_that_kills_when_it_is_dropped(pool: MakePool) -> None:
+    """The task has finished by then: it has its result, and what comes after runs on a new worker, charged nothing."""
+    executor = pool(1)
+    for size in (10, 300_000):
+        future = executor.submit(lambda _, size: b"." * size, KillsWhenDropped(), size)
+        others = [executor.submit(same, number) for number in range(3)]
+        assert future.result() == b"." * size
+        assert [other.result() for other in others] == [0, 1, 2]
 
 
 def test_exit_without_a_word_costs_the_running_task(pool: MakePool, journal: Journal) -> None:
