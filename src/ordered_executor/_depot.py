@@ -3,7 +3,11 @@
 A lane is lent again only to an executor that would make the same one: same context, environment, initializer and
 arguments (by identity), working directory, `os.environ` and `sys.path`.  After `idle_timeout` seconds it is ended.
 
-Who ends what: the depot's one thread ends lanes whose time is up; `empty` ends all, at the exit of the interpreter too.
+Who ends what: the depot's thread ends lanes whose time is up; `empty` ends all, at the exit of the interpreter too.
+
+To let go of a lane runs finalizers of multiprocessing's semaphores, which may wait for somebody who waits for the
+other lanes: `multiprocessing.resource_tracker` does when it is stopped, as CPython's own tests do.  So a thread that
+is about to end lanes leaves the watch over the others to another one.
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ from ._parking import ParkingLot
 
 _lock = threading.RLock()
 _lanes: list[tuple[float, Any, Lane]] = []  # guarded by: _lock.  (deadline, key, lane), in the order given
-_thread: threading.Thread | None = None  # guarded by: _lock; the last one, to be joined
-_watching = False  # guarded by: _lock; whether it will look at the lanes again
+_threads: list[threading.Thread] = []  # guarded by: _lock; those that may live, to be joined
+_watching = False  # guarded by: _lock; whether one of them will look at the lanes again
 _changes = 0  # guarded by: _lock; how often the thread had to look again
 _watcher = ParkingLot()  # where the thread waits
 
@@ -81,16 +85,11 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
 
     False if that cannot be, because no thread can be started.
     """
-    global _thread, _watching, _changes
+    global _changes
     assert lane.state != ENDING and not lane.parcels.sent, lane
     with _lock:
-        if not _watching:
-            thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
-            try:
-                thread.start()  # it waits for the lock, and then for the lane
-            except RuntimeError:
-                return False
-            _thread, _watching = thread, True
+        if not _watching and not _start_watching_locked():
+            return False
         lane.unwatch()  # if it dies here, `take` sees it
         deadline = math.inf if idle_timeout is None else time.monotonic() + idle_timeout
         _lanes.append((deadline, _key(lane.kind), lane))
@@ -99,20 +98,35 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
     return True
 
 
+def _start_watching_locked() -> bool:
+    global _watching
+    thread = threading.Thread(target=_watch, name="ordered-executor-depot", daemon=True)
+    try:
+        thread.start()  # it waits for the lock
+    except RuntimeError:
+        return False
+    _threads[:] = [*(old for old in _threads if old.is_alive()), thread]
+    _watching = True
+    return True
+
+
 def _watch() -> None:
-    """End lanes whose time is up; end itself when none is left."""
+    """Wait until the time of some lanes is up, and end them.  Somebody else watches the others from then on."""
     global _watching
     while True:
         with _lock:
-            if not _lanes:
-                _watching = False
-                return
             changes = _changes
             now = time.monotonic()
             over = [lane for deadline, _, lane in _lanes if deadline <= now]
             _lanes[:] = [entry for entry in _lanes if entry[0] > now]
             due = min((deadline for deadline, _, _ in _lanes), default=now)
+            if not _lanes:
+                _watching, relieved = False, True
+            else:
+                relieved = bool(over) and _start_watching_locked()
         _end(over)
+        if relieved:
+            return
         _watcher.park(lambda: _changes != changes, due - now)  # noqa: B023 (asked here only)
 
 
@@ -127,10 +141,10 @@ def empty(patience: float = 5.0) -> None:
         over = [lane for _, _, lane in _lanes]
         _lanes.clear()
         _changes += 1
-        thread = _thread
+        threads = [thread for thread in _threads if thread is not threading.current_thread()]
     _watcher.unpark_all()
     _end(over, patience)
-    if thread is not None and thread is not threading.current_thread():
+    for thread in threads:
         thread.join(patience)
 
 
@@ -149,10 +163,11 @@ def _end(lanes: list[Lane], patience: float = 5.0) -> None:
 
 
 def _in_forked_child() -> None:
-    global _lock, _thread, _watching
+    global _lock, _watching
     _lock = threading.RLock()
     _lanes.clear()
-    _thread, _watching = None, False
+    _threads.clear()
+    _watching = False
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

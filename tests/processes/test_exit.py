@@ -244,7 +244,7 @@ def test_ctrl_c_ends_the_program(script: StartScript, valve: MakeValve, wait: st
     assert time.monotonic() - begun < 10
     assert code == -signal.SIGINT
     assert err.count("Traceback") == 1  # that of the main thread; none from a worker
-    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert err.rstrip().endswith("KeyboardInterrupt"), err
     assert_gone(started)
 
 
@@ -446,3 +446,26 @@ def test_killed_process_group_leaves_nothing(script: StartScript, valve: MakeVal
     assert list(started.temporary.iterdir()) == []
     for name in started.names():  # what loky leaves when its tracker is killed, too
         Path("/dev/shm", name).unlink()
+
+
+def test_the_resource_tracker_can_be_stopped(script: StartScript) -> None:
+    """As CPython's own tests do it: that waits for all who could write to the tracker, and so for the warm workers.
+
+    1. Workers of several kinds lie warm; 2. the main thread stops the tracker, and holds its lock until they are gone;
+    3. the depot ends one, whose semaphores want that lock; 4. it ends the others all the same, and the tracker stops.
+    """
+    code, out, _ = script(
+        "-c",
+        program("""
+        import multiprocessing
+        from multiprocessing.resource_tracker import _resource_tracker
+        for context in ("spawn", "forkserver", None):
+            method = context and multiprocessing.get_context(context)
+            for kind in range(2):
+                with OrderedProcessPoolExecutor(2, method, int, (kind,), idle_timeout=2) as executor:
+                    list(executor.map(same, range(100), chunksize=1))
+        _resource_tracker._stop()
+        say("over")
+        """),
+    ).wait()
+    assert (code, out) == (0, "over\n")  # the tracker complains of what it was not told; that is its own affair
