@@ -335,6 +335,22 @@ def test_a_future_does_not_keep_those_of_an_executor_that_is_gone() -> None:
     assert held.result(timeout=0) == 0
 
 
+def test_a_reader_at_its_end_may_ask_again_when_the_executor_is_gone() -> None:
+    """1. A reader ends, as all was yielded; 2. more is submitted, and the executor let go; 3. the reader gets that."""
+    executor = HandExecutor(1)
+    reader = executor.results()
+    assert list(reader) == []
+    held = [executor.submit(len, "x" * number) for number in range(3)]
+    executor.run_all()
+    executor.shutdown(wait=False)
+    executor.settle()
+    del executor
+    gc.collect()
+    assert list(reader) == [0, 1, 2]
+    assert list(reader) == []
+    assert all(future.done() for future in held)
+
+
 def test_a_reader_keeps_the_stream_of_an_executor_that_is_gone() -> None:
     """As long as there is a reader, what it has not read is kept for it."""
     executor = HandExecutor(1)

@@ -85,6 +85,7 @@ class Stream:
         self._asked = False
         self._warned = False
         self.readers: weakref.WeakSet[Results[Any]] = weakref.WeakSet()  # those that are not at the end
+        self.all_readers: weakref.WeakSet[Results[Any]] = weakref.WeakSet()  # those at the end may ask again
 
     # ------------------------------------------------------------------------------------------ on the releaser
 
@@ -140,7 +141,7 @@ class Stream:
 
     def orphan(self) -> None:
         """There will be no more readers.  Without any there is nothing to be kept."""
-        if not members(self.readers):
+        if not members(self.all_readers):
             self._keep = False
             self._kept.clear()
 
@@ -234,6 +235,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         self._timeout = timeout
         self.follow = follow
         stream.readers.add(self)
+        stream.all_readers.add(self)
 
     @property
     def position(self) -> int:
