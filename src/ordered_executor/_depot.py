@@ -124,7 +124,8 @@ def _watch() -> None:
                 _watching, relieved = False, True
             else:
                 relieved = bool(over) and _start_watching_locked()
-        _end(over)
+        if over:
+            _end(over)
         if relieved:
             return
         _watcher.park(lambda: _changes != changes, due - now)  # noqa: B023 (asked here only)
