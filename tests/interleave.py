@@ -198,9 +198,9 @@ class Interruption:
             sys.setprofile(None)
 
 
-def interruptions() -> Iterator[Interruption]:
-    """One for each place there is, and a last one that did not come."""
-    for place in range(10_000):
+def interruptions(step: int = 1) -> Iterator[Interruption]:
+    """One for each place there is (or for one in `step`), and a last one that did not come."""
+    for place in range(0, 10_000, step):
         interruption = Interruption(place)
         yield interruption
         if not interruption.came:
