@@ -317,13 +317,13 @@ def test_ctrl_c_leaves_no_hole_in_the_order(script: StartScript) -> None:
             def submit():
                 global inside
                 inside = True
-                while presser.is_alive():
+                while hits <= 10:  # not is_alive(): interrupted, CPython 3.11 takes the thread for ended
                     executor.submit(same, 1)
                 inside = False
 
             presser = threading.Thread(target=press)
             presser.start()
-            while presser.is_alive():
+            while hits <= 10:
                 try:
                     submit()
                 except KeyboardInterrupt:
