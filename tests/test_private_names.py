@@ -6,6 +6,7 @@ import concurrent.futures._base
 import concurrent.futures.process
 import inspect
 import threading
+from typing import Any
 
 import loky.process_executor
 
@@ -24,10 +25,14 @@ def test_flag_of_lokys_exit_hook() -> None:
 
 
 def test_thread_of_a_loky_pool() -> None:
-    """A loky pool has the attribute that holds its manager thread."""
+    """A loky pool has the attribute that holds its manager thread, which has the queue that holds its feeder."""
     pool = loky.process_executor.ProcessPoolExecutor(1)
     assert pool._executor_manager_thread is None
     assert pool._processes == {}
+    pool.submit(int).result()
+    manager: Any = pool._executor_manager_thread
+    assert manager.name == "ExecutorManagerThread"
+    assert manager.call_queue._thread.name == "QueueFeederThread"
     pool.shutdown()
 
 

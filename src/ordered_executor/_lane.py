@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
 from dataclasses import dataclass
 from multiprocessing import resource_tracker as standard_tracker
@@ -75,7 +75,7 @@ class Lane:
     _lifeline: int
     _pool: Any
     _call: StandardFuture[Any]
-    _thread: threading.Thread | None
+    _manager: threading.Thread | None
 
     def __init__(self, kind: LaneKind) -> None:
         self.kind = kind
@@ -134,7 +134,7 @@ class Lane:
                     env=kind.env,
                 )
                 lane._call = lane._pool.submit(_worker.serve)
-            lane._thread = _manager_thread(lane._pool)
+            lane._manager = _manager_thread(lane._pool)
             ours.pop_all()
         os.set_inheritable(lane.memory.fd, False)
         lane.reader = _wire.FrameReader(lane.reader_fd)
@@ -210,13 +210,14 @@ class Lane:
         del self._pool, self._call
 
     def join(self, timeout: float) -> None:
-        """Wait until loky has let go of the process."""
-        if self._thread is not None:
-            self._thread.join(max(0.0, timeout))
+        """Wait until loky has let go of the process, and of the semaphores it had for it."""
+        until = time.monotonic() + timeout
+        for thread in _threads(self._manager):
+            thread.join(max(0.0, until - time.monotonic()))
 
     @property
     def joined(self) -> bool:
-        return self._thread is None or not self._thread.is_alive()
+        return not any(_threads(self._manager))
 
     def exitcode(self) -> int | None:
         """How the process ended, by its own status or by what loky saw of it."""
@@ -328,6 +329,22 @@ def _manager_thread(pool: ProcessPoolExecutor) -> threading.Thread | None:
     """
     thread = getattr(pool, "_executor_manager_thread", None)
     return thread if isinstance(thread, threading.Thread) else None
+
+
+def _threads(manager: threading.Thread | None) -> Iterator[threading.Thread]:
+    """Those of loky's threads for a pool that live, in the order in which they end: the manager, then its feeder.
+
+    The feeder may be the last that holds the queue's semaphores.  It is a daemon, and loky does not join it: if the
+    program ended while it lets go of them, their tracker would report them as leaked.  Its names are private, for the
+    same reason and with the same test as above.
+    """
+    if manager is None:
+        return
+    if manager.is_alive():
+        yield manager
+    feeder = getattr(getattr(manager, "call_queue", None), "_thread", None)  # the manager has started it, or will not
+    if isinstance(feeder, threading.Thread) and feeder.is_alive():
+        yield feeder
 
 
 def _start_trackers() -> None:

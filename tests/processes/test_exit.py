@@ -189,6 +189,41 @@ def test_sys_exit_with_tasks_pending(script: StartScript) -> None:
     assert_gone(started)
 
 
+def test_semaphores_are_let_go_before_the_end(script: StartScript) -> None:
+    """Loky's feeder thread, a daemon, holds semaphores: shutdown waits until it has told their tracker.
+
+    It holds them here until shutdown is over, or for half a second; the program ends while it is at one of them.
+    """
+    started = script(
+        "-c",
+        program("""
+        import loky.backend.queues, loky.backend.synchronize
+        feed, unlink = loky.backend.queues.Queue._feed, loky.backend.synchronize.sem_unlink
+        over, unlinked = threading.Event(), threading.Event()
+
+        def feed_and_linger(*args):
+            feed(*args)
+            over.wait(0.5)
+
+        def unlink_and_linger(name):
+            unlink(name)
+            if threading.current_thread().name == "QueueFeederThread":
+                unlinked.set()
+                time.sleep(0.3)
+
+        loky.backend.queues.Queue._feed = feed_and_linger
+        loky.backend.synchronize.sem_unlink = unlink_and_linger
+        executor = OrderedProcessPoolExecutor(1)
+        executor.submit(same, 1).result()
+        executor.submit(time.sleep, 60)
+        executor.shutdown(kill_workers=True)
+        over.set()
+        unlinked.wait(0.5)  # it comes at once, or was let go of by another thread
+        """),
+    )
+    assert finish(started) == ""
+
+
 def test_os_exit_leaves_no_worker(script: StartScript) -> None:
     """`os._exit` of the parent is a death: workers go with it."""
     started = script(
