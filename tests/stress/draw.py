@@ -116,9 +116,8 @@ class _Draw:
         tasks = tuple(self.task(["function"]) for _ in range(count))
         # one setting for all of a map
         retries = self.retries if rng.random() < 0.7 else rng.choice([0, 1])
-        timeout = STUCK_SECONDS if any(task.fault in STUCK for task in tasks) else self.timeout
-        if timeout == STUCK_SECONDS:  # the others would share it: a stuck task gets what is left of the roominess
-            timeout = 1.0
+        # the others share it with the stuck ones, and may have to import what they need first, on a busy machine
+        timeout = ROOMY_SECONDS if any(task.fault in STUCK for task in tasks) else self.timeout
         tasks = tuple(
             Task(t.uid, t.seconds, t.answer, t.size, t.argument, t.argument_size, "function", t.fault, retries, timeout)
             for t in tasks
