@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pickle import PickleBuffer
 from typing import Any
 
 import pytest
@@ -46,6 +47,22 @@ def run(index: int, value: Any) -> Any:
     if value is Boom:
         raise Boom(index)
     return value
+
+
+class Parts:
+    """Something that travels as buffers."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = [bytes(part) for part in parts]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Parts) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.parts))
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return Parts, tuple(map(PickleBuffer, self.parts))
 
 
 class Mortal:
@@ -184,6 +201,7 @@ BATCHES: dict[str, list[Any]] = {
     "packed": [(1, 2), [3], {"four": 5}, b"six"],
     "errors": [1, Boom, 2, Boom],
     "large": [LARGE, 1, [LARGE], 2],
+    "buffers": [Parts(LARGE, b"", b"1"), 1, Parts(b"2"), Parts()],
     "one": [5],
     "large in front of an error": [0, LARGE, LARGE, Boom, 4],
     "more than the stream holds": ["x" * 8000] * 34,

@@ -279,23 +279,27 @@ class Lane:
         self.parcels.handed_back(number)
 
     def read_stream(self, stream: memoryview) -> list[Any]:
-        outcomes: list[Any] = pickle.loads(stream)  # basic types and bytes: nothing of the user's runs here
+        outcomes: list[Any] = pickle.loads(stream)  # basic types, bytes, references: nothing of the user's runs here
         return outcomes
 
-    def read_large(self, body: memoryview) -> tuple[int, int, int, int, Large]:
-        """One outcome with large buffers: copied out of lane memory, or off the end of the frame."""
-        (number, index, size, nanoseconds, head, place, lengths), inline = _wire.split(body)
-        source, at = (inline, 0) if place is None else (self.memory.bytes, place)
-        # Copies: a view would be shared with forks, and pin the place.
-        copy: Callable[[memoryview], Buffer] = bytes if head == KIND_BYTES else warm.copy
-        buffers = []
-        for length in lengths:
-            buffers.append(copy(source[at : at + length]))
-            at += length
-        if place is not None:
-            self.taken += 1
-            self.memory.words[TAKEN] = self.taken
-        return number, index, size, nanoseconds, Large(head, buffers)
+    def fetch(self, outcomes: list[Any], begin: int) -> None:
+        """From index `begin` on, put the place of a reference into lane memory what lies there, copied.
+
+        Once for each, in the order in which the worker made them: it may use their room again.
+        """
+        for index in range(begin, len(outcomes)):
+            outcome = outcomes[index]
+            if type(outcome) is tuple:
+                head, place, *lengths = outcome
+                outcomes[index] = _copy_large(head, self.memory.bytes[place:], lengths)
+                self.taken += 1
+                self.memory.words[TAKEN] = self.taken
+
+    @staticmethod
+    def read_large(body: memoryview) -> tuple[int, int, int, int, Large]:
+        """One outcome whose large buffers are behind its frame."""
+        (number, index, size, nanoseconds, head, lengths), inline = _wire.split(body)
+        return number, index, size, nanoseconds, _copy_large(head, inline, lengths)
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -319,6 +323,16 @@ class Lane:
             if at is not None and at < least:
                 least = at
         return least
+
+
+def _copy_large(head: bytes, source: memoryview, lengths: list[int]) -> Large:
+    """Copies: a view would be shared with forks, and pin the place."""
+    copy: Callable[[memoryview], Buffer] = bytes if head == KIND_BYTES else warm.copy
+    buffers, at = [], 0
+    for length in lengths:
+        buffers.append(copy(source[at : at + length]))
+        at += length
+    return Large(head, buffers)
 
 
 def _manager_thread(pool: ProcessPoolExecutor) -> threading.Thread | None:

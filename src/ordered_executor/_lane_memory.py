@@ -13,7 +13,8 @@ read never tears; what needs two words is put into one, or read between two look
 The stream of outcomes.  `SEGMENT` says which outcome of which batch is the first in it, `PROGRESS` how many outcomes of
 the batch are finished and how long the stream is: one word, so the two always agree.  A stream is `STREAM_OPEN`, then
 the pickles of the outcomes without their stop codes; with `STREAM_CLOSE` behind it, it is one pickle of a list.  That
-is sound because outcomes there are of basic types or bytes, whose pickles refer to nothing before them.
+is sound because outcomes there are of basic types or bytes, whose pickles refer to nothing before them.  One with
+large buffers is there as a reference, `(head, place, *lengths)`: the buffers lie behind each other from `place` on.
 
 Order of the worker's writes, so that whoever reads after its death never sees the outcomes of one batch as another's:
 a new segment first sets `PROGRESS` to nothing, then `SEGMENT`.  Read in between, it counts less than nothing, which
@@ -80,6 +81,15 @@ def distance(first: int, last: int) -> int:
     """
     gap = (last - first) & MASK
     return gap if gap < HALF else gap - (MASK + 1)
+
+
+def placed_bytes(outcomes: list[Any]) -> int:
+    """How many bytes the references among the outcomes of a stream stand for.
+
+    >>> placed_bytes([1, (b"v", 4096, 100, 20), "text"])
+    120
+    """
+    return sum(sum(outcome[2:]) for outcome in outcomes if type(outcome) is tuple)
 
 
 class LaneMemory:

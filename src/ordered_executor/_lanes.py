@@ -28,7 +28,7 @@ from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
-from ._lane_memory import LENGTH_MASK, PROGRESS, STARTED
+from ._lane_memory import LENGTH_MASK, PROGRESS, STARTED, placed_bytes
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine
@@ -279,9 +279,11 @@ class LokyBackend:
         self._events.append(Broken(reason))
 
     def _on_done(self, lane: Lane, body: memoryview) -> None:
-        number, start, count, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
+        number, start, count, placed, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
         outcomes = lane.read_stream(body[_wire.DONE_HEAD.size :])
         assert len(outcomes) == count, (len(outcomes), count)
+        if placed:
+            lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
         self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9)
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
@@ -375,11 +377,13 @@ class LokyBackend:
         if start > sent.home:
             return  # what is before it is in the pipe still, and this comes by the pipe as well
         most = self._limit - (sent.first + start)
-        size = lane.memory.words[PROGRESS] & LENGTH_MASK
+        size = (lane.memory.words[PROGRESS] & LENGTH_MASK) + placed_bytes(outcomes)
         if lane.seat.unreleased + size > self._window.credit:
             most = 1 if sent.first + start == self._head else 0
         if most > 0:
-            self._arrive(lane, sent.number, start, outcomes[:most], 0, 0.0)
+            outcomes = outcomes[:most]
+            lane.fetch(outcomes, sent.home - start)
+            self._arrive(lane, sent.number, start, outcomes, 0, 0.0)
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 

@@ -21,7 +21,7 @@ from . import _wire
 from ._dispatcher import Slice
 from ._errors import copy_error
 from ._functions import may_be_shared, pack_function
-from ._lane_memory import TO_WORKER_AT, BufferRoom, LaneMemory
+from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole
 from ._ticket import Batch
 
@@ -245,6 +245,10 @@ class Parcels:
         for sent in self.sent:
             if sent.number == number:
                 sent.home = max(sent.home, upto)
+
+    def home(self, number: int) -> int:
+        """How many outcomes of a batch are home; more than there are if all are, and it is done with."""
+        return next((sent.home for sent in self.sent if sent.number == number), COUNT_MASK)
 
     @property
     def current(self) -> Sent | None:

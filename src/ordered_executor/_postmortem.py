@@ -30,6 +30,7 @@ from ._lane_memory import (
     SEGMENT,
     STATE,
     STATE_NAMES,
+    placed_bytes,
 )
 from ._parcels import Sent
 
@@ -60,8 +61,11 @@ def examine(lane: Lane) -> Findings:
         home = sent.home
         found = lane.memory.stream(sent.number)
         if found is not None:
-            rescued = Rescued(sent.number, found[0], found[1], progress & LENGTH_MASK)
-            home = max(home, found[0] + len(found[1]))
+            start, outcomes = found
+            size = (progress & LENGTH_MASK) + placed_bytes(outcomes)
+            lane.fetch(outcomes, max(0, home - start))
+            rescued = Rescued(sent.number, start, outcomes, size)
+            home = max(home, start + len(outcomes))
         if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or home == sent.count:
             pass  # it had not begun, or had finished all of it
         elif state == LOADING:

@@ -22,8 +22,8 @@ LEASE, BATCH, OPEN, END = 1, 2, 3, 4
 # worker to parent
 READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
 
-# DONE: batch, index of the first outcome, how many, bytes of credit, nanoseconds of work; then the stream
-DONE_HEAD = struct.Struct("=QQQQQ")
+# DONE: batch, index of the first outcome, how many, of them placed, bytes of credit, nanoseconds of work; the stream
+DONE_HEAD = struct.Struct("=QQQQQQ")
 
 _MOST_PARTS = 64  # that are written at once; the system has a limit, 1,024 mostly
 _READ_BYTES = 64 * 1024  # more than a pipe mostly holds; a larger buffer costs a system call to make

@@ -57,6 +57,11 @@ from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_erro
 # Twice what a batch is sized to take (`_dispatcher`); past this, what has not started goes back, for others to run.
 OVERRUN_SECONDS = 0.014
 
+# Copies are fastest between whole cache lines.
+ALIGNMENT = 64
+# What it takes at most to say where one buffer is.
+REFERENCE_BYTES = 32
+
 NUMBERS = frozenset({int, float, bool})  # pickles of a few bytes
 SHORT_TEXT = LARGE_BYTES // 4
 PACKED_NONE = pack_value(None)  # an outcome that is held back must not look like none
@@ -122,6 +127,7 @@ class _Worker:
         self._number = 0  # of the batch that runs
         self._start = 0  # the index of the first outcome in the stream
         self._at = EMPTY_STREAM_AT  # where the next goes
+        self._placed = self._placed_bytes = 0  # how many there have buffers elsewhere in lane memory, and their bytes
         self._flushed = 0.0  # when something was last sent, or had waited: work is counted from here
 
     def close(self) -> None:
@@ -224,20 +230,19 @@ class _Worker:
         index = 0
         while index < count:
             passing, credit = self._gate.room(first)
-            index, held = self._sail(index, max(index, min(count, passing)), STREAM_AT + credit, step, until)
+            most = STREAM_AT + credit - self._placed_bytes
+            index, held = self._sail(index, max(index, min(count, passing)), most, step, until)
             if held is None and index < count and clock() <= until:
                 held = self._outcome(step)  # outside the window, as things were
             if held is not None:
-                waited = clock()
                 self._hold()
-                self._flush(index, held=True)  # what is before it goes; then it goes by itself
-                if type(held) is Large:
-                    self._send_large(first + index, index, held)
-                else:
-                    self._send_alone(first + index, index, pickle.dumps(held, PROTOCOL))
+                if type(held) is not Large or index >= passing or not self._add_large(index, held, most):
+                    waited = clock()
+                    self._flush(index, held=True)  # what is before it goes; then it goes by itself
+                    self._send_held(first + index, index, held)
+                    until += clock() - waited  # waiting is not work
                 index += 1
                 self._words[STATE] = RUNNING
-                until += clock() - waited  # waiting is not work
             if clock() > until:
                 break
         self._words[STATE] = SENDING
@@ -316,6 +321,40 @@ class _Worker:
         self._memory.bytes[STREAM_AT:EMPTY_STREAM_AT] = STREAM_OPEN
         words[PROGRESS] = index << COUNT_BITS | len(STREAM_OPEN) | (HELD if held else 0)
         self._start, self._at = index, EMPTY_STREAM_AT
+        self._placed = self._placed_bytes = 0
+
+    # --------------------------------------------------------------------------------------------- large outcomes
+
+    def _add_large(self, index: int, outcome: Large, most: int) -> bool:
+        """Put an outcome that passes the gate into the stream, with its buffers elsewhere; False if it does not fit."""
+        if self._at + outcome.size > most:
+            return False
+        reference = self._place(outcome)
+        if reference is None:
+            return False
+        size = len(reference) - 1
+        self._memory.bytes[self._at : self._at + size + 1] = reference
+        self._at += size
+        self._words[PROGRESS] = (index + 1) << COUNT_BITS | self._at - STREAM_AT
+        return True
+
+    def _place(self, outcome: Large) -> bytes | None:
+        """Copy the buffers into lane memory; the pickle of where they are, or None if there is no room."""
+        lengths = [len(buffer) for buffer in outcome.buffers]
+        if self._at + len(outcome.head) + REFERENCE_BYTES * (1 + len(lengths)) > STREAM_AT + STREAM_BYTES:
+            return None
+        self._room.free(distance(self._room.freed, self._words[TAKEN]))
+        total = sum(lengths)
+        place = self._room.take(total // ALIGNMENT * ALIGNMENT + ALIGNMENT)
+        if place is None:
+            return None
+        memory, at = self._memory.bytes, place
+        for buffer in outcome.buffers:
+            memory[at : at + len(buffer)] = buffer
+            at += len(buffer)
+        self._placed += 1
+        self._placed_bytes += total
+        return pickle.dumps((bytes(outcome.head), place, *lengths), PROTOCOL)
 
     # --------------------------------------------------------------------------------------------- sending home
 
@@ -327,53 +366,48 @@ class _Worker:
         """Send what is in the stream, the outcomes up to `stop`, which have passed the gate, and begin it anew."""
         if stop > self._start:
             now = time.monotonic()
-            size = self._at - STREAM_AT
-            self._gate.count(size)
-            self._send_done(
-                self._start, stop - self._start, size, now - self._flushed, self._memory.bytes[STREAM_AT : self._at]
-            )
+            size = self._at - STREAM_AT + self._placed_bytes
+            self._send_stream(stop, size, now - self._flushed, self._memory.bytes[STREAM_AT : self._at])
             self._flushed = now
         self._new_segment(stop, held)
 
-    def _send_alone(self, ticket: int, index: int, pickled: bytes) -> None:
-        """Put one outcome into the empty stream, wait at the gate with it, send it.
+    def _send_held(self, ticket: int, index: int, outcome: Any) -> None:
+        """Wait at the gate with one outcome, and send it.  The stream is empty.
 
-        In the stream, it is read from there if this process dies while it waits.
+        The outcome is put there for the wait: if this process dies, it is read from there.
         """
-        now = time.monotonic()
-        size = len(STREAM_OPEN) + len(pickled) - 1
+        pickled = self._place(outcome) if type(outcome) is Large else pickle.dumps(outcome, PROTOCOL)
+        if pickled is None:
+            self._send_inline(ticket, index, outcome)
+            return
         if len(pickled) <= STREAM_BYTES - len(STREAM_OPEN):
-            self._memory.bytes[EMPTY_STREAM_AT : EMPTY_STREAM_AT + len(pickled)] = pickled
-            self._words[PROGRESS] = (index + 1) << COUNT_BITS | size  # held no more
+            self._at = EMPTY_STREAM_AT + len(pickled) - 1
+            self._memory.bytes[EMPTY_STREAM_AT : self._at + 1] = pickled
+            self._words[PROGRESS] = (index + 1) << COUNT_BITS | self._at - STREAM_AT  # held no more
             self._words[STATE] = GATED
+        size = len(STREAM_OPEN) + len(pickled) - 1 + self._placed_bytes
+        seconds = time.monotonic() - self._flushed
         self._gate.enter(ticket, size)
-        self._gate.count(size)
-        self._send_done(index, 1, size, now - self._flushed, STREAM_OPEN + pickled[:-1])
+        self._send_stream(index + 1, size, seconds, STREAM_OPEN + pickled[:-1])
         self._flushed = time.monotonic()
         self._new_segment(index + 1)
 
-    def _send_done(self, start: int, count: int, size: int, seconds: float, stream: Any) -> None:
-        head = _wire.DONE_HEAD.pack(self._number, start, count, size, int(seconds * 1e9))
+    def _send_stream(self, stop: int, size: int, seconds: float, stream: Any) -> None:
+        """Send the outcomes from the first in the stream up to `stop`: they have passed the gate."""
+        self._gate.count(size)
+        count = stop - self._start
+        head = _wire.DONE_HEAD.pack(self._number, self._start, count, self._placed, size, int(seconds * 1e9))
         self._send(_wire.DONE, head, stream, STREAM_CLOSE)
 
-    def _send_large(self, ticket: int, index: int, outcome: Large) -> None:
-        """One outcome by itself: its buffers through lane memory, or behind the frame where there is no room."""
+    def _send_inline(self, ticket: int, index: int, outcome: Large) -> None:
+        """One outcome that finds no room in lane memory: its buffers behind its frame."""
         nanoseconds = int((time.monotonic() - self._flushed) * 1e9)
         size = outcome.size
         self._gate.enter(ticket, size)
         self._gate.count(size)
-        buffers = [memoryview(b).cast("B") for b in outcome.buffers]
-        self._room.free(distance(self._room.freed, self._words[TAKEN]))
-        place = self._room.take(sum(map(len, buffers)))
-        if place is not None:
-            memory, at = self._memory.bytes, place
-            for buffer in buffers:
-                memory[at : at + len(buffer)] = buffer
-                at += len(buffer)
-        lengths = [len(b) for b in buffers]
-        body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), place, lengths))
-        inline = [] if place is not None else buffers
-        self._send(_wire.LARGE, _wire.LENGTH.pack(len(body)), body, *inline)
+        lengths = [len(buffer) for buffer in outcome.buffers]
+        body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), lengths))
+        self._send(_wire.LARGE, _wire.LENGTH.pack(len(body)), body, *outcome.buffers)
         self._words[STATE] = SENDING  # nothing is held any more
         self._flushed = time.monotonic()
         self._new_segment(index + 1)

@@ -138,6 +138,20 @@ def interrupt_a_program() -> int:
 # -------------------------------------------------------------------------------------------------- death and delay
 
 
+def make_or_stand(what: int | Valve) -> bytes | None:
+    """Return so many bytes; or stand at a valve until it is open."""
+    if isinstance(what, Valve):
+        what.stand()
+        return None
+    return bytes(what)
+
+
+def note_and_make(journal: Journal, number: int, size: int) -> bytes:
+    """Write the number into the journal, and return a byte of that value, so many times."""
+    journal.write(number)
+    return bytes([number]) * size
+
+
 def stand_and_make(journal: Journal, valve: Valve, size: int) -> bytes:
     """Return so many bytes, once the valve is open."""
     stand_with_pid(journal, valve)

@@ -32,7 +32,7 @@ from tests.helpers import (
 )
 
 from .conftest import MakePool, MakeValve
-from .tasks import KillsWhenDropped, die_first, stand_and_make, start_a_program_and_die
+from .tasks import KillsWhenDropped, die_first, note_and_make, stand_and_make, start_a_program_and_die
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT])
@@ -165,6 +165,19 @@ def test_finished_outcomes_of_a_dying_batch_are_kept(pool: MakePool, journal: Jo
     assert [future.result() for future in futures] == list(range(80))
     lines = journal.read_all()
     assert sorted(lines) == sorted([*map(str, range(80)), "died"])
+
+
+def test_large_outcomes_of_a_dead_worker_are_kept(pool: MakePool, journal: Journal) -> None:
+    """Large results that a batch had finished lie in memory, too."""
+    executor = pool(1)
+    list(executor.map(same, range(2000)))  # tasks are known to be short: batches form
+    values = [bytes([number]) * 2**20 for number in range(40)]
+    futures = [executor.submit(note_and_make, journal, number, 2**20) for number in range(20)]
+    lost = executor.submit(note_and_die, journal, "died")
+    futures += [executor.submit(note_and_make, journal, number, 2**20) for number in range(20, 40)]
+    assert isinstance(lost.exception(), TerminatedWorkerError)
+    assert [future.result() for future in futures] == values
+    assert sorted(journal.read_all()) == sorted([*map(str, range(40)), "died"])
 
 
 def test_worker_killed_while_it_sends_a_large_result(pool: MakePool, valve: MakeValve, journal: Journal) -> None:

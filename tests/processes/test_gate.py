@@ -7,9 +7,10 @@ import signal
 
 import pytest
 
-from tests.helpers import Journal, fail, note, same, settled, stand, stand_with_pid, until, warm_up
+from tests.helpers import Journal, fail, same, settled, stand, stand_with_pid, until, warm_up
 
 from .conftest import MakePool, MakeValve
+from .tasks import note_and_make
 
 
 def test_window_of_four_lets_three_come_early(pool: MakePool, valve: MakeValve) -> None:
@@ -112,14 +113,15 @@ def test_head_larger_than_every_credit_passes(pool: MakePool) -> None:
     assert [executor.submit(bytes, 3000).result() for _ in range(3)] == [bytes(3000)] * 3
 
 
-def test_worker_killed_while_gated_hangs_nobody(pool: MakePool, valve: MakeValve, journal: Journal) -> None:
+@pytest.mark.parametrize("size", [1, 100_000], ids=["small", "large"])
+def test_worker_killed_while_gated_hangs_nobody(pool: MakePool, valve: MakeValve, journal: Journal, size: int) -> None:
     """A worker that is killed at the gate hangs neither the parent nor other workers; its finished outcome is kept."""
     executor = pool(3, window=2)
     warm_up(executor, valve)
     blocked = valve()
     head = executor.submit(stand_with_pid, journal, blocked)
     with_head = int(journal.read())
-    futures = [executor.submit(note, journal, number) for number in range(1, 9)]
+    futures = [executor.submit(note_and_make, journal, number, size) for number in range(1, 9)]
     settled(executor, early=1, gated=2)
 
     killed = next(pid for pid in executor.statistics().pids if pid != with_head)
@@ -128,5 +130,5 @@ def test_worker_killed_while_gated_hangs_nobody(pool: MakePool, valve: MakeValve
     blocked.open()
 
     assert head.result() == with_head
-    assert [future.result() for future in futures] == list(range(1, 9))
+    assert [future.result() for future in futures] == [bytes([number]) * size for number in range(1, 9)]
     assert sorted(map(int, journal.read_all())) == list(range(1, 9))  # nothing ran twice

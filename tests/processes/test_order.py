@@ -15,7 +15,7 @@ from ordered_executor import OrderedProcessPoolExecutor, Outcome
 from tests.helpers import Valve, fail, getpid, same, stand, take_a_while
 
 from .conftest import MakePool, MakeValve
-from .tasks import fork_and_come_back
+from .tasks import fork_and_come_back, make_or_stand
 
 NEAR_THE_WRAP = 2**64 - 30
 
@@ -65,6 +65,18 @@ def test_large_and_small_outcomes_keep_the_order(pool: MakePool, first_ticket: i
     for size in sizes:
         executor.submit(bytes, size)
     assert [len(value) for value in executor.results()] == sizes
+
+
+@pytest.mark.parametrize("size", [1, 100_000], ids=["small", "large"])
+def test_task_that_stands_withholds_nothing(pool: MakePool, valve: MakeValve, size: int) -> None:
+    """What a batch had finished comes out although the task behind it, in the same batch, does not end."""
+    executor = pool(1)
+    blocked = valve()
+    mapped = executor.map(make_or_stand, [*[size] * 6, blocked, size], chunksize=8)
+    assert [next(mapped) for _ in range(6)] == [bytes(size)] * 6
+    blocked.reached()
+    blocked.open()
+    assert list(mapped) == [None, bytes(size)]
 
 
 def test_callbacks_run_in_order_across_threads(pool: MakePool) -> None:
