@@ -36,6 +36,8 @@ PROTOCOL = 5
 BASIC: frozenset[type] = frozenset({int, float, bool, type(None), str})
 # From here on an outcome is handed over through lane memory, by itself.  Lower: more frames; higher: more copying.
 LARGE_BYTES = 32 * 1024
+# Smaller buffers go into the pickle: copying them some times costs less than a place of their own.
+SMALL_BUFFER = 8 * 1024
 
 # A pickle beside large buffers travels in the frame's own header; one that is large itself goes as a buffer.
 MOST_HEAD_BYTES = 16 * 1024 * 1024
@@ -89,7 +91,7 @@ class _Plain:
     def __init__(self) -> None:
         self._out = io.BytesIO()
         self.buffers: list[pickle.PickleBuffer] = []
-        self._pickler = _PlainPickler(self._out, PROTOCOL, True, self.buffers.append)
+        self._pickler = _PlainPickler(self._out, PROTOCOL, True, partial(_in_band, self.buffers))
 
     def dumps(self, obj: Any) -> bytes:
         try:
@@ -119,8 +121,16 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
 
 def _dump_cloud(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
     out = io.BytesIO()
-    CloudPickler(out, buffers.append).dump(obj)
+    CloudPickler(out, partial(_in_band, buffers)).dump(obj)
     return out.getvalue()
+
+
+def _in_band(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:
+    """Whether a buffer goes into the pickle; else it is added to those that go beside it."""
+    if buffer.raw().nbytes < SMALL_BUFFER:
+        return True
+    buffers.append(buffer)
+    return False
 
 
 def dumps(obj: Any) -> bytes | Large:
