@@ -5,10 +5,16 @@ from __future__ import annotations
 import concurrent.futures._base
 import concurrent.futures.process
 import inspect
+import multiprocessing.synchronize
+import re
 import threading
 from typing import Any
 
+import loky.backend.synchronize
 import loky.process_executor
+import pytest
+
+import ordered_executor  # noqa: F401 (it extends what it uses)
 
 
 def test_exit_hook_of_threading() -> None:
@@ -34,6 +40,15 @@ def test_thread_of_a_loky_pool() -> None:
     assert manager.name == "ExecutorManagerThread"
     assert manager.call_queue._thread.name == "QueueFeederThread"
     pool.shutdown()
+
+
+@pytest.mark.parametrize("module", [loky.backend.synchronize, multiprocessing.synchronize])
+def test_names_of_semaphores(module: Any) -> None:
+    """A semaphore is made with a name from the method that we extend, before anything else is done with the name."""
+    source = inspect.getsource(module.SemLock.__init__)
+    assert source.index("_make_name()") < source.index("register(")
+    assert re.search(r"kind, value, maxvalue,\s+(self|SemLock)\._make_name\(\)", source.replace("\n", ""))
+    assert module.SemLock._make_name.__module__ == "ordered_executor._semaphores"
 
 
 def test_states_of_standard_futures() -> None:

@@ -37,6 +37,7 @@ from ._lane_memory import (
 )
 from ._parcels import Parcels
 from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
+from ._semaphores import told_early
 from ._ticket import Batch
 from ._warm import warm
 
@@ -124,7 +125,7 @@ class Lane:
             initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
             _start_trackers()
             ours.callback(lane._kill_half_started)
-            with _os.sigint_blocked():
+            with _os.sigint_blocked(), told_early():
                 lane._pool = ProcessPoolExecutor(
                     1,
                     timeout=None,
@@ -282,8 +283,8 @@ class Lane:
         outcomes: list[Any] = pickle.loads(stream)  # basic types, bytes, references: nothing of the user's runs here
         return outcomes
 
-    def fetch(self, outcomes: list[Any], begin: int) -> None:
-        """From index `begin` on, put the place of a reference into lane memory what lies there, copied.
+    def fetch(self, outcomes: list[Any], begin: int) -> list[Any]:
+        """From index `begin` on, replace references into lane memory by copies of what lies there.
 
         Once for each, in the order in which the worker made them: it may use their room again.
         """
@@ -294,6 +295,7 @@ class Lane:
                 outcomes[index] = _copy_large(head, self.memory.bytes[place:], lengths)
                 self.taken += 1
                 self.memory.words[TAKEN] = self.taken
+        return outcomes
 
     @staticmethod
     def read_large(body: memoryview) -> tuple[int, int, int, int, Large]:

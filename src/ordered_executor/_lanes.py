@@ -381,9 +381,8 @@ class LokyBackend:
         if lane.seat.unreleased + size > self._window.credit:
             most = 1 if sent.first + start == self._head else 0
         if most > 0:
-            outcomes = outcomes[:most]
-            lane.fetch(outcomes, sent.home - start)
-            self._arrive(lane, sent.number, start, outcomes, 0, 0.0)
+            fetched = lane.fetch(outcomes[:most], sent.home - start)
+            self._arrive(lane, sent.number, start, fetched, 0, 0.0)
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 

@@ -423,6 +423,41 @@ def test_killed_parent_takes_all_workers_along(script: StartScript, valve: MakeV
     assert_gone(started)
 
 
+@pytest.mark.parametrize("method", ["loky", "spawn", "forkserver"])
+def test_parent_killed_when_a_semaphore_is_made(script: StartScript, method: str) -> None:
+    """Each of the semaphores of a worker's pool, at the moment it exists: somebody knows of it, and removes it."""
+    made = 0
+    while True:
+        started = script(
+            "-c",
+            program(f"""
+            import _multiprocessing, loky.backend.synchronize, loky.backend.context
+            make, made = _multiprocessing.SemLock, 0
+
+            def make_and_die(*args):
+                global made
+                semaphore = make(*args)
+                if made == {made}:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                made += 1
+                return semaphore
+
+            make_and_die._rebuild = make._rebuild
+            context = loky.backend.context.get_context({method!r})
+            loky.backend.synchronize._SemLock = _multiprocessing.SemLock = make_and_die
+            executor = OrderedProcessPoolExecutor(1, context)
+            executor.submit(same, 1).result()
+            """),
+        )
+        code, _, _ = started.wait()
+        assert_gone(started, patience=10.0)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        made += 1
+    assert made >= 5
+
+
 def test_parent_killed_while_workers_start(script: StartScript) -> None:
     """At any moment of their start, workers whose parent is gone go, too."""
     for delay in (0.0, 0.03, 0.06, 0.1):
