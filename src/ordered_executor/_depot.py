@@ -86,7 +86,7 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
     False if that cannot be, because no thread can be started.
     """
     global _changes
-    assert lane.state != ENDING and not lane.parcels.sent, lane
+    assert lane.state != ENDING and not lane.parcels.busy, lane
     with _lock:
         if not _watching and not _start_watching_locked():
             return False

@@ -16,6 +16,7 @@ what stands behind it.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
 from collections.abc import Hashable
 from typing import Any
@@ -34,6 +35,10 @@ AHEAD_SECONDS = 0.1
 AHEAD_WINDOW_PER_LANE = 8
 BATCH_MOST = 4096
 BATCH_BYTES = 4 * 1024 * 1024
+
+# Of batches, ascending.  No two batches of a process have the same: what a batch has left in the memory of a lane is
+# never taken for that of another, also after the lane was lent to the next executor.
+_numbers = itertools.count()
 
 
 class Pace:
@@ -101,7 +106,6 @@ class Dispatcher:
         self._most = max(1, min(BATCH_MOST, window // (2 * max_lanes)))
         self._max_lanes = max_lanes
         self._grown = 1
-        self._numbers = 0
         self.pace = Pace()
         self.lanes: dict[Hashable, LaneQueue] = {}
         self.waiting_tickets = 0
@@ -238,9 +242,8 @@ class Dispatcher:
             if len(futures) == size:
                 break
         if futures:
-            batch = Batch(self._numbers, futures[0].first, len(futures), futures, apart)
+            batch = Batch(next(_numbers), futures[0].first, len(futures), futures, apart)
         if batch is not None:
-            self._numbers += 1
             self._grown = max(self._grown, batch.count)
             lane.add(batch)
         return batch, cancelled
@@ -255,7 +258,7 @@ class Dispatcher:
         elif returned:
             heapq.heapreplace(self._returned, (piece.first, piece))
         self.waiting_tickets -= taken.count
-        return Batch(self._numbers, taken.first, taken.count, [taken], apart=taken.apart)
+        return Batch(next(_numbers), taken.first, taken.count, [taken], apart=taken.apart)
 
     def arrived(self, lane: LaneQueue, number: int, start: int, count: int) -> tuple[Batch | None, int]:
         """Outcomes came home.  Returns their batch, and how many of them are known already (a peek was faster)."""

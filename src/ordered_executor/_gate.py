@@ -2,7 +2,7 @@
 
 `Window` is the parent's side: how far past the head an outcome may travel.  `Gate` is the worker's: the wait.
 
-A ticket passes if it is the head, or if it is inside both bounds:
+A ticket passes if it is the head (or was released already), or if it is inside both bounds:
 
 - `ticket < limit`, where `limit = head + window`;
 - the bytes that were sent from this lane's seat and that are not released yet, plus its own, are within its credit.
@@ -45,7 +45,8 @@ class Window:
 
     def passes(self, head: int, ticket: int, size: int, unreleased: int) -> bool:
         """Whether an outcome of `size` bytes may come home, when so many bytes of its lane are unreleased."""
-        return ticket == head or (ticket < self.limit(head) and unreleased + size <= self.credit)
+        # Before the head: it was fetched by a peek and released, and the worker does not know yet.
+        return ticket <= head or (ticket < self.limit(head) and unreleased + size <= self.credit)
 
 
 class Seat:

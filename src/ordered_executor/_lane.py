@@ -274,10 +274,10 @@ class Lane:
         self.parcels.done(number)
         self.heard = time.monotonic()
 
-    def handed_back(self, number: int) -> None:
+    def handed_back(self, number: int, start: int) -> None:
         """What the worker has not started of the batch, and those behind it, will be sent again, maybe elsewhere."""
         self.generation += 1
-        self.parcels.handed_back(number)
+        self.parcels.handed_back(number, start)
 
     def read_stream(self, stream: memoryview) -> list[Any]:
         outcomes: list[Any] = pickle.loads(stream)  # basic types, bytes, references: nothing of the user's runs here

@@ -83,13 +83,13 @@ def distance(first: int, last: int) -> int:
     return gap if gap < HALF else gap - (MASK + 1)
 
 
-def placed_bytes(outcomes: list[Any]) -> int:
-    """How many bytes the references among the outcomes of a stream stand for.
+def least_bytes(outcomes: list[Any]) -> int:
+    """What outcomes of a stream take at least: text, packed ones, and what references stand for.
 
-    >>> placed_bytes([1, (b"v", 4096, 100, 20), "text"])
-    120
+    >>> least_bytes([1, (b"v", 4096, 100, 20), "text", b"vpacked"])
+    131
     """
-    return sum(sum(outcome[2:]) for outcome in outcomes if type(outcome) is tuple)
+    return sum(sum(o[2:]) if type(o) is tuple else len(o) for o in outcomes if type(o) in (tuple, str, bytes))
 
 
 class LaneMemory:

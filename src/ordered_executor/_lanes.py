@@ -28,7 +28,7 @@ from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
-from ._lane_memory import LENGTH_MASK, PROGRESS, STARTED, placed_bytes
+from ._lane_memory import STARTED, least_bytes
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine
@@ -256,7 +256,7 @@ class LokyBackend:
 
     def _on_returned(self, lane: Lane, body: memoryview) -> None:
         number, start, apart = _wire.unpack(body)
-        lane.handed_back(number)
+        lane.handed_back(number, start)
         self._events.append(Returned(lane, number, start, apart))
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
@@ -284,11 +284,11 @@ class LokyBackend:
         assert len(outcomes) == count, (len(outcomes), count)
         if placed:
             lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
-        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9)
+        self._arrive(lane, number, start, outcomes, lane.parcels.told(count, size), nanoseconds * 1e-9)
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
-        self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9)
+        self._arrive(lane, number, index, [outcome], lane.parcels.told(1, size), nanoseconds * 1e-9)
         if len(self._events) > 1:
             self._join_last_two()
 
@@ -376,13 +376,13 @@ class LokyBackend:
         start, outcomes = found
         if start > sent.home:
             return  # what is before it is in the pipe still, and this comes by the pipe as well
-        most = self._limit - (sent.first + start)
-        size = (lane.memory.words[PROGRESS] & LENGTH_MASK) + placed_bytes(outcomes)
-        if lane.seat.unreleased + size > self._window.credit:
-            most = 1 if sent.first + start == self._head else 0
-        if most > 0:
-            fetched = lane.fetch(outcomes[:most], sent.home - start)
-            self._arrive(lane, sent.number, start, fetched, 0, 0.0)
+        first, known = sent.first + start, sent.home - start
+        most = min(len(outcomes), self._limit - first)
+        if lane.seat.unreleased + least_bytes(outcomes[known:]) > self._window.credit:
+            most = min(most, self._head + 1 - first)
+        if most > known:
+            lane.parcels.charged += (size := least_bytes(outcomes[known:most]))
+            self._arrive(lane, sent.number, start, lane.fetch(outcomes[:most], known), size, 0.0)
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 
@@ -485,7 +485,7 @@ class LokyBackend:
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.parcels.sent or lane.call_ended or not threading.main_thread().is_alive():
+        if lane.writing or lane.parcels.busy or lane.call_ended or not threading.main_thread().is_alive():
             return False
         self._forget(lane)
         if _depot.give(lane, self._idle_timeout):

@@ -106,11 +106,14 @@ class Parcels:
         self.sent: deque[Sent] = deque()
         self._inline: list[bytes] = []  # of the batch that is being packed: what found no room in lane memory
         self._given_up: deque[Sent] = deque()
+        self.owed = 0  # outcomes that the worker has still to send, also if they were fetched from its memory
+        self.charged = 0  # bytes of those that were fetched, and that the next frame will count again
 
     def forget(self) -> None:
         """For a new lease."""
         self.sent.clear()
         self._given_up.clear()
+        self.owed = self.charged = 0
         self._room.forget()
 
     def pack(self, batch: Batch, generation: int) -> list[bytes]:
@@ -128,6 +131,7 @@ class Parcels:
                 calls, fns = self._pack_futures(batch, sent)
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
+        self.owed += batch.count
         body = _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, single, many, calls))
         batch.load = len(body) + sent.placed
         inline, self._inline = self._inline, []
@@ -246,9 +250,22 @@ class Parcels:
             if sent.number == number:
                 sent.home = max(sent.home, upto)
 
+    def told(self, count: int, size: int) -> int:
+        """So many outcomes came by a frame that counts so many bytes; returns how many of these are not charged yet."""
+        self.owed -= count
+        charged, self.charged = self.charged, 0
+        assert self.owed >= 0, self.owed
+        assert size >= charged, (size, charged)
+        return size - charged
+
     def home(self, number: int) -> int:
         """How many outcomes of a batch are home; more than there are if all are, and it is done with."""
         return next((sent.home for sent in self.sent if sent.number == number), COUNT_MASK)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker has something to do, or to send: until then its memory is its own."""
+        return bool(self.sent) or self.owed > 0
 
     @property
     def current(self) -> Sent | None:
@@ -265,11 +282,13 @@ class Parcels:
         self._given_up.append(sent)
         self._free_blocks()
 
-    def handed_back(self, number: int) -> None:
-        """The worker has sent home what it had finished of the batch; the rest, and those behind it, are not its."""
+    def handed_back(self, number: int, start: int) -> None:
+        """The worker has sent home the batch up to `start`; the rest, and those behind it, are not its."""
         while self.sent and self.sent[-1].number != number:
+            self.owed -= self.sent[-1].count
             self._given_up.appendleft(self.sent.pop())
         assert self.sent, "a lane handed back a batch that it does not have"
+        self.owed -= self.sent[-1].count - start
         self._given_up.appendleft(self.sent.pop())
         self._free_blocks()
 

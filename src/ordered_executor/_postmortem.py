@@ -23,14 +23,13 @@ from ._lane_memory import (
     COUNT_MASK,
     HELD,
     HOLDING,
-    LENGTH_MASK,
     LOADING,
     PROGRESS,
     RUNNING,
     SEGMENT,
     STATE,
     STATE_NAMES,
-    placed_bytes,
+    least_bytes,
 )
 from ._parcels import Sent
 
@@ -62,9 +61,9 @@ def examine(lane: Lane) -> Findings:
         found = lane.memory.stream(sent.number)
         if found is not None:
             start, outcomes = found
-            size = (progress & LENGTH_MASK) + placed_bytes(outcomes)
-            lane.fetch(outcomes, max(0, home - start))
-            rescued = Rescued(sent.number, start, outcomes, size)
+            known = max(0, home - start)
+            size = least_bytes(outcomes[known:])
+            rescued = Rescued(sent.number, start, lane.fetch(outcomes, known), size)
             home = max(home, start + len(outcomes))
         if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or home == sent.count:
             pass  # it had not begun, or had finished all of it

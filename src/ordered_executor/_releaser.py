@@ -267,6 +267,7 @@ class Releaser(Front):
         if batch is None or known == len(event.outcomes):
             if event.size:
                 self.backend.give_back(event.lane, event.size)
+                self.backend.open(self.sequencer.head, self.window.limit(self.sequencer.head))  # who is gated may pass
         else:
             self._take_home(batch, event.start + known, event.outcomes[known:] if known else event.outcomes, event)
         if batch is not None and batch.home == batch.count:

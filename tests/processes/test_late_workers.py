@@ -1,0 +1,100 @@
+"""Workers that lose their turn at the worst moment: what the parent has fetched meanwhile makes nothing wrong.
+
+The parent looks into the memory of a worker of which it hears nothing ("peeks"), and so may be done with outcomes that
+the worker is still about to send.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ordered_executor import OrderedProcessPoolExecutor, _worker, end_idle_workers
+
+from .conftest import MakePool
+
+SECONDS = 0.3  # much longer than a peek takes to come
+LATE_TO_FLUSH, LATE_TO_ASK = ("_flush",), ("_ask",)  # kept: a warm worker is lent to who gives the same objects
+
+
+def be_late(method: str) -> None:
+    """The initializer: from now on this worker takes a while before it does that."""
+    really: Callable[..., None] = getattr(_worker._Worker, method)
+
+    def late(*args: Any, **kwargs: Any) -> None:
+        time.sleep(SECONDS)
+        really(*args, **kwargs)
+
+    setattr(_worker._Worker, method, late)
+
+
+def make(what: tuple[str, int] | float) -> str:
+    """Return a text so many times; or take so many seconds."""
+    if isinstance(what, float):
+        time.sleep(what)
+        return "slept"
+    text, times = what
+    return text * times
+
+
+@pytest.mark.parametrize("times", [1, 100_000], ids=["small", "large"])
+def test_the_next_executor_does_not_read_the_outcomes_of_the_one_before(times: int) -> None:
+    """A batch is fetched whole before its worker has sent it; the executor ends; the next one wants a warm worker."""
+    for text in "abc":
+        with OrderedProcessPoolExecutor(1, initializer=be_late, initargs=LATE_TO_FLUSH) as executor:
+            mapped = executor.map(make, [(text, times), (text.upper(), times)], chunksize=2)
+            assert list(mapped) == [text * times, text.upper() * times]
+    end_idle_workers()
+
+
+def test_a_head_that_was_fetched_is_asked_for(pool: MakePool) -> None:
+    """What is larger than a lane's credit is fetched when it is the head, before its worker asks for it."""
+    executor = pool(2, window_bytes=200_000, initializer=be_late, initargs=LATE_TO_ASK)
+    list(executor.map(make, [0.1, 0.1], chunksize=1))  # both workers are there
+    mapped = executor.map(make, [0.1, 0.0, ("x", 150_000), 0.0], chunksize=2)
+    assert list(mapped) == ["slept", "slept", "x" * 150_000, "slept"]
+
+
+def test_a_worker_at_the_gate_is_not_kept_warm() -> None:
+    """The last outcome of an executor is fetched before its worker asks; the next executor has workers that work."""
+    for _ in range(2):
+        with OrderedProcessPoolExecutor(2, window_bytes=200_000, initializer=be_late, initargs=LATE_TO_ASK) as executor:
+            list(executor.map(make, [0.1, 0.1], chunksize=1))
+            mapped = executor.map(make, [0.1, 0.0, 0.0, ("x", 150_000)], chunksize=2)
+            assert list(mapped) == ["slept", "slept", "slept", "x" * 150_000]
+    end_idle_workers()
+
+
+class Mixed:
+    """Pickled as so many characters beside a buffer: with 30 kB more the stream of outcomes is full."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return Mixed, (pickle.PickleBuffer(bytes(10_000)), "x" * 240_000)
+
+
+def make_slowly(what: tuple[int, float]) -> bytes | Mixed:
+    """Return so many bytes after so many seconds; if none, something mixed."""
+    size, seconds = what
+    time.sleep(seconds)
+    return bytes(size) if size else Mixed()
+
+
+def test_what_was_fetched_counts(pool: MakePool) -> None:
+    """Outcomes of a worker that goes on are fetched, and wait for a slow head: they count for `window_bytes`.
+
+    Each batch: a large result, a small one, and a slow task whose result makes the worker send those before it.
+    """
+    executor = pool(2, window_bytes=8_000_000)
+    list(executor.map(make, [0.1, 0.1], chunksize=1))
+    head = executor.submit(make, 2.0)
+    mapped = executor.map(make_slowly, [(2_000_000, 0.0), (30_000, 0.0), (0, 0.06)] * 20, chunksize=3)
+    assert head.result() == "slept"
+    assert executor.statistics().peak_early <= 3 * 3  # those of one lane, whose share is half of it
+    assert [len(value) for value in mapped if not isinstance(value, Mixed)] == [2_000_000, 30_000] * 20
