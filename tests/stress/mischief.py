@@ -86,7 +86,8 @@ class Troublemaker:
         return f"{how} while {row.state}" if send(row, signal.Signals[how]) else None
 
     def _stop_for_a_while(self, one: Mischief) -> str | None:
-        row = self._aim("running", one.pick)
+        """A worker loses its turn, in whatever it does: what the parent does meanwhile makes nothing wrong."""
+        row = self._aim(STOPPED_WHILE[int(one.pick * 1000) % len(STOPPED_WHILE)], one.pick)
         if row is None:
             return None
         self._record.shots.append(Shot(row.pid, one.what, kills=False))
