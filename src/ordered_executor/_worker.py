@@ -313,6 +313,13 @@ class _Worker:
         self._words[PROGRESS] |= HELD
         self._words[STATE] = HOLDING
 
+    def _append(self, index: int, pickled: bytes) -> None:
+        """Put the outcome of `index` into the stream: it is held no more."""
+        end = self._at + len(pickled)
+        self._memory.bytes[self._at : end] = pickled
+        self._at = end - 1  # the stop code is overwritten by what comes next
+        self._words[PROGRESS] = (index + 1) << COUNT_BITS | self._at - STREAM_AT
+
     def _new_segment(self, index: int, held: bool = False) -> None:
         """The stream begins again, with the outcome of `index`."""
         words = self._words
@@ -332,10 +339,7 @@ class _Worker:
         reference = self._place(outcome)
         if reference is None:
             return False
-        size = len(reference) - 1
-        self._memory.bytes[self._at : self._at + size + 1] = reference
-        self._at += size
-        self._words[PROGRESS] = (index + 1) << COUNT_BITS | self._at - STREAM_AT
+        self._append(index, reference)
         return True
 
     def _place(self, outcome: Large) -> bytes | None:
@@ -381,9 +385,7 @@ class _Worker:
             self._send_inline(ticket, index, outcome)
             return
         if len(pickled) <= STREAM_BYTES - len(STREAM_OPEN):
-            self._at = EMPTY_STREAM_AT + len(pickled) - 1
-            self._memory.bytes[EMPTY_STREAM_AT : self._at + 1] = pickled
-            self._words[PROGRESS] = (index + 1) << COUNT_BITS | self._at - STREAM_AT  # held no more
+            self._append(index, pickled)
             self._words[STATE] = GATED
         size = len(STREAM_OPEN) + len(pickled) - 1 + self._placed_bytes
         seconds = time.monotonic() - self._flushed
