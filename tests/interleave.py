@@ -8,8 +8,8 @@ lost wake-up, and fails.
 
 Where the actor holds a lock the intruder needs, it could not come (`is_kept_out`).
 
-The second half is for Ctrl-C: `interruptions` raises at the first place where the interpreter would, at the second, and
-so on.
+The second half is for Ctrl-C and other signals: `interruptions` runs a handler at the first place where the interpreter
+would, at the second, and so on.
 """
 
 # ruff: noqa: D102 (stand-ins do what their originals do)
@@ -168,16 +168,22 @@ else:
             sys.settrace(before)
 
 
-class Interruption:
-    """Ctrl-C, pressed once."""
+def ctrl_c() -> None:
+    """What Python does."""
+    raise KeyboardInterrupt
 
-    def __init__(self, place: int) -> None:
+
+class Interruption:
+    """A signal that comes once: Ctrl-C, or one with another handler."""
+
+    def __init__(self, place: int, handler: Callable[[], object] = ctrl_c) -> None:
         self.came = False
         self.where = "nowhere"
         self._place = place
+        self._handler = handler
 
     def press(self, act: Callable[[], object]) -> None:
-        """Act, and raise at its place: where a C function has returned to Python, or a Python one begins."""
+        """Act; the handler runs at its place: where a C function has returned to Python, or a Python one begins."""
 
         def profile(frame: FrameType, event: str, what: Any) -> None:
             if event not in ("call", "c_return"):
@@ -186,7 +192,7 @@ class Interruption:
                 sys.setprofile(None)
                 self.came = True
                 self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}, {event} {what or frame.f_code.co_name}"
-                raise KeyboardInterrupt
+                self._handler()
             self._place -= 1
 
         try:
@@ -198,10 +204,10 @@ class Interruption:
             sys.setprofile(None)
 
 
-def interruptions(step: int = 1) -> Iterator[Interruption]:
+def interruptions(step: int = 1, handler: Callable[[], object] = ctrl_c) -> Iterator[Interruption]:
     """One for each place there is (or for one in `step`), and a last one that did not come."""
     for place in range(0, 10_000, step):
-        interruption = Interruption(place)
+        interruption = Interruption(place, handler)
         yield interruption
         if not interruption.came:
             return

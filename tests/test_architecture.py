@@ -112,6 +112,25 @@ def test_pure_parts_know_no_clock_and_no_thread(module: str) -> None:
     assert not others & {"threading", "time", "os", "multiprocessing", "loky", "selectors", "signal", "asyncio"}
 
 
+def locked(module: str) -> list[ast.With]:
+    """The blocks of a module that hold a lock of its own."""
+    locks = {"_deciding", "lock", "_lock", "_taking", "_reading", "_putting"}
+    blocks = [node for node in ast.walk(tree(module)) if isinstance(node, ast.With)]
+    return [block for block in blocks if ast.unparse(block.items[0].context_expr).split(".")[-1] in locks]
+
+
+@pytest.mark.parametrize("module", ["_claims", "_future"])
+def test_nothing_is_called_under_a_lock_that_the_releaser_needs(module: str) -> None:
+    """Nor is there a branch: a signal handler would come in there, and wait for the releaser (see `_claims`)."""
+    blocks = [block for block in locked(module) if "nothing" not in ast.unparse(block)]  # `take` is the releaser's own
+    assert len(blocks) >= 2
+    harmless = (ast.Assign, ast.AugAssign, ast.Name, ast.Attribute, ast.Constant, ast.BoolOp, ast.BinOp, ast.Subscript)
+    for block in blocks:
+        for statement in block.body:
+            for node in ast.walk(statement):
+                assert isinstance(node, (*harmless, ast.expr_context, ast.operator, ast.boolop)), ast.unparse(block)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_says_what_it_is(module: str) -> None:
     """Each begins with a docstring, whose first line ends."""

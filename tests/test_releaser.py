@@ -20,7 +20,7 @@ from ordered_executor._claims import Claims
 from ordered_executor._releaser import DEATHS_IN_VAIN
 
 from .fake import HandExecutor, ThreadedExecutor, WorkerDied
-from .interleave import Intruder, LyingDeque, intruders
+from .interleave import Intruder, LyingDeque, interruptions, intruders
 
 PATIENCE = 30.0
 JUST_BELOW_THE_WRAP = 2**64 - 3
@@ -288,64 +288,39 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupt_before_the_claim_claims_nothing() -> None:
-    """Ctrl-C just before the append: no ticket was issued, and none is missing."""
-    executor = HandExecutor(1)
-    executor.releaser.claims._entries = InterruptedList()
-    with pytest.raises(KeyboardInterrupt):
-        executor.submit(nothing)
-    executor.releaser.claims._entries = []
-    assert executor.submit(nothing).ticket == 0
-    executor.end()
+def test_an_interrupt_in_a_claim_claims_nothing_or_all() -> None:
+    """Ctrl-C at each place of a claim: the ticket is issued and taken, or neither.  None is missing afterwards."""
+    for interruption in interruptions():
+        claims, entry = Claims(5), Entry()
+        interruption.press(lambda: claims.claim(entry))  # noqa: B023 (called at once)
+        taken = claims.take()
+        assert (entry.first, claims.tail, taken) in [(-1, 5, []), (5, 6, [entry])], interruption.where
 
 
-class InterruptedList(list[Any]):
-    """A list that Ctrl-C keeps from growing."""
+class Entry:
+    """One ticket's."""
 
-    def append(self, _: Any) -> None:
-        raise KeyboardInterrupt
-
-
-class Reentrant:
-    """A claim during which a finalizer or a signal handler claims too."""
-
-    def __init__(self, when: str, claim: Callable[[], object]) -> None:
-        self._when = when
-        self._claim = claim
-        self._first = -1
-        self._set = 0
-
-    @property
-    def first(self) -> int:
-        return self._first
-
-    @first.setter
-    def first(self, number: int) -> None:
-        self._first = number
-        self._set += 1
-        if (self._when, self._set) in (("claim", 1), ("take", 2)):
-            self._claim()
-
+    first = -1
     count = 1
 
 
-@pytest.mark.parametrize("when", ["claim", "take"])
-def test_a_claim_within_a_claim(when: str) -> None:
-    """A claim in the middle of a claim has a number of its own.
-
-    1. A ticket is claimed, or the claims are taken; 2. in the middle of that, in the same thread, a finalizer claims
-    one; 3. both have numbers of their own at once, and the tail is behind both.
-    """
-    claims = Claims(5)
-    inner = Reentrant("never", nothing)
-    outer: Any = Reentrant(when, lambda: claims.claim(inner))
-    claims.claim(outer)
-    taken = claims.take() if when == "take" else []
-    assert sorted([outer.first, inner.first]) == [5, 6]
+def test_after_the_end_nothing_is_claimed() -> None:
+    """1. Two are claimed; 2. the claims are closed, twice; 3. no ticket is issued, and the two can be taken."""
+    claims, entries = Claims(5), [Entry(), Entry()]
+    for entry in entries:
+        claims.claim(entry)
+    claims.close(RuntimeError("shut down"))
+    claims.close(RuntimeError("once more"))
+    with pytest.raises(RuntimeError, match="shut down"):
+        claims.claim(Entry())
+    claims.close(BrokenProcessPool("broken"))
+    with pytest.raises(BrokenProcessPool, match="broken"):
+        claims.claim(Entry())
+    assert claims.waiting()
+    assert claims.take() == entries
     assert claims.tail == 7
-    taken += claims.take()
-    assert sorted(entry.first for entry in taken) == [5, 6]
-    assert claims.tail == 7
+    assert not claims.waiting()
+    assert claims.take() == []
 
 
 def test_claim_against_take_with_threads() -> None:
@@ -357,8 +332,7 @@ def test_claim_against_take_with_threads() -> None:
     def submitter() -> None:
         start.wait(PATIENCE)
         for _ in range(500):
-            future: Any = Reentrant("never", nothing)
-            claims.claim(future)
+            claims.claim(Entry())
         done.append(None)
 
     threads = [threading.Thread(target=submitter) for _ in range(4)]

@@ -28,8 +28,9 @@ class Backlog:
     def __init__(self, most: int | None, all_done: Callable[[], bool]) -> None:
         self._most = most
         self._all_done = all_done
-        self._lock = threading.RLock()  # reentrant: finalizers and signal handlers read too
-        self._unread: dict[Any, None] = {}  # grows under _lock; anybody takes out, by one atomic operation
+        self._lock = threading.RLock()  # reentrant: finalizers and signal handlers submit too
+        # Who has looked for room adds under _lock; who need not, and who takes out, by one atomic operation.
+        self._unread: dict[Any, None] = {}
         self._closed = False
         self._room = ParkingLot()
         self._explained = False
@@ -50,11 +51,13 @@ class Backlog:
             self._wait()
 
     def _entered(self, ticket: Any, may_wait: bool) -> bool:
-        with self._lock:
-            if may_wait and not self._has_room():
-                return False
+        if not may_wait:  # the releaser does not: no lock that a user's thread may be interrupted with
             self._unread[ticket] = None
             return True
+        with self._lock:
+            if room := self._has_room():
+                self._unread[ticket] = None
+            return room
 
     def _has_room(self) -> bool:
         assert self._most is not None

@@ -1,8 +1,12 @@
 """Claims: where user threads take their tickets.
 
-One `append` is the claim: the ticket follows from what was appended before.  A user thread that is interrupted before
-it has claimed nothing; after it the ticket is in order.  The numbers are given for good when the releaser takes the
-claims, so that tickets are dense whatever happened in between.
+One step is the claim: an entry and its numbers, all at once.  A user thread that is interrupted before it has claimed
+nothing; after it the ticket is in order.  So tickets are dense whatever happens in between.
+
+A signal handler or a finalizer may run in a user's thread between any two calls, and wait there for the releaser, in
+`shutdown` say.  So a user's thread calls nothing while it holds the lock, and does not branch: Python runs handlers and
+finalizers, and lets go of its own lock, only at calls, jumps back and new containers.  (tests/test_handlers.py asks the
+compiler, and real signals.)
 """
 
 from __future__ import annotations
@@ -15,61 +19,57 @@ from ._errors import copy_error
 
 
 class Claims:
-    """New entries, in the order of their tickets.
-
-    `lock` is reentrant: a finalizer or a signal handler may claim in the middle of a claim.
-    """
+    """New entries, in the order of their tickets."""
 
     def __init__(self, first: int) -> None:
-        self.lock = threading.RLock()
-        self._entries: list[Any] = []  # guarded by: lock
-        self._base = first  # guarded by: lock; the ticket after all that were taken
-        self.closed: BaseException | None = None  # guarded by: lock
+        self.lock = threading.RLock()  # reentrant: a debugger's trace function may claim where nothing else can
+        self._open: list[Any] | None = []  # guarded by: lock; None when closed: adding to it raises
+        self._rest: list[Any] = []  # guarded by: lock; what was claimed and not taken when it was closed
+        self._tail = first  # guarded by: lock
+        self._reason: BaseException | None = None  # guarded by: lock
+        self._broken: BaseException | None = None  # guarded by: lock
 
     @property
     def tail(self) -> int:
         """The next ticket to be issued."""
-        with self.lock:
-            return self._tail_locked()
+        return self._tail
 
-    def _tail_locked(self) -> int:
-        if not self._entries:
-            return self._base
-        last = self._entries[-1]
-        return int(last.first + last.count)
+    @property
+    def closed(self) -> BaseException | None:
+        """Why nothing can be claimed.  That the executor is broken outweighs that it was shut down."""
+        return self._broken or self._reason
 
     def claim(self, entry: Any) -> None:
         """Give the entry the next tickets.  Raises what `close` was given."""
-        with self.lock:
-            if self.closed is not None:
-                raise copy_error(self.closed)
-            entries = self._entries
-            entry.first = self._tail_locked()
-            entries.append(entry)  # the claim
-            if len(entries) > 1 and entries[-2].first + entries[-2].count != entry.first:
-                self._number_locked()  # a finalizer or a signal handler has claimed in between
-
-    def _number_locked(self) -> int:
-        """Number what was claimed; return the tail."""
-        number = self._base
-        for entry in self._entries:
-            entry.first = number
-            number += entry.count
-        return number
+        entries = (entry,)  # made before: see the module
+        try:
+            with self.lock:
+                self._open += entries  # type: ignore[operator]  # the claim
+                entry.first = self._tail
+                self._tail = entry.first + entry.count
+        except TypeError:
+            if self.closed is None:
+                raise
+            raise copy_error(self.closed) from None
 
     def take(self) -> list[Any]:
-        """On the releaser: all new entries, numbered for good."""
+        """On the releaser: all new entries."""
+        nothing: list[Any] = []  # made before: making it may run a finalizer, which claims
         with self.lock:
-            nothing: list[Any] = []  # made before: making it may run a finalizer, which claims
-            number = self._number_locked()
-            entries, self._entries, self._base = self._entries, nothing, number
+            if self._open is None:
+                entries, self._rest = self._rest, nothing
+            else:
+                entries, self._open = self._open, nothing
         return entries
 
     def waiting(self) -> bool:
-        return bool(self._entries)
+        return bool(self._open or self._rest)
 
     def close(self, reason: BaseException) -> None:
-        """Let nobody claim any more.  That the executor is broken outweighs that it was shut down."""
+        """Let nobody claim any more."""
+        broken = reason if isinstance(reason, BrokenProcessPool) else None
         with self.lock:
-            if self.closed is None or isinstance(reason, BrokenProcessPool):
-                self.closed = reason
+            self._broken = self._broken or broken
+            self._reason = self._reason or reason
+            self._rest = self._open or self._rest
+            self._open = None

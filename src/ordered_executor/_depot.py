@@ -137,16 +137,17 @@ def empty(patience: float = 5.0) -> None:
     For suites that check for left-over processes, and for programs that want the memory back at once.  Waits at most
     about `patience` seconds for workers to leave by themselves; then they are killed.
     """
-    global _changes
-    with _lock:
-        over = [lane for _, _, lane in _lanes]
-        _lanes.clear()
+    global _changes, _lanes
+    nothing: list[tuple[float, Any, Lane]] = []
+    threads = _threads.copy()
+    with _lock:  # nothing is called meanwhile: the releaser comes here too, and a handler may wait for it (`_claims`)
+        over, _lanes = _lanes, nothing
         _changes += 1
-        threads = [thread for thread in _threads if thread is not threading.current_thread()]
     _watcher.unpark_all()
-    _end(over, patience)
+    _end([lane for _, _, lane in over], patience)
     for thread in threads:
-        thread.join(patience)
+        if thread is not threading.current_thread():
+            thread.join(patience)
 
 
 def _end(lanes: list[Lane], patience: float = 5.0) -> None:

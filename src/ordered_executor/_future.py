@@ -5,8 +5,9 @@ parted from its `with` block would stop the releaser (see `_parking`).  Here is 
 is one of `wait()`'s waiters joins an `Audience`, made when somebody first does, and then looks once more whether the
 future is done; the releaser stores the outcome and the state, and then looks for an audience.
 
-Whether a task is started or cancelled is decided under `_deciding`, a lock that is held for a few instructions only.
-Whether somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
+Whether a task is started or cancelled is decided under `_deciding`, a lock that is held for one statement without a
+call or a jump: no signal handler or finalizer runs meanwhile (see `_claims`), so the releaser gets it at once.  Whether
+somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
 
 Nothing here may ask a future for its `__dict__`: from 3.11 on Python makes that dictionary when it is first asked for,
 one more object for the garbage collector to walk over with each of a million futures.
@@ -36,7 +37,10 @@ from ._ticket import Options
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-_deciding = threading.RLock()  # reentrant: a finalizer may cancel
+_deciding = threading.RLock()
+# What becomes of each state.
+_WHEN_STARTED = {PENDING: RUNNING, RUNNING: RUNNING, CANCELLED_AND_NOTIFIED: CANCELLED_AND_NOTIFIED, FINISHED: FINISHED}
+_WHEN_CANCELLED = {**_WHEN_STARTED, PENDING: CANCELLED_AND_NOTIFIED, RUNNING: RUNNING}
 
 
 class Owner(Protocol):
@@ -128,9 +132,7 @@ class Future(StandardFuture[T]):
         if audience is None:
             audience = Audience()
             with _deciding:
-                if self._audience is None:
-                    self._audience = audience
-                audience = self._audience
+                self._audience = audience = self._audience or audience
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -156,8 +158,7 @@ class Future(StandardFuture[T]):
         """
         try:
             with _deciding:
-                if self._st == PENDING:
-                    self._st = CANCELLED_AND_NOTIFIED
+                self._st = _WHEN_CANCELLED[self._st]
             if self._st != CANCELLED_AND_NOTIFIED:
                 return False
             self.call = None
@@ -221,8 +222,7 @@ class Future(StandardFuture[T]):
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
         with _deciding:
-            if self._st == PENDING:
-                self._st = RUNNING
+            self._st = _WHEN_STARTED[self._st]
         return self._st == RUNNING
 
     def finish(self, value: Any, error: BaseException | None) -> None:
@@ -257,8 +257,7 @@ class Future(StandardFuture[T]):
         me = object()
         try:
             with _deciding:
-                if audience.caller is None:
-                    audience.caller = me
+                audience.caller = audience.caller or me
             for key in list(audience.callbacks) if audience.caller is me else ():
                 callback = audience.callbacks.pop(key, None)
                 if callback is not None:  # else whoever added it calls

@@ -509,7 +509,7 @@ class LokyBackend:
         self._poller.close()
 
     def abandon(self) -> None:
-        self._poller.abandon()  # the lanes close their own (see _lane)
+        self._poller.close()  # the lanes close their own (see _lane)
 
     def snapshot(self) -> dict[str, Any]:
         lanes = list(self._lanes)

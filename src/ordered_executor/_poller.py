@@ -4,7 +4,8 @@ On Linux by epoll and an eventfd that is edge-triggered, so that a wake-up need 
 system call, and at each one Python lets another thread run, just when a task is to be sent.  Elsewhere by `selectors`
 and a pipe.
 
-One thread waits, watches and unwatches; `wake` may be called from any, also in a signal handler or a finalizer.
+One thread waits, watches, unwatches and closes; `wake` may be called from any, also in a signal handler or a finalizer.
+It takes no lock: if a handler waited in the middle of it for that one thread, that could not close.
 """
 
 from __future__ import annotations
@@ -13,18 +14,28 @@ import contextlib
 import os
 import select
 import selectors
-import threading
 from collections.abc import Callable
 
 Call = Callable[[], object]
 
 
+class Descriptor:
+    """It is closed with the last reference to it, so that nobody writes to what is another's by then."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.number)
+
+
 class Poller:
     """What both kinds have in common: waking, and the end."""
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # reentrant: a signal handler may wake in the middle of a wake
-        self._closed = False  # guarded by: _lock
+    def __init__(self, waker: int) -> None:
+        self._waker: Descriptor | None = Descriptor(waker)
 
     def watch(self, fd: int, call: Call, *, writing: bool = False) -> None:
         """Call `call` in every `wait` in which the descriptor can be read (or written)."""
@@ -40,22 +51,17 @@ class Poller:
 
     def wake(self) -> None:
         """Let `wait` return, the one that runs or the next.  Never blocks; after `close` it does nothing."""
-        with self._lock:
-            if not self._closed:
-                self._wake()
+        waker = self._waker
+        if waker is not None:
+            self._wake(waker.number)
 
     def close(self) -> None:
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._close()
+        if self._waker is not None:
+            self._waker = None
+            self._close()
 
-    def abandon(self) -> None:
-        """In a forked child: the lock may be held by a thread that is not in this process."""
-        self._lock = threading.RLock()
-        self.close()
-
-    def _wake(self) -> None:
+    @staticmethod
+    def _wake(waker: int) -> None:
         raise NotImplementedError
 
     def _close(self) -> None:
@@ -66,11 +72,11 @@ class EpollPoller(Poller):
     """On Linux."""
 
     def __init__(self) -> None:
-        super().__init__()
+        waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        super().__init__(waker)
         self._calls: dict[int, Call] = {}
         self._epoll = select.epoll()
-        self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._waker, select.EPOLLIN | select.EPOLLET)  # each write is an edge, read or not
+        self._epoll.register(waker, select.EPOLLIN | select.EPOLLET)  # each write is an edge, read or not
 
     def watch(self, fd: int, call: Call, *, writing: bool = False) -> None:
         self._epoll.register(fd, select.EPOLLOUT if writing else select.EPOLLIN)
@@ -87,11 +93,11 @@ class EpollPoller(Poller):
             if call is not None:
                 call()
 
-    def _wake(self) -> None:
-        os.eventfd_write(self._waker, 1)
+    @staticmethod
+    def _wake(waker: int) -> None:
+        os.eventfd_write(waker, 1)
 
     def _close(self) -> None:
-        os.close(self._waker)
         self._epoll.close()
 
 
@@ -99,11 +105,11 @@ class SelectorPoller(Poller):
     """Where there is no epoll or no eventfd."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self._read, waker = os.pipe()
+        super().__init__(waker)
         self._selector = selectors.DefaultSelector()
-        self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
+        os.set_blocking(waker, False)
         self._selector.register(self._read, selectors.EVENT_READ, self._drain)
 
     def watch(self, fd: int, call: Call, *, writing: bool = False) -> None:
@@ -122,14 +128,14 @@ class SelectorPoller(Poller):
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
 
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # the pipe is full: it is awake already
-            os.write(self._write, b"!")
+    @staticmethod
+    def _wake(waker: int) -> None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full: it is awake already; broken: it is closed
+            os.write(waker, b"!")
 
     def _close(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
         self._selector.close()
+        os.close(self._read)
 
 
 def make_poller() -> Poller:

@@ -2,6 +2,8 @@
 
 Each call is made again and again in the main thread, interrupted at the first place where the interpreter looks for
 signals, at the second, and so on, until it is through.  After each the same executor must work.
+
+Other signals have handlers that may use the executor themselves, and wait for it, in the middle of each call.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor
+from ordered_executor import OrderedProcessPoolExecutor, ShutdownTimeoutError
 from ordered_executor.parallel_queue import ParallelQueue
 from tests.helpers import PATIENCE, same
 from tests.interleave import interruptions
@@ -122,6 +124,37 @@ def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], 
         rounds += 1
     assert rounds >= 10
     read_stream(it)
+
+
+# as_completed() has a lock of its own, which the releaser needs to tell it of a future.
+@pytest.mark.parametrize("call", [call for call in CALLS if call is not read_as_completed])
+def test_a_handler_may_wait_in_the_middle_of_a_call(pool: MakePool, call: Callable[[Any], None]) -> None:
+    """1. In the middle of a call a signal comes; 2. its handler waits for a task, and gets it; 3. the call goes on."""
+    it = pool(1)
+    assert it.submit(same, 0).result(PATIENCE) == 0
+    got: list[int] = []
+    for interruption in interruptions(handler=lambda: got.append(it.submit(same, 1).result(PATIENCE))):
+        try:
+            interruption.press(lambda: call(it))
+        except FuturesTimeoutError:
+            pytest.fail(f"a handler waits for ever in {interruption.where}")
+    assert len(got) >= 10
+    read_stream(it)
+
+
+@pytest.mark.parametrize("call", [submit, cancel, read_stream])
+def test_a_handler_may_shut_down_in_the_middle_of_a_call(pool: MakePool, call: Callable[[Any], None]) -> None:
+    """A program that ends by a signal: whatever it is in the middle of, the executor ends."""
+    pools = [pool(1)]
+    for interruption in interruptions(handler=lambda: pools[-1].shutdown(timeout=PATIENCE)):
+        try:
+            interruption.press(lambda: call(pools[-1]))
+        except RuntimeError:
+            assert interruption.came
+        except ShutdownTimeoutError:
+            pytest.fail(f"shutdown waits for ever in {interruption.where}")
+        if interruption.came:
+            pools.append(pool(1))
 
 
 def test_interrupts_cost_no_room(pool: MakePool) -> None:
