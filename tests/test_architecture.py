@@ -32,6 +32,7 @@ LAYERS = [
     "_worker",
     "_lane",
     "_postmortem _depot _stopping",
+    "_clock",
     "_lanes",
     # what users see
     "process_pool",
@@ -43,7 +44,7 @@ LAYERS = [
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
 CORE = [module for row in LAYERS[:9] for module in row.split()]
-LANES = {module for row in LAYERS[9:14] for module in row.split()}
+LANES = {module for row in LAYERS[9:15] for module in row.split()}
 PURE = ["_ticket", "_sequencer", "_dispatcher", "_losses", "_backend"]
 
 

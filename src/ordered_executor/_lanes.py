@@ -25,23 +25,19 @@ from typing import Any
 
 from . import _depot, _exit, _os, _wire
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
+from ._clock import END_SECONDS, PEEK_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
-from ._lane_memory import STARTED, least_bytes
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine
-from ._stopping import TIMEOUT_SECONDS, look_at_running
+from ._stopping import look_at_running
 from ._ticket import Batch
 from ._warm import warm
 
 logger = logging.getLogger("ordered_executor")
 
-# A batch of which nothing was heard for so long is looked up in lane memory: a slow task must not withhold the
-# finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
-PEEK_SECONDS = 0.010
-PEEK_MOST_SECONDS = 0.1
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
 # The same, when all are to be killed.
@@ -53,8 +49,6 @@ START_TRIES = 10
 REAP_SECONDS = 0.3
 # epoll takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
 LONGEST_SLEEP = 3600.0
-# How long a process that was told to end may take before it is killed.
-END_SECONDS = 5.0
 
 
 class LokyBackend:
@@ -326,10 +320,8 @@ class LokyBackend:
 
     def _next_look(self) -> float:
         """When somebody must be looked at, at the earliest."""
-        least = NEVER if self._start_again_at is None else self._start_again_at
-        for lane in self._lanes:
-            least = min(least, lane.due())
-        return least
+        least = next_look(self._lanes)
+        return least if self._start_again_at is None else min(least, self._start_again_at)
 
     def _look_at_clock(self) -> None:
         now = time.monotonic()
@@ -341,48 +333,18 @@ class LokyBackend:
                 self._look_at(lane, now)
 
     def _look_at(self, lane: Lane, now: float) -> None:
-        if lane.kill_at is not None and now >= lane.kill_at:
-            lane.kill_at = now + END_SECONDS
-            lane.kill_now()
+        look_at_end(lane, now)
         if lane.bury_at is not None and now >= lane.bury_at:
             self._on_death(lane)
             return
-        if lane.start_deadline is not None and now >= lane.start_deadline:
-            self._look_at_start(lane, now)
-        if lane.peek_at is not None and now >= lane.peek_at:
-            self._peek(lane)
-            lane.peeked = now
-            lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
+        if look_at_start(lane, now, self._timeout):
+            text = f"the initializer took longer than task_timeout={self._timeout} s"
+            self._events.append(Broken(BrokenProcessPool(text)))
+        gated = lane in self._gated
+        if peeked := look_for_outcomes(lane, now, self._window, self._head, gated=gated):
+            self._arrive(lane, *peeked, 0.0)
         if lane.timeout_at is not None and now >= lane.timeout_at:
-            look_at_running(lane, now, gated=lane in self._gated)
-
-    def _look_at_start(self, lane: Lane, now: float) -> None:
-        """The initializer may take `task_timeout`, from its own start."""
-        assert self._timeout is not None
-        begun = lane.memory.words[STARTED]
-        if begun and now >= begun * 1e-9 + self._timeout:
-            lane.start_deadline = None
-            self._events.append(
-                Broken(BrokenProcessPool(f"the initializer took longer than task_timeout={self._timeout} s"))
-            )
-        else:
-            lane.start_deadline = begun * 1e-9 + self._timeout if begun else now + TIMEOUT_SECONDS
-
-    def _peek(self, lane: Lane) -> None:
-        """Fetch what is finished of a batch that is not: as far as the window lets it."""
-        sent = lane.parcels.current
-        if sent is None or lane in self._gated or (found := lane.memory.stream(sent.number)) is None:
-            return
-        start, outcomes = found
-        if start > sent.home:
-            return  # what is before it is in the pipe still, and this comes by the pipe as well
-        first, known = sent.first + start, sent.home - start
-        most = min(len(outcomes), self._limit - first)
-        if lane.seat.unreleased + least_bytes(outcomes[known:]) > self._window.credit:
-            most = min(most, self._head + 1 - first)
-        if most > known:
-            lane.parcels.charged += (size := least_bytes(outcomes[known:most]))
-            self._arrive(lane, sent.number, start, lane.fetch(outcomes[:most], known), size, 0.0)
+            look_at_running(lane, now, gated=gated)
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 

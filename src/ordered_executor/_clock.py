@@ -1,0 +1,92 @@
+"""What is due: the looks at a lane that no frame asks for.
+
+A lane is looked at when its time has come (`Lane.due`), and not before: an executor whose workers are heard of in time
+sets no alarm but the next.  Three looks are here; the one at a task that overruns its limit is `_stopping`'s.
+
+- *kill*: it was told to end, or is to be killed, and its process is there still;
+- *start*: its initializer runs, and may take `task_timeout`;
+- *peek*: nothing was heard of a batch for a while; what is finished of it is fetched from the lane's memory.
+
+They change the lane at most.  What follows for the executor, the backend (`_lanes`) makes of what they return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ._gate import Window
+from ._lane import NEVER, Lane
+from ._lane_memory import STARTED, least_bytes
+from ._stopping import TIMEOUT_SECONDS
+
+# A batch of which nothing was heard for so long is looked up in lane memory: a slow task must not withhold the
+# finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
+PEEK_SECONDS = 0.010
+PEEK_MOST_SECONDS = 0.1
+# How long a process that was told to end may take before it is killed.
+END_SECONDS = 5.0
+
+
+class Peeked(NamedTuple):
+    """Outcomes from lane memory: of which batch, from which index on, and the bytes of those not known yet."""
+
+    number: int
+    start: int
+    outcomes: list[Any]
+    size: int
+
+
+def next_look(lanes: Iterable[Lane]) -> float:
+    """When one of them must be looked at, at the earliest."""
+    least = NEVER
+    for lane in lanes:
+        least = min(least, lane.due())
+    return least
+
+
+def look_at_end(lane: Lane, now: float) -> None:
+    """Kill it if it should be gone."""
+    if lane.kill_at is not None and now >= lane.kill_at:
+        lane.kill_at = now + END_SECONDS
+        lane.kill_now()
+
+
+def look_at_start(lane: Lane, now: float, timeout: float | None) -> bool:
+    """Whether the initializer has taken longer than `task_timeout`, from its own start."""
+    if lane.start_deadline is None or now < lane.start_deadline:
+        return False
+    assert timeout is not None
+    begun = lane.memory.words[STARTED]
+    if begun and now >= begun * 1e-9 + timeout:
+        lane.start_deadline = None
+        return True
+    lane.start_deadline = begun * 1e-9 + timeout if begun else now + TIMEOUT_SECONDS
+    return False
+
+
+def look_for_outcomes(lane: Lane, now: float, window: Window, head: int, *, gated: bool) -> Peeked | None:
+    """Fetch what is finished of a batch that is not, if it is time for that."""
+    if lane.peek_at is None or now < lane.peek_at:
+        return None
+    lane.peeked = now
+    lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
+    return None if gated else _peek(lane, window, head)
+
+
+def _peek(lane: Lane, window: Window, head: int) -> Peeked | None:
+    """Fetch what is finished of the batch the lane is at: as far as the window lets it."""
+    sent = lane.parcels.current
+    if sent is None or (found := lane.memory.stream(sent.number)) is None:
+        return None
+    start, outcomes = found
+    if start > sent.home:
+        return None  # what is before it is in the pipe still, and this comes by the pipe as well
+    first, known = sent.first + start, sent.home - start
+    most = min(len(outcomes), window.limit(head) - first)
+    if lane.seat.unreleased + least_bytes(outcomes[known:]) > window.credit:
+        most = min(most, head + 1 - first)
+    if most <= known:
+        return None
+    lane.parcels.charged += (size := least_bytes(outcomes[known:most]))
+    return Peeked(sent.number, start, lane.fetch(outcomes[:most], known), size)
