@@ -18,6 +18,8 @@ from ordered_executor._gate import Gate, Seat, Window
 from ordered_executor._lane import SERVING, LaneKind
 from ordered_executor._lane_memory import CREDIT_BACK, HEAD, LIMIT, MASK, LaneMemory
 from ordered_executor._lanes import LokyBackend
+from ordered_executor._parcels import Parcels, Sent
+from ordered_executor._ticket import Batch
 
 from .interleave import Intruder, intruders
 
@@ -100,6 +102,7 @@ class StubLane:
 
     def __init__(self, memory: LaneMemory) -> None:
         self.memory = memory
+        self.parcels = Parcels(memory)
         self.seat = Seat()
         self.asks = (0, 0)
         self.writer = self
@@ -144,6 +147,7 @@ class Crossing:
         self.window = Window(window, 100, 1)
         self.backend = cast("Any", LokyBackend(LaneKind(None, None, (), None), self.window, 1))
         self.lane: Any = StubLane(memory)
+        self.lane.parcels.sent.append(Sent(Batch(7, base, 10, [])))
         self.backend._lanes.add(self.lane)
         self.backend._seated[self.lane.seat] = self.lane
         memory.reset()
@@ -161,6 +165,14 @@ class Crossing:
         """As the releaser does it: the bytes of an outcome come back, then the head moves."""
         self.backend.give_back(self.lane, size)
         self.open(head)
+
+    def fetch(self, size: int, lower: bool) -> None:
+        """As a peek does it with the rest of the batch; then the lane may be given one of lower tickets."""
+        sent = self.lane.parcels.sent
+        self.lane.seat.unreleased += size
+        self.lane.parcels.arrived(7, sent[0].count)
+        if lower:
+            sent.append(Sent(Batch(8, sent.popleft().first - 4, 2, [])))
 
     def ask(self, ticket: int, size: int) -> None:
         self.asked += 1
@@ -265,6 +277,50 @@ def test_a_move_that_is_not_enough_lets_nobody_in(memory: LaneMemory, hears_at_o
         assert crossing.backend._head == 3
         intruder.come()
         crossing.close()
+
+
+@pytest.mark.parametrize("base", [10, 2**64 - 2])
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("hears_at_once", [True, False])
+def test_an_outcome_is_fetched_while_its_worker_asks(
+    memory: LaneMemory, hears_at_once: bool, lower: bool, base: int
+) -> None:
+    """What was fetched counts for the credit, but not against itself.
+
+    1. a worker has used up its credit, asks, and waits; 2. at any point its bytes are released, and a peek fetches what
+    it asks for, if it is not heard of as gated; the lane is given lower tickets, or none; 3. the worker passes.
+    """
+    fetched = 0
+    for intruder in intruders():
+        crossing = Crossing(memory, intruder, base, 10, hears_at_once)
+        crossing.lane.seat.unreleased = 95
+        crossing.gate.count(95)
+
+        def act(crossing: Crossing = crossing) -> None:
+            nonlocal fetched
+            crossing.backend.give_back(crossing.lane, 95)
+            if crossing.lane not in crossing.backend._gated:
+                crossing.fetch(70, lower)
+                fetched += 1
+            crossing.open(base)
+
+        intruder.act = act
+        crossing.gate.enter(base + 2, 70)
+        intruder.come()
+        crossing.close()
+    assert fetched >= 3
+
+
+@pytest.mark.parametrize("hears_at_once", [True, False])
+def test_a_worker_trusts_what_it_is_told(memory: LaneMemory, hears_at_once: bool) -> None:
+    """Its outcome was fetched, with a few bytes less than it counts: the words say no, and it asks once."""
+    crossing = Crossing(memory, Intruder(-1), 10, 10, hears_at_once)
+    crossing.gate.count(95)
+    crossing.lane.seat.unreleased = 95
+    crossing.fetch(5, lower=False)
+    crossing.gate.enter(12, 8)
+    assert crossing.asked == 1
+    crossing.close()
 
 
 def test_no_descriptor_is_left(memory: LaneMemory) -> None:

@@ -262,6 +262,14 @@ class Parcels:
         """How many outcomes of a batch are home; more than there are if all are, and it is done with."""
         return next((sent.home for sent in self.sent if sent.number == number), COUNT_MASK)
 
+    def is_home(self, ticket: int) -> bool:
+        """Whether the outcome that the worker holds is home: a peek has fetched it.
+
+        Else the worker is at the current batch.  If it is, that may be any other, of lower tickets too.
+        """
+        current = self.current
+        return current is None or not current.first + current.home <= ticket < current.first + current.count
+
     @property
     def busy(self) -> bool:
         """Whether the worker has something to do, or to send: until then its memory is its own."""
