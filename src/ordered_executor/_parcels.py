@@ -107,7 +107,7 @@ class Parcels:
         self._inline: list[bytes] = []  # of the batch that is being packed: what found no room in lane memory
         self._given_up: deque[Sent] = deque()
         self.owed = 0  # outcomes that the worker has still to send, also if they were fetched from its memory
-        self.charged = 0  # bytes of those that were fetched, and that the next frame will count again
+        self.charged = 0  # bytes of those that were fetched, and that the next frames will count again
 
     def forget(self) -> None:
         """For a new lease."""
@@ -251,11 +251,15 @@ class Parcels:
                 sent.home = max(sent.home, upto)
 
     def told(self, count: int, size: int) -> int:
-        """So many outcomes came by a frame that counts so many bytes; returns how many of these are not charged yet."""
+        """So many outcomes came by a frame that counts so many bytes; returns how many of these are not charged yet.
+
+        What was charged may be of later frames too: then it is taken off here first, and what is left off theirs.
+        """
+        charged = min(self.charged, size)
+        self.charged -= charged
         self.owed -= count
-        charged, self.charged = self.charged, 0
         assert self.owed >= 0, self.owed
-        assert size >= charged, (size, charged)
+        assert self.owed or not self.charged, self.charged
         return size - charged
 
     def home(self, number: int) -> int:
@@ -263,9 +267,9 @@ class Parcels:
         return next((sent.home for sent in self.sent if sent.number == number), COUNT_MASK)
 
     def is_home(self, ticket: int) -> bool:
-        """Whether the outcome that the worker holds is home: a peek has fetched it.
+        """Whether the outcome of a ticket that the worker holds is home: a peek has fetched it.
 
-        Else the worker is at the current batch.  If it is, that may be any other, of lower tickets too.
+        If not, the worker is at the current batch.  If so, the current one may be any other, of lower tickets too.
         """
         current = self.current
         return current is None or not current.first + current.home <= ticket < current.first + current.count
