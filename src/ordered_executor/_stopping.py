@@ -40,7 +40,12 @@ def look_at_running(lane: Lane, now: float, *, gated: bool) -> None:
     sent.look_at = now + (KILL_SECONDS if sent.kills else min(sent.shortest, TIMEOUT_SECONDS))
     running = _running(lane)
     begun = lane.memory.words[STARTED] * 1e-9
-    if running is not None and running[0] == sent.number & COUNT_MASK and running == _running(lane):
+    if (
+        running is not None
+        and running[0] == sent.number & COUNT_MASK
+        and running[1] < sent.count  # else the last has just ended, and the worker is about to say so
+        and running == _running(lane)
+    ):
         index = running[1]
         if index in sent.kills:
             _stop(lane, sent, index, sent.kills[index])

@@ -6,6 +6,7 @@ the worker is still about to send.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import time
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, _worker, end_idle_workers
+from ordered_executor import OrderedProcessPoolExecutor, _depot, _worker, end_idle_workers
+from ordered_executor._lane import STARTING
 
 from .conftest import MakePool
 
@@ -95,6 +97,50 @@ def test_nothing_comes_in_behind_what_was_fetched(pool: MakePool, tmp_path: Path
     mapped = executor.options(retries=1).map(make_or_die, calls, chunksize=2, timeout=20)
     outcomes = ["slept"] * 3 + ["x" * 60_000] + ["alive", "slept", "slept", "x" * 60_000] + ["slept"] * 2
     assert list(mapped) == outcomes
+
+
+def be_late_to_say_that_all_ran() -> None:
+    """The initializer: the last task of a batch has ended, and for a while the worker does not go on."""
+    really: Callable[..., tuple[int, Any]] = _worker._Worker._sail
+
+    def late(*args: Any, **kwargs: Any) -> tuple[int, Any]:
+        stopped_at = really(*args, **kwargs)
+        time.sleep(SECONDS)
+        return stopped_at
+
+    _worker._Worker._sail = late  # type: ignore[method-assign]
+
+
+def test_nothing_runs_any_more_when_its_time_is_looked_at(pool: MakePool) -> None:
+    """A task has ended, and is the last of its batch; the worker has not said so when its time limit is over."""
+    limited = pool(1, initializer=be_late_to_say_that_all_ran).options(timeout=SECONDS / 2)
+    assert limited.submit(make, ("x", 1)).result() == "x"
+    assert list(limited.map(make, [("x", 1), ("y", 1)], chunksize=2)) == ["x", "y"]
+
+
+def be_second_and_wait(directory: Path) -> None:
+    """The initializer: the second worker waits until there is a file."""
+    with contextlib.suppress(FileExistsError):
+        (directory / "first").mkdir()
+        return
+    while not (directory / "go").exists():
+        time.sleep(0.01)
+
+
+def test_a_worker_that_starts_forgets_the_time_limit_of_the_executor_before(tmp_path: Path) -> None:
+    """It is lent to one without a limit while its initializer runs, and the limit it started with is over."""
+    initargs = (tmp_path,)
+    with OrderedProcessPoolExecutor(2, initializer=be_second_and_wait, initargs=initargs, task_timeout=60) as executor:
+        futures = [executor.submit(make, 0.0) for _ in range(2)]
+        assert [future.result() for future in futures] == ["slept"] * 2
+    (starting,) = [lane for _, _, lane in _depot._lanes if lane.state == STARTING]
+    starting.start_deadline = 0.0
+    with OrderedProcessPoolExecutor(2, initializer=be_second_and_wait, initargs=initargs) as executor:
+        futures = [executor.submit(make, SECONDS) for _ in range(4)]
+        assert futures[0].result() == "slept"
+        (tmp_path / "go").touch()
+        assert [future.result() for future in futures] == ["slept"] * 4
+    end_idle_workers()
 
 
 class Mixed:
