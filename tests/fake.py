@@ -42,6 +42,7 @@ class FakeLane:
     def __init__(self, backend: FakeBackend, number: int, quota: int | None) -> None:
         self.backend = backend
         self.pid = 1000 + number
+        self.after = backend.lost
         self.quota = quota  # how many tasks it may run in its life
         self.ran = 0
         self.batches: deque[Batch] = deque()
@@ -235,7 +236,8 @@ class FakeLane:
         self.alive = False
         self.held = None
         self._drop_batches()
-        self.pipe.append(Lost(self, charged, reason or WorkerDied(f"{self} died"), deliberate, suspected))
+        self.backend.lost += 1
+        self.pipe.append(Lost(self, self.after, charged, reason or WorkerDied(f"{self} died"), deliberate, suspected))
         self.backend.happened()
 
     def killed(self) -> bool:
@@ -271,6 +273,7 @@ class FakeBackend:
         self.sent: list[range] = []  # the tickets of each batch ever sent
         self.task_seconds = 0.0  # how long a task is said to have taken; 0: nothing is learned from it
         self.listens = True  # False: `wait` returns only what is in `seen`
+        self.lost = 0  # lanes
         self._numbers = 0
         self._woken = threading.Condition()
         self._wake = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections import deque
@@ -217,3 +218,16 @@ def test_without_room_or_memory_there_is_no_block(memory: LaneMemory, monkeypatc
     monkeypatch.undo()
     assert room.take(10) == _lane_memory.TO_PARENT_AT
     assert room.take(10) == _lane_memory.TO_PARENT_AT + 10
+
+
+def test_memory_that_cannot_be_had_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files may not grow, say: it raises, each time it is tried again, and nothing stays open."""
+
+    def refuse(fd: int, size: int) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="too large"):
+        _os.memory_file(4096)
+    assert set(os.listdir("/proc/self/fd")) == before

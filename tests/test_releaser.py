@@ -636,6 +636,22 @@ def test_workers_that_die_in_vain_break_the_executor() -> None:
     assert executor.backend.closed
 
 
+def test_one_blow_that_hits_many_does_not_break_the_executor() -> None:
+    """Workers that had nothing to do yet, all killed at once, however many: others take their place."""
+    executor = HandExecutor(3 * DEATHS_IN_VAIN)
+    future = executor.submit(nothing)
+    for blow in range(DEATHS_IN_VAIN - 1):
+        lanes = executor.open_lanes(3 * DEATHS_IN_VAIN)
+        for lane in reversed(lanes):
+            lane.lose(blame=False)
+        executor.settle()
+        assert not future.done(), blow
+    executor.open_lanes(1)
+    executor.run_all()
+    assert future.result(timeout=0) is None
+    executor.end()
+
+
 def test_idle_workers_that_had_worked_may_die() -> None:
     """Workers that have done something and are killed while idle cost nothing, however many they are."""
     executor = HandExecutor(DEATHS_IN_VAIN)

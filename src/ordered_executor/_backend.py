@@ -58,9 +58,13 @@ class Blame:
 
 @dataclass(slots=True)
 class Lost:
-    """A lane is gone, its process too.  `reason` is what the blamed task gets, if it is not run again."""
+    """A lane is gone, its process too.  `reason` is what the blamed task gets, if it is not run again.
+
+    `after`: how many had been lost when this one was begun.
+    """
 
     lane: Hashable
+    after: int
     blame: Blame | None
     reason: BaseException
     deliberate: bool = False  # killed by us: a timeout, or kill()

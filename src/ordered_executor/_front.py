@@ -170,8 +170,9 @@ class Front:
         return None
 
     def unfinished(self) -> list[int]:
-        """The first tickets that are not released, for messages."""
-        return list(range(self.sequencer.head, min(self.claims.tail, self.sequencer.head + 1000)))
+        """The tickets that have not ended, nor were cancelled."""
+        cancelled = self.sequencer.skipped()
+        return [ticket for ticket in range(self.sequencer.head, self.claims.tail) if ticket not in cancelled]
 
     def _leave(self, future: Future[Any]) -> None:
         self.backlog.leave(future)  # asked for anew each time: a forked child gets another one

@@ -43,6 +43,8 @@ from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
 NEVER = float("inf")
+# How long a lane waits for another thread that forks.
+FORK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,23 @@ def _nobody(_: object) -> None:
 
 
 _leases = itertools.count(1)
-_alive: weakref.WeakSet[Lane] = weakref.WeakSet()
+_alive: weakref.WeakSet[Lane] = weakref.WeakSet()  # whose descriptors are open
+_forking = threading.RLock()  # held by a thread that forks
+
+
+@contextlib.contextmanager
+def _unforked() -> Iterator[None]:
+    """No other thread forks meanwhile: a child knows the descriptors of all lanes, and closes them.
+
+    Waits for one that forks now, at most a second: there a signal handler may come that waits for us.  What is lost by
+    that is no more than that such a child may keep this worker from noticing its parent's death.
+    """
+    got = _forking.acquire(timeout=FORK_SECONDS)
+    try:
+        yield
+    finally:
+        if got:
+            _forking.release()
 
 
 class Lane:
@@ -100,6 +118,7 @@ class Lane:
         self.peek_after = 0.005
         self.call_ended = False
         self.taken = 0
+        self.after = 0  # how many lanes the executor had lost when this one was begun
 
     # ---------------------------------------------------------------------------------------------------- start, end
 
@@ -109,17 +128,20 @@ class Lane:
         lane = cls(kind)
         # theirs are closed here in any case, ours if there is no worker: there may be no descriptors left, half way
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            lane.memory = LaneMemory.create()
-            ours.callback(lane.memory.close)
-            to_worker_read, lane.writer_fd = _os.make_pipe()
-            theirs.callback(os.close, to_worker_read)
-            ours.callback(os.close, lane.writer_fd)
-            lane.reader_fd, to_parent_write = _os.make_pipe()
-            theirs.callback(os.close, to_parent_write)
-            ours.callback(os.close, lane.reader_fd)
-            lifeline, lane._lifeline = os.pipe()
-            theirs.callback(os.close, lifeline)
-            ours.callback(os.close, lane._lifeline)
+            with _unforked():
+                lane.memory = LaneMemory.create()
+                ours.callback(lane.memory.close)
+                to_worker_read, lane.writer_fd = _os.make_pipe()
+                theirs.callback(os.close, to_worker_read)
+                ours.callback(os.close, lane.writer_fd)
+                lane.reader_fd, to_parent_write = _os.make_pipe()
+                theirs.callback(os.close, to_parent_write)
+                ours.callback(os.close, lane.reader_fd)
+                lifeline, lane._lifeline = os.pipe()
+                theirs.callback(os.close, lifeline)
+                ours.callback(os.close, lane._lifeline)
+                _alive.add(lane)
+            ours.callback(_alive.discard, lane)  # before they are closed
             lane.parcels = Parcels(lane.memory)
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
             initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
@@ -141,7 +163,6 @@ class Lane:
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
         lane._call.add_done_callback(lane._on_call_ended)
-        _alive.add(lane)
         return lane
 
     def _kill_half_started(self) -> None:
@@ -200,12 +221,12 @@ class Lane:
         """The process is gone: let go of everything."""
         self.kill_tree()
         self.state = ENDING
+        _alive.discard(self)  # before its descriptors are another's
         for fd in (self.reader_fd, self.writer_fd, self._lifeline):
             os.close(fd)
         if self.process is not None:
             self.process.close()
         self.memory.close()
-        _alive.discard(self)
         # Let go of loky's queues now, not when the garbage collector finds the cycle.
         self._post = self._on_death = _nobody
         del self._pool, self._call
@@ -370,9 +391,10 @@ def _start_trackers() -> None:
 
 
 def _in_forked_child() -> None:
+    _forking.release()
     for lane in list(_alive):
         _alive.discard(lane)
         lane.abandon()
 
 
-os.register_at_fork(after_in_child=_in_forked_child)
+os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_in_forked_child)

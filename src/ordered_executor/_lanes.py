@@ -80,6 +80,7 @@ class LokyBackend:
         self._limit = 0
         self._closing = False
         self._wanted = 0
+        self._lost = 0  # lanes
         self._failed_starts = 0
         self._start_again_at: float | None = None
         self._posts: deque[Callable[[], None]] = deque()
@@ -130,6 +131,7 @@ class LokyBackend:
                 return False
             finally:
                 _exit.register()
+        lane.after = self._lost
         self._lanes.add(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
         if lane.process is not None:
@@ -404,7 +406,8 @@ class LokyBackend:
             if stack := lane.memory.read_stack():
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
-        self._events.append(Lost(lane, charged or blame, reason, charged is not None, suspect))
+        self._lost += 1
+        self._events.append(Lost(lane, lane.after, charged or blame, reason, charged is not None, suspect))
 
     # ------------------------------------------------------------------------------------------------------- lanes end
 

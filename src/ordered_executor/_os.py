@@ -36,7 +36,11 @@ def memory_file(size: int) -> int:
     if hasattr(os, "memfd_create"):
         with contextlib.suppress(OSError):
             fd = os.memfd_create("ordered-executor", os.MFD_CLOEXEC)
-            os.ftruncate(fd, size)
+            try:
+                os.ftruncate(fd, size)
+            except OSError:
+                os.close(fd)
+                raise
             return fd
     with tempfile.TemporaryFile() as file:  # unlinked at once
         os.ftruncate(file.fileno(), size)

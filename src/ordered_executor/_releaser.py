@@ -32,7 +32,7 @@ from ._ticket import SKIP, Batch, Failure, Segment
 
 logger = logging.getLogger("ordered_executor")
 
-# Workers that die so often before anything comes home are not worth starting again.
+# Workers that die so often before anything comes home, one after the other, are not worth starting again.
 DEATHS_IN_VAIN = 4
 
 
@@ -57,7 +57,9 @@ class Releaser(Front):
         self._closing = False
         self._backend_closing = False
         self._killed = False
-        self._deaths = 0
+        self._lost = 0  # lanes
+        self._deaths = 0  # in vain
+        self._last_in_vain = 0  # how many lanes had been lost with the last of them
         backend.open(first_ticket, window.limit(first_ticket))
 
     # --------------------------------------------------------------------------------------------------- the thread
@@ -300,12 +302,16 @@ class Releaser(Front):
     def _on_lost(self, event: Lost) -> None:
         """A lane is gone.  Its running task is charged; what it had not started goes to others."""
         lane = self.dispatcher.lanes.get(event.lane)
+        self._lost += 1
         if lane is not None:
             self._put_all(settle_loss(self.dispatcher, event))
         if lane is None or (lane.heard < 0 and event.blame is None and event.suspect is None and not event.deliberate):
             self._died_in_vain(event)  # one that never sent anything home
 
     def _died_in_vain(self, event: Lost) -> None:
+        if event.after < self._last_in_vain:
+            return  # begun before the last that did, and gone with it: that is one blow
+        self._last_in_vain = self._lost
         self._deaths += 1
         if self._deaths >= DEATHS_IN_VAIN and not self._closing_now():
             reason = BrokenProcessPool(

@@ -12,7 +12,7 @@ Why segments and not tickets: a batch of a thousand tickets is one dictionary en
 
 from __future__ import annotations
 
-from ._ticket import Segment
+from ._ticket import SKIP, Segment
 
 
 class Sequencer:
@@ -47,6 +47,11 @@ class Sequencer:
             self.early_bytes += segment.size
             self.peak_early = max(self.peak_early, self.early)
             self.peak_early_bytes = max(self.peak_early_bytes, self.early_bytes)
+
+    def skipped(self) -> set[int]:
+        """The tickets that wait for their turn and were cancelled.  From any thread."""
+        segments = [segment for segment in self._waiting.copy().values() if segment.outcomes[0] is SKIP]
+        return {ticket for segment in segments for ticket in range(segment.first, segment.first + segment.count)}
 
     def release(self) -> Segment | None:
         """Hand out the segment at the head and move the head behind it; None if the head is not home."""

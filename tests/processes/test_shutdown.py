@@ -271,11 +271,13 @@ def test_timeout_names_what_is_unfinished(pool: MakePool, valve: MakeValve) -> N
     blocked = valve()
     futures = [executor.submit(same, 0), executor.submit(stand, blocked, 1), executor.submit(same, 2)]
     blocked.reached()
+    others = [executor.submit(same, number) for number in range(3, 3000)]
+    sent = [future.ticket for future in others if not future.cancel()]
     begun = time.monotonic()
     with pytest.raises(ShutdownTimeoutError, match="1, 2") as caught:
         executor.shutdown(timeout=0.2)
     assert 0.2 <= time.monotonic() - begun < 5
-    assert caught.value.unfinished == (1, 2)
+    assert caught.value.unfinished == (1, 2, *sent)
     assert isinstance(caught.value, TimeoutError)
     with pytest.raises(ShutdownTimeoutError):
         executor.shutdown(timeout=0)

@@ -27,8 +27,8 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, ResultsTimeoutError
-from tests.helpers import Journal, Valve, fail, is_dead, note, same, stand, take_a_while, until
+from ordered_executor import OrderedProcessPoolExecutor, ResultsTimeoutError, _lane
+from tests.helpers import PATIENCE, Journal, Valve, fail, is_dead, note, same, stand, take_a_while, until
 
 from .conftest import MakePool, MakeValve, StartScript
 from .tasks import Thing, make_thing, nest_and_stand, nested, use_in_child
@@ -425,6 +425,49 @@ def test_program_started_meanwhile_does_not_keep_workers_alive(script: StartScri
     for pid in others:
         os.kill(pid, signal.SIGKILL)
     until(lambda: not started.processes())  # loky's tracker held on for them
+
+
+def test_child_forked_while_a_worker_starts_does_not_keep_it_alive(script: StartScript) -> None:
+    """1. A lane has its descriptors, and no worker yet; 2. the parent forks, and is killed; 3. the worker goes."""
+    started = script(
+        "-c",
+        "import os, time\n"
+        "from ordered_executor import OrderedProcessPoolExecutor, _lane\n"
+        "start, others = _lane.told_early, []\n"
+        "def fork_and_start():\n"
+        "    others.append(os.fork())\n"
+        "    if others[-1] == 0: time.sleep(60); os._exit(0)\n"
+        "    return start()\n"
+        "_lane.told_early = fork_and_start\n"
+        "executor = OrderedProcessPoolExecutor(1)\n"
+        "print(executor.submit(os.getpid).result(), *others, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n",
+    )
+    assert started.process.stdout is not None
+    worker, *others = map(int, started.process.stdout.readline().split())
+    assert others
+    started.process.wait()
+    until(lambda: is_dead(worker), patience=2.0)
+    for pid in others:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not started.processes())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_nobody_forks_while_a_lane_gets_its_descriptors() -> None:
+    """1. A lane is about to get some; 2. another thread forks, which waits; 3. until it has them."""
+    done = threading.Event()
+
+    def fork() -> None:
+        assert in_forked_child(lambda: True) == 0
+        done.set()
+
+    forker = threading.Thread(target=fork)
+    with _lane._unforked():
+        forker.start()
+        assert not done.wait(0.2)
+    assert done.wait(PATIENCE)
+    forker.join(PATIENCE)
 
 
 # ------------------------------------------------------------------------------------------------- what is kept alive
