@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import builtins
 import pickle
+import subprocess
 import sys
 import traceback
+import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -322,6 +324,329 @@ def test_an_error_with_another_init_arrives_as_itself() -> None:
     arrived: Any = travel_as_error(TakesOther(5, where="here"))
     assert type(arrived) is TakesOther
     assert (str(arrived), arrived.code, arrived.where) == ("code 5", 5, "here")
+
+
+class NoSuch(Exception):
+    """Calling it with its args says something else."""
+
+    def __init__(self, name: Any) -> None:
+        super().__init__(f"no such {name}")
+        self.name = name
+
+
+class Gone(OSError):
+    """The interpreter's fields, filled by an `__init__` that takes something else; so are the next."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(2, "gone", path, None, "there")
+
+
+class BadBytes(UnicodeDecodeError):
+    """Fields that come from no default."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("utf8", b"abc", 1, 2, why)
+
+
+class BadString(UnicodeEncodeError):
+    """Another."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("ascii", "a\xe4", 1, 2, why)
+
+
+class BadLine(SyntaxError):
+    """Another."""
+
+    def __init__(self, *, line: int) -> None:
+        super().__init__("oops", ("file.py", line, 1, "x y", line, 3))
+
+
+class Leaves(SystemExit):
+    """Another."""
+
+    def __init__(self, *, number: int) -> None:
+        super().__init__(number)
+
+
+class NoModule(ImportError):
+    """Another."""
+
+    def __init__(self, *, module: str) -> None:
+        super().__init__("no module", name=module, path="/here")
+
+
+class Stops(StopIteration):
+    """Another."""
+
+    def __init__(self, *, value: Any) -> None:
+        super().__init__(value)
+
+
+class NoAttribute(AttributeError):
+    """Another."""
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__("no attribute", name=name, obj=Unpicklable())
+
+
+class NoName(NameError):
+    """Another."""
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__("no name", name=name)
+
+
+class Slotted(Exception):
+    """Slots, one of them not set."""
+
+    __slots__ = ("here", "not_here")
+
+    def __init__(self, *, here: Any) -> None:
+        super().__init__("slots")
+        self.here = here
+
+
+class MixedUp(NoSuch, Gone):
+    """Python bases around one of the interpreter's."""
+
+    def __init__(self) -> None:
+        OSError.__init__(self, 13, "denied", "file")
+        self.extra = [1]
+
+
+class NoInit(Exception):
+    """Says what its attributes are, and never told its base."""
+
+    def __init__(self, *, number: int) -> None:
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"number {self.number}"
+
+
+class OwnArgs(Exception):
+    """Lies about its args."""
+
+    args = property(lambda _: (1, 2, 3))
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+
+class Refusing(Exception):
+    """Lets nobody set anything."""
+
+    def __init__(self, number: int) -> None:
+        vars(self)["number"] = number
+
+    def __setattr__(self, *_: object) -> None:
+        raise AttributeError("frozen")
+
+
+class HalfReduced(Exception):
+    """Says how it is pickled, and forgets something."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"number {number}")
+        self.number = number
+        self.late: Any = None
+
+    def __reduce__(self) -> Any:
+        return HalfReduced, (self.number + 1,)
+
+
+class WellReduced(Exception):
+    """Says how it is pickled, with what cannot be."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"number {number}")
+        self.bad = Unpicklable()
+
+    def __reduce__(self) -> Any:
+        return WellReduced, (int(str(self).removeprefix("number ")),)
+
+
+def mutated(error: Any, **attributes: Any) -> Any:
+    """An error that somebody changed after it was made."""
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
+def http_error() -> Any:
+    """A class of many bases, and a file."""
+    return urllib.error.HTTPError("http://x", 404, "Not Found", {}, None)  # type: ignore[arg-type]
+
+
+FIELDS = (
+    *("errno", "strerror", "filename", "filename2", "characters_written", "encoding", "object", "start", "end"),
+    *("reason", "msg", "lineno", "offset", "text", "end_lineno", "end_offset", "code", "name", "path", "value"),
+    *("here", "not_here", "number", "extra", "late", "url", "message", "returncode", "cmd", "output", "args"),
+)
+
+
+def described(error: Any) -> Any:
+    """All that one can see of it, and of its members."""
+    seen = {name: repr(getattr(error, name)) for name in FIELDS if hasattr(error, name)}
+    return type(error), str(error), seen, [described(member) for member in getattr(error, "exceptions", ())]
+
+
+FAITHFUL: dict[str, Callable[[], Any]] = {
+    "another message": lambda: NoSuch("bob"),
+    "another message in args": lambda: ValueError(NoSuch("bob"), 3),
+    "OSError": lambda: Gone("file"),
+    "UnicodeDecodeError": lambda: BadBytes("why"),
+    "UnicodeEncodeError": lambda: BadString("why"),
+    "SyntaxError": lambda: BadLine(line=3),
+    "SystemExit": lambda: Leaves(number=4),
+    "ImportError": lambda: NoModule(module="m"),
+    "StopIteration": lambda: Stops(value=5),
+    "StopIteration of None": lambda: Stops(value=None),
+    "AttributeError": lambda: NoAttribute(name="n"),
+    "NameError": lambda: NoName(name="n"),
+    "slots": lambda: Slotted(here=[1]),
+    "several bases": MixedUp,
+    "without args": lambda: NoInit(number=5),
+    "a property for args": lambda: OwnArgs(1),
+    "frozen": lambda: Refusing(3),
+    "its own reduce, which lies": lambda: mutated(HalfReduced(3), late="x"),
+    "HTTPError": http_error,
+    "CalledProcessError": lambda: subprocess.CalledProcessError(3, ["a"], b"out"),
+    "a plain OSError": lambda: OSError(2, "gone", "from", None, "to"),
+    "written": lambda: BlockingIOError(11, "full", 5),
+    "changed code": lambda: mutated(SystemExit(3), code=4),
+    "changed errno": lambda: mutated(OSError(2, "gone", "file"), errno=13),
+    "changed args": lambda: mutated(KeyError("x"), args=("y", 5)),
+    "changed name": lambda: mutated(ImportError("x", name="a"), name="b", msg="y"),
+    "changed text": lambda: mutated(SyntaxError("oops", ("f", 1, 1, "x")), lineno=7),
+    "changed reason": lambda: mutated(UnicodeDecodeError("utf8", b"abc", 0, 1, "x"), reason="y", start=1),
+    "changed name of an AttributeError": lambda: mutated(AttributeError("x"), name="n"),
+    "never initialised": lambda: UnicodeDecodeError.__new__(BadBytes),
+    "not a number": lambda: ValueError(float("nan")),
+    "a set": lambda: ValueError({"a", "b", "c"}),
+}
+
+
+@pytest.mark.parametrize("make", FAITHFUL.values(), ids=FAITHFUL)
+def test_errors_arrive_as_they_were(make: Callable[[], Any]) -> None:
+    """Type, text, args, the interpreter's own fields, slots and attributes; no `__init__` is called again."""
+    assert described(travel_as_error(make())) == described(make())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
+@pytest.mark.parametrize("name", FAITHFUL)
+def test_members_of_groups_arrive_as_they_were(name: str) -> None:
+    """So do members of a group in a group, whose class takes something more; one member costs the other nothing."""
+    group: Any = builtins.BaseExceptionGroup  # type: ignore[attr-defined,unused-ignore]
+
+    class Tagged(group):  # type: ignore[misc,unused-ignore]
+        def __new__(cls, text: str, errors: Any, extra: int) -> Any:
+            made = super().__new__(cls, text, errors)
+            made.extra = extra
+            return made
+
+    def make() -> Any:
+        return group("outer", [Tagged("inner", [FAITHFUL[name](), ValueError(1)], 5), HasLock("text")])
+
+    arrived: Any = travel_as_error(make())
+    inner, locked = arrived.exceptions
+    assert described(inner)[1:] == described(make().exceptions[0])[1:]
+    assert (type(locked), locked.text, str(arrived)) == (HasLock, "text", "outer (2 sub-exceptions)")
+
+
+def every_builtin() -> list[type[BaseException]]:
+    """The interpreter's classes, but for groups."""
+    classes = [cls for cls in vars(builtins).values() if isinstance(cls, type) and issubclass(cls, BaseException)]
+    return sorted({cls for cls in classes if not hasattr(cls, "exceptions")}, key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("base", every_builtin())
+def test_fields_of_all_builtin_classes_travel(base: type[BaseException]) -> None:
+    """Whatever fields a class of the interpreter has, on whatever Python, a subclass arrives with them."""
+
+    class Own(base):  # type: ignore[misc,valid-type]
+        def __init__(self) -> None:
+            pass
+
+    values: dict[str, Any] = {
+        "object": "xyz" if "coded" not in base.__name__ and "Decode" not in base.__name__ else b"xyz"
+    }
+    error = Own.__new__(Own)
+    for name in FIELDS:
+        if hasattr(base, name) and name != "args":
+            number = name in ("start", "end", "characters_written", "lineno", "offset")
+            setattr(error, name, values.get(name, 1 if number else f"the {name}"))
+    before = described(error)
+    assert described(travel_as_error(error)) == before
+
+
+simple_values = st.integers() | st.text(max_size=5) | st.none() | st.binary(max_size=5)
+
+
+@given(
+    st.sampled_from([Exception, OSError, SystemExit, StopIteration, KeyError, ImportError]),
+    st.lists(simple_values, max_size=5),
+    st.dictionaries(st.sampled_from(["extra", "late", "here"]), simple_values | st.lists(simple_values)),
+    st.booleans(),
+)
+def test_whatever_an_init_does_it_is_done_once(
+    base: Any, args: list[Any], attributes: dict[str, Any], is_group: bool
+) -> None:
+    """Any args for the base, any attributes: it arrives as it was."""
+    own = type("Own", (base,), {"__init__": lambda self, **_: base.__init__(self, *args)})
+    error = mutated(own(), **attributes)
+    group = getattr(builtins, "BaseExceptionGroup", None)
+    if group is not None and is_group:
+        error = group("several", [error])
+    before = described(error)
+    arrived = travel_as_error(error)
+    if type(arrived) is RemoteError:  # OSError tells None from not set, but only in its text
+        assert base is OSError
+        assert None in args
+    else:
+        assert described(arrived) == before
+
+
+def test_errors_that_hold_themselves_arrive() -> None:
+    """In an attribute, as frameworks do it."""
+    error = NoSuch("bob")
+    vars(error)["all"] = [error]
+    arrived: Any = travel_as_error(error)
+    assert str(arrived) == "no such bob"
+    assert arrived.all == [arrived]
+
+
+def test_a_class_that_says_how_it_is_pickled_is_asked() -> None:
+    """What its `__reduce__` makes again is not replaced by a text."""
+    arrived: Any = travel_as_error(WellReduced(3))
+    assert (type(arrived), str(arrived)) == (WellReduced, "number 3")
+    assert isinstance(arrived.bad, Unpicklable)
+
+
+class Fickle(Exception):
+    """Never says the same twice."""
+
+    count = 0
+
+    def __str__(self) -> str:
+        Fickle.count += 1
+        return "x" * Fickle.count
+
+
+class SaysWhatItHas(HasLock):
+    """Its text is made of what cannot be sent."""
+
+    def __str__(self) -> str:
+        return type(self.bad).__name__
+
+
+@pytest.mark.parametrize("error", [ValueError(Unpicklable()), ValueError(Unloadable()), Fickle(), SaysWhatItHas("x")])
+def test_errors_that_would_arrive_as_something_else_are_described(error: BaseException) -> None:
+    """Better a description than an error that says something else."""
+    arrived = travel_as_error(error)
+    assert type(arrived) is RemoteError
+    assert arrived.type_name.endswith(type(error).__qualname__)
 
 
 def test_an_attribute_that_cannot_be_pickled_costs_itself_only() -> None:

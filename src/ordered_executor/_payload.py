@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, cast
 import cloudpickle
 
 from ._errors import RemoteError, add_note, remote_traceback, set_cause
+from ._faithful import FaithfulPickler, class_name, faithful, is_simple, message_of
 from ._ticket import Failure
 
 PROTOCOL = 5
@@ -119,6 +120,17 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
         super().__init__(out, PROTOCOL, buffers)
 
 
+class _PlainErrorPickler(FaithfulPickler, _PlainPickler):
+    """Plain pickle, but for exceptions."""
+
+    def __init__(self, out: io.BytesIO) -> None:
+        super().__init__(out, PROTOCOL)
+
+
+class _CloudErrorPickler(FaithfulPickler, CloudPickler):
+    """Cloudpickle, but for exceptions."""
+
+
 def _dump_cloud(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
     out = io.BytesIO()
     CloudPickler(out, partial(_in_band, buffers)).dump(obj)
@@ -195,7 +207,7 @@ def pack_value(value: Any) -> bytes | Large:
     try:
         packed = dumps(value)
     except BaseException as error:
-        add_note(error, f"The task went well, but its result, of type {_name(type(value))}, could not be pickled.")
+        add_note(error, f"The task went well, but its result, of type {class_name(type(value))}, could not be pickled.")
         return pack_error(error)
     if type(packed) is Large and len(packed.head) < MOST_HEAD_BYTES:
         return Large(KIND_VALUE + bytes(packed.head), packed.buffers)
@@ -212,71 +224,57 @@ def pack_error(error: BaseException) -> bytes | Large:
 def pack_error_whole(error: BaseException) -> bytes:
     """The same in one piece, whatever its size."""
     text = _traceback_text(error)
-    message = _message(error)
-    failure = RemoteFailure(_travelling(error), _name(type(error)), message, text)
+    message = message_of(error)
+    failure = RemoteFailure(_travelling(error), class_name(type(error)), message, text)
     return KIND_ERROR + pickle.dumps(tuple(failure), PROTOCOL)
 
 
 def _travelling(error: BaseException) -> bytes | None:
-    """The pickle of an exception that is known to load again, or None."""
-    for make in (lambda: error, lambda: _Rebuilt.of(error)):
+    """The pickle of an exception that is known to arrive as it is, or None."""
+    for replace in (None, _or_text):
         try:
-            packed = dumps_whole(make())
-            again = pickle.loads(packed)
-            if type(again) is _Rebuilt:
-                again = again.build()
-            if type(again) is type(error):
+            if is_simple(error):
+                return pickle.dumps(error, PROTOCOL)
+            packed = _dumps_error(error, replace)
+            if faithful(error, pickle.loads(packed)):
                 return packed
         except BaseException:
             continue
     return None
 
 
-class _Rebuilt(NamedTuple):
-    """An exception whose `__init__` takes something else than its `args`: put together without calling it."""
-
-    cls: type[BaseException]
-    args: tuple[Any, ...]
-    state: dict[str, Any]
-
-    @classmethod
-    def of(cls, error: BaseException) -> _Rebuilt:
-        state = {}
-        for name, value in vars(error).items():
-            try:
-                pickle.loads(dumps_whole(value))
-                state[name] = value
-            except BaseException:
-                state[name] = f"<{_name(type(value))} that could not be pickled>"
-        return cls(type(error), error.args, state)
-
-    def build(self) -> BaseException:
-        error = self.cls.__new__(self.cls, *self.args)
-        error.__dict__.update(self.state)
-        return error
-
-
-def _name(cls: type) -> str:
-    """A class's name for messages.  Never raises: a metaclass may refuse to be described."""
+def _dumps_error(obj: Any, replace: Callable[[Any], Any] | None = None) -> bytes:
+    """`dumps_whole`, where the exceptions in an object are put together on the other side."""
     try:
-        own = cls.__module__ in ("builtins", "__main__")
-        return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
+        return _dump_error(_PlainErrorPickler, obj, replace)
+    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
+        return _dump_error(_CloudErrorPickler, obj, replace)
+
+
+def _dump_error(cls: Any, obj: Any, replace: Callable[[Any], Any] | None) -> bytes:
+    out = io.BytesIO()
+    pickler = cls(out)
+    pickler.replace = replace
+    pickler.dump(obj)
+    return out.getvalue()
+
+
+def _or_text(value: Any) -> Any:
+    """An attribute, or if it cannot travel a text that says what it was."""
+    if type(value) in BASIC:
+        return value
+    try:
+        pickle.loads(_dumps_error(value))
     except BaseException:
-        return "a class without a name"
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as broken:
-        return f"<its __str__ raised {_name(type(broken))}>"
+        return f"<{class_name(type(value))} that could not be pickled>"
+    return value
 
 
 def _traceback_text(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except BaseException:
-        return f"{_name(type(error))}: <its traceback could not be printed>\n"
+        return f"{class_name(type(error))}: <its traceback could not be printed>\n"
 
 
 # ------------------------------------------------------------------------------------------- outcomes, parent side
@@ -313,8 +311,6 @@ def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseExcept
     if failure.pickled is not None:
         with contextlib.suppress(BaseException):
             error = pickle.loads(failure.pickled)
-            if type(error) is _Rebuilt:
-                error = error.build()
     if not isinstance(error, BaseException):
         error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
     assert isinstance(error, BaseException)
@@ -334,6 +330,6 @@ def call_name(fn: Any) -> str:
         if type(inner) is FunctionType or type(inner) is BuiltinFunctionType:
             module, name = inner.__module__, inner.__qualname__
             return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
-        return _name(inner) if isinstance(inner, type) else f"{_name(type(inner))} object"
+        return class_name(inner) if isinstance(inner, type) else f"{class_name(type(inner))} object"
     except BaseException:  # an object may lie about what it is
         return "a callable"
