@@ -12,7 +12,7 @@ import traceback
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, lru_cache, partial, wraps
 from typing import Any
 
 import numpy as np
@@ -158,6 +158,41 @@ def test_lambdas_and_closures_travel() -> None:
     assert loads(dumps(lambda x: x + step))(4) == 7
     assert travel(Local)().value == 3
     assert loads(dumps((Local(), np.arange(100_000))))[0].value == 3
+
+
+@cache
+def cached(n: int) -> int:
+    """One that a module has."""
+    return n + 1
+
+
+def test_cached_functions_travel() -> None:
+    """By name if that leads to them; else as another one around the same function, that knows nothing yet."""
+    assert travel(cached) is cached
+
+    @lru_cache(maxsize=5, typed=True)
+    def local(n: int) -> int:
+        return n + 1 if n else local(5)
+
+    local.of_the_user = "own"  # type: ignore[attr-defined]
+    local(3)
+    arrived = travel(local)
+    assert (arrived(3), arrived(0), arrived.of_the_user) == (4, 6, "own")
+    assert arrived.cache_info()[1:] == (3, 5, 3)
+    assert arrived.cache_parameters() == local.cache_parameters()
+    assert travel(lru_cache(partial(int, base=2)))("101") == 5
+
+
+def test_a_cached_function_that_says_it_wraps_another_does_not_travel() -> None:
+    """What it calls cannot be known, and must not be guessed."""
+
+    @wraps(len)
+    @cache
+    def more(x: Any) -> int:
+        return len(x) + 1
+
+    with pytest.raises(pickle.PicklingError, match="__wrapped__"):
+        dumps([more, lambda: 1])
 
 
 def test_a_whole_pickle_has_no_buffers() -> None:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, cast
 
 import cloudpickle
 
+from ._by_value import BY_VALUE, PLAIN, NeedsCloudpickle, goes_by_value
 from ._errors import RemoteError, add_note, remote_traceback, set_cause
 from ._faithful import FaithfulPickler, class_name, faithful, is_simple, message_of
 from ._ticket import Failure
@@ -70,19 +71,19 @@ class RemoteFailure(NamedTuple):
     traceback_text: str
 
 
-class _NeedsCloudpickle(Exception):
-    """Plain pickle would send a reference that the other side cannot follow."""
-
-
 class _PlainPickler(ForkingPickler):
     """Plain pickle (with the reducers of multiprocessing), which refuses what only cloudpickle can carry."""
 
+    dispatch_table: Any
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # here, and not below, which is asked about every object
+        self.dispatch_table = PLAIN | self.dispatch_table
+
     def reducer_override(self, obj: Any) -> Any:
-        # `__main__` is another module in a worker: its functions and classes must go by value.
-        if type(obj) is FunctionType or isinstance(obj, type):
-            module = obj.__module__
-            if module == "__main__" or (module in cloudpickle.list_registry_pickle_by_value()):
-                raise _NeedsCloudpickle
+        if (type(obj) is FunctionType or isinstance(obj, type)) and goes_by_value(obj.__module__):
+            raise NeedsCloudpickle
         return NotImplemented
 
 
@@ -113,11 +114,16 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
 
     dispatch_table: Any
 
-    def __init__(self, out: io.BytesIO, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> None:
+    def __init__(self, out: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> None:
         known = ForkingPickler(io.BytesIO()).dispatch_table
         # before __init__, which looks for the table; nobody does later
         self.dispatch_table = ChainMap(*cloudpickle.CloudPickler.dispatch_table.maps, known)
         super().__init__(out, PROTOCOL, buffers)
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) in BY_VALUE:
+            return BY_VALUE[type(obj)](obj)
+        return super().reducer_override(obj)
 
 
 class _PlainErrorPickler(FaithfulPickler, _PlainPickler):
@@ -157,7 +163,7 @@ def dumps(obj: Any) -> bytes | Large:
     try:
         head = plain.dumps(obj)
         buffers = plain.buffers.copy()
-    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
+    except (NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
         buffers = []
         head = _dump_cloud(obj, buffers)
     finally:
@@ -172,7 +178,7 @@ def dumps_plain(obj: Any) -> bytes | None:
     """Pickle one object the plain way; None if that does not do."""
     try:
         return _Plain().dumps(obj)
-    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
+    except (NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
         return None
 
 
@@ -247,7 +253,7 @@ def _dumps_error(obj: Any, replace: Callable[[Any], Any] | None = None) -> bytes
     """`dumps_whole`, where the exceptions in an object are put together on the other side."""
     try:
         return _dump_error(_PlainErrorPickler, obj, replace)
-    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
+    except (NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
         return _dump_error(_CloudErrorPickler, obj, replace)
 
 

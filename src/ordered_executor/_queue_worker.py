@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections import ChainMap
 from collections.abc import Callable
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
-from multiprocessing.reduction import ForkingPickler
 from multiprocessing.synchronize import SemLock
 from typing import Any, cast
 
-import cloudpickle
-
-from ._payload import PROTOCOL
+from ._payload import CloudPickler
 
 
 class Inherited:
@@ -50,16 +46,8 @@ class Arrived:
         return pickle.loads(self._packed)
 
 
-class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # it ships no types
-    """Cloudpickle, and behind it what multiprocessing knows to send (connections, shared arrays, …)."""
-
-    dispatch_table: Any
-
-    def __init__(self, out: Any, buffers: Callable[[Any], object] | None = None) -> None:
-        # Before `__init__`: the pickler looks for the table there, and not again.
-        multiprocessings = ForkingPickler(io.BytesIO()).dispatch_table
-        self.dispatch_table = ChainMap(*cloudpickle.CloudPickler.dispatch_table.maps, multiprocessings)
-        super().__init__(out, PROTOCOL, buffers)
+class _Pickler(CloudPickler):
+    """The pickler of everything else, which refuses what no worker could open."""
 
     def reducer_override(self, obj: Any) -> Any:
         # Nameless: it was unlinked when it was made, since forked processes need no name.

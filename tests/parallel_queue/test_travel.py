@@ -49,6 +49,8 @@ def test_lambdas_and_closures_are_tasks(many: MakeQueue, single: MakeSingle) -> 
 def test_functions_of_main_are_tasks(run: Run) -> None:
     """They could not be found by a worker: now they are sent, classes and marks of `__main__` too."""
     out = run("""
+        import functools
+
         class BatchDone(int):
             pass
 
@@ -59,12 +61,16 @@ def test_functions_of_main_are_tasks(run: Run) -> None:
         def double(point):
             return Point(2 * point.x)
 
-        results, one = ParallelQueue(2), ParallelSingleTaskQueue(double, 2)
-        results.put(double, Point(4)); results.put(BatchDone(1)); one.put(Point(5))
-        print(results.get() == Point(8), results.get() == BatchDone(1), one.get() == Point(10))
-        for each in results, one: each.stop(); each.join()
+        @functools.cache
+        def more(n):
+            return n + 1
+
+        results, one, kept = ParallelQueue(2), ParallelSingleTaskQueue(double, 2), ParallelSingleTaskQueue(more, 1)
+        results.put(double, Point(4)); results.put(BatchDone(1)); one.put(Point(5)); kept.put(2)
+        print(results.get() == Point(8), results.get() == BatchDone(1), one.get() == Point(10), kept.get())
+        for each in results, one, kept: each.stop(); each.join()
     """)
-    assert out == "True True True\n"
+    assert out == "True True True 3\n"
 
 
 def test_functions_typed_into_a_session_are_tasks(run: Run) -> None:

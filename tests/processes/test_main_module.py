@@ -15,7 +15,8 @@ from .conftest import StartScript
 PROGRAM = dedent("""
     from dataclasses import dataclass
     from enum import Enum
-    from functools import partial
+    from functools import cache, cached_property, lru_cache, partial
+    from typing import Callable as Function, NamedTuple, NewType, ParamSpec, TypeVar
     from ordered_executor import OrderedProcessPoolExecutor
 
     FACTOR = 3
@@ -52,6 +53,33 @@ PROGRAM = dedent("""
         def __call__(self, x):
             return times(x)
 
+    class Pair(NamedTuple):
+        one: int
+        other: int
+
+    Number = NewType("Number", int)
+    T = TypeVar("T", int, str)
+    P = ParamSpec("P")
+
+    def annotated(fn: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return Number(fn(*args, **kwargs))
+
+    @cache
+    def fibonacci(n):
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    def sixtieth():
+        return fibonacci(60)
+
+    class Caching:
+        @lru_cache(maxsize=3)
+        def method(self, x):
+            return x + self.one
+
+        @cached_property
+        def one(self):
+            return 1
+
     with OrderedProcessPoolExecutor(2) as executor:
         assert executor.submit(times, 2).result() == 6
         assert executor.submit(lambda: FACTOR).result() == 3
@@ -67,6 +95,16 @@ PROGRAM = dedent("""
         assert list(executor.map(Point.moved, [point] * 3, range(3)))[2] == Point(3, 2)
         assert executor.submit(lambda c: c, Colour.RED).result() is Colour.RED
         assert executor.submit(lambda: list(generate(3))).result() == [0, 1, 2]
+        assert executor.submit(fibonacci, 60).result() == executor.submit(sixtieth).result() == fibonacci(60)
+        assert list(executor.map(fibonacci, range(9))) == [0, 1, 1, 2, 3, 5, 8, 13, 21]
+        assert executor.submit(lambda fn: fn, fibonacci).result()(9) == 34
+        assert executor.submit(Caching().method, 1).result() == 2
+        assert executor.submit(Caching.method, Caching(), 1).result() == 2
+        assert executor.submit(lambda pair: pair, Pair(1, 2)).result() == Pair(1, 2)
+        assert executor.submit(annotated, times, 4).result() == 12
+        for each in Number, T, P:
+            assert executor.submit(lambda each: each, each).result().__name__ == each.__name__
+        assert executor.submit(repr, Number).result() == "__main__.Number"
         error = executor.submit(raise_own, 7).exception()
         assert type(error) is OwnError and error.code == 7 and "own text" in str(error), repr(error)
         assert "raise_own" in str(error.__cause__)
@@ -128,6 +166,39 @@ def test_file_with_a_main_guard(script: StartScript, tmp_path: Path, method: str
     )
     code, out, err = script("guarded.py").wait()
     assert (code, out, err) == (0, "ok\n", "")
+
+
+def test_what_workers_have_of_the_script_comes_home_as_ours(script: StartScript, tmp_path: Path) -> None:
+    """Workers of a `spawn` context have the script themselves; what they make of it is of our classes at home."""
+    (tmp_path / "part.py").write_text(
+        dedent("""
+            def make(x):
+                import __main__
+                return __main__.Point(x)
+
+            def fail(x):
+                import __main__
+                raise __main__.OwnError(x)
+        """)
+    )
+    (tmp_path / "own.py").write_text(
+        dedent("""
+            import multiprocessing, part
+            from ordered_executor import OrderedProcessPoolExecutor
+
+            class Point:
+                def __init__(self, x): self.x = x
+
+            class OwnError(Exception): pass
+
+            if __name__ == "__main__":
+                with OrderedProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+                    assert type(executor.submit(part.make, 1).result()) is Point
+                    assert type(executor.submit(part.fail, 1).exception()) is OwnError
+                print("ok")
+        """)
+    )
+    assert_ok(script("own.py").wait())
 
 
 def test_interactive(script: StartScript) -> None:
