@@ -32,7 +32,7 @@ from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine
-from ._stopping import look_at_running
+from ._stopping import look_at_running, void
 from ._ticket import Batch
 from ._warm import warm
 
@@ -400,14 +400,18 @@ class LokyBackend:
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
             self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
-        charged = None
+        deliberate = False
         if lane.doomed is not None:
             charged, reason = lane.doomed
+            deliberate = charged is not None
+            blame = charged or blame
+            if void(lane):
+                blame = suspect = None
             if stack := lane.memory.read_stack():
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
         self._lost += 1
-        self._events.append(Lost(lane, lane.after, charged or blame, reason, charged is not None, suspect))
+        self._events.append(Lost(lane, lane.after, blame, reason, deliberate, suspect))
 
     # ------------------------------------------------------------------------------------------------------- lanes end
 
@@ -451,7 +455,9 @@ class LokyBackend:
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.parcels.busy or lane.call_ended or not threading.main_thread().is_alive():
+        if lane.writing or lane.parcels.busy or lane.call_ended or lane.doomed is not None:
+            return False
+        if not threading.main_thread().is_alive():
             return False
         self._forget(lane)
         if _depot.give(lane, self._idle_timeout):

@@ -106,6 +106,18 @@ class Process:
             return False
         return True
 
+    def signal_main_thread(self, number: int) -> bool:
+        """Send a signal to the main thread, which runs the tasks, of a process that stands (see `stop`).
+
+        One to the process is taken by whichever thread wakes up first, and while that one goes about it the main thread
+        runs on.  By number: a process that stands is not reaped, and nobody else gets its number.
+        """
+        try:
+            tgkill = ctypes.CDLL(None).tgkill  # glibc has it from 2.30 on
+        except (AttributeError, OSError, TypeError):
+            return self.signal(number)
+        return bool(tgkill(self.pid, self.pid, int(number)) == 0)
+
     def gone(self) -> bool:
         """Whether the process has ended.  Notes its exit code, if that is to be had here."""
         if self.exitcode is not None:

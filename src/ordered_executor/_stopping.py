@@ -2,8 +2,12 @@
 
 Between the decision to stop a task and the signal, the task may end and the next one begin.  So the process is stopped
 first; then it cannot change, and its row says which task it is at; only then it is killed, or goes on.  Killing is a
-signal whose handler, in C, writes down the stack and ends the process in the same step: nothing of the task runs any
-more.
+signal to the thread that runs it, whose handler, in C, writes down the stack and ends the process in the same step:
+nothing of the task runs any more.
+
+Unless the signal waits, because the program has blocked it, or because the system cannot send it to a thread.  The
+process is killed all the same, some time later.  If the task has finished meanwhile it keeps its outcome, and whatever
+runs by then is run again (`void`).
 
 A task with a time limit is looked at when its time may be over; one that is to be stopped, often, until it runs.
 
@@ -91,6 +95,15 @@ def _running(lane: Lane) -> tuple[int, int] | None:
     return words[SEGMENT] >> COUNT_BITS, words[PROGRESS] >> COUNT_BITS
 
 
+def void(lane: Lane) -> bool:
+    """Whether a dead lane's condemned task had finished after all: then its death is nobody's fault.
+
+    When all that could be read is home, the first ticket that is not is the one that ran, or was held.
+    """
+    charged = None if lane.doomed is None else lane.doomed[0]
+    return charged is not None and lane.parcels.home(charged.number) != charged.index
+
+
 def _stop(lane: Lane, sent: Sent, index: int, reason: BaseException) -> None:
     if lane.process is None or lane.doomed is not None:
         return
@@ -98,5 +111,5 @@ def _stop(lane: Lane, sent: Sent, index: int, reason: BaseException) -> None:
         lane.doomed = (Blame(sent.number, index), reason)
         lane.heirs = _os.descendants(lane.process.pid)
         lane.kill_at = time.monotonic() + STACK_SECONDS
-        lane.process.signal(_os.STACK_SIGNAL)
+        lane.process.signal_main_thread(_os.STACK_SIGNAL)
     lane.process.resume()

@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable
 from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from ordered_executor import OrderedProcessPoolExecutor
+from ordered_executor import OrderedProcessPoolExecutor, _os, _worker
 from tests.helpers import Journal, Valve, getpid, note, note_and_die, same, stand_with_pid
+
+T = TypeVar("T")
 
 
 class Thing:
@@ -346,6 +348,54 @@ def wait_for_ever(*_: object) -> NoReturn:
     """What nobody ends."""
     while True:
         time.sleep(60)
+
+
+def start_idle_threads(count: int) -> None:
+    """The initializer: this worker has threads that wait."""
+    for _ in range(count):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def work(seconds: float, value: T) -> T:
+    """Keep the processor busy for a while; return the value."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return value
+
+
+def block_signals_and_take_time() -> None:
+    """The initializer: no signal comes through but SIGKILL and SIGSTOP, and a batch may take as long as it likes."""
+    _worker.OVERRUN_SECONDS = 1e9
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def outlive_its_sentence(what: str | Path) -> str:
+    """Return what it is given; if "condemned", once it is to be killed; a path, the second time it is given that."""
+    if what == "condemned":
+        while _os.STACK_SIGNAL not in signal.sigpending():
+            time.sleep(0.001)
+        return "outlived it"
+    if isinstance(what, Path):
+        if what.exists():
+            return "began again"
+        what.touch()
+        wait_for_ever()
+    return what
+
+
+# A program with idle threads, which counts in the first word of a file until it is killed as a worker is.
+COUNT_UNTIL_KILLED = """
+import mmap, sys, threading
+from ordered_executor import _os
+file = open(sys.argv[1], "r+b")
+counter = memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+for _ in range(20):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+_os.dump_stack_on_signal(file.fileno(), 4096)
+while True:
+    counter[0] += 1
+"""
 
 
 class StuckWhenLoaded:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import random
 import signal
 import threading
 import time
 from concurrent.futures import TimeoutError as FuturesTimeoutError
+from pathlib import Path
 
 import pytest
 
-from ordered_executor import TaskKilledError, TaskTimeoutError, TerminatedWorkerError
+from ordered_executor import TaskKilledError, TaskTimeoutError, TerminatedWorkerError, _os
 from tests.helpers import (
     Journal,
     getpid,
@@ -26,15 +29,20 @@ from tests.helpers import (
     warm_up,
 )
 
-from .conftest import MakePool, MakeValve
+from .conftest import MakePool, MakeValve, StartScript
 from .tasks import (
+    COUNT_UNTIL_KILLED,
     StuckWhenLoaded,
+    block_signals_and_take_time,
     note_slowly,
+    outlive_its_sentence,
     raise_timeout,
     stand_if_told,
+    start_idle_threads,
     stop_myself,
     stuck_when_packed,
     wait_for_a_program,
+    work,
 )
 
 # ------------------------------------------------------------------------------------------------------- task_timeout
@@ -306,6 +314,54 @@ def test_no_innocent_is_hit(pool: MakePool, journal: Journal) -> None:
     lines = journal.read_all()
     assert len(lines) == len(set(lines))
     assert {str(n) for n in range(600) if n not in killed} <= set(lines)
+
+
+def test_no_innocent_is_hit_where_threads_wait(pool: MakePool) -> None:
+    """The same in a worker with idle threads, as numeric libraries start them: two of a batch are killed."""
+    executor = pool(1, initializer=start_idle_threads, initargs=(40,))
+    for _ in range(8):
+        futures = [executor.submit(work, 0.0025, number) for number in range(24)]
+        until(lambda futures=futures: futures[12].running() or futures[12].done())  # type: ignore[misc]
+        for future in futures[12:14]:
+            future.kill()
+        for number, future in enumerate(futures):
+            if number not in (12, 13):
+                assert future.result() == number
+            elif not future.cancelled():
+                assert isinstance(future.exception(), TaskKilledError) or future.result() == number
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "tgkill"), reason="here signals are for a process as a whole")
+def test_the_main_thread_takes_the_signal(script: StartScript, tmp_path: Path) -> None:
+    """It is for the thread that runs the tasks, and that one does nothing any more, however many others wait."""
+    path = tmp_path / "counter"
+    path.write_bytes(bytes(4096))
+    counts = script("-c", COUNT_UNTIL_KILLED, str(path))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 4096) as counter:
+        until(lambda: any(counter[:8]))
+        process = _os.Process(counts.process.pid)
+        assert process.stop()
+        before = counter[:8]
+        assert process.signal_main_thread(_os.STACK_SIGNAL)
+        waiting = Path(f"/proc/{process.pid}/status").read_text()
+        process.resume()
+        assert counts.wait()[0] == -_os.STACK_SIGNAL
+        assert counter[:8] == before
+    process.close()
+    mask = f"{1 << (_os.STACK_SIGNAL - 1):016x}"
+    assert f"SigPnd:\t{mask}" in waiting  # else it is in ShdPnd, for any thread
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_a_condemned_task_that_finishes(pool: MakePool, tmp_path: Path, chunksize: int) -> None:
+    """A worker's signals are blocked: the one that is to kill its task waits, and the task returns meanwhile.
+
+    It keeps its outcome.  The next one runs when the process is killed after a while, and is run again, for nothing.
+    """
+    limited = pool(1, initializer=block_signals_and_take_time).options(timeout=0.3)
+    path = tmp_path / "began"
+    mapped = limited.map(outlive_its_sentence, ["condemned", path, "behind"], chunksize=chunksize)
+    assert list(mapped) == ["outlived it", "began again", "behind"]
 
 
 def test_killed_task_takes_its_programs_along(pool: MakePool, journal: Journal) -> None:
