@@ -205,6 +205,7 @@ BATCHES: dict[str, list[Any]] = {
     "one": [5],
     "large in front of an error": [0, LARGE, LARGE, Boom, 4],
     "more than the stream holds": ["x" * 8000] * 34,
+    "a number that the stream does not hold": [0, 1 << 3_000_000, 2],
 }
 
 

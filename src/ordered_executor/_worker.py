@@ -391,6 +391,7 @@ class _Worker:
         seconds = time.monotonic() - self._flushed
         self._gate.enter(ticket, size)
         self._send_stream(index + 1, size, seconds, STREAM_OPEN + pickled[:-1])
+        self._words[STATE] = SENDING  # nothing is held any more
         self._flushed = time.monotonic()
         self._new_segment(index + 1)
 
