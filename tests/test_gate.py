@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ordered_executor import _wire
 from ordered_executor._gate import Gate, Seat, Window
-from ordered_executor._lane import SERVING, LaneKind
+from ordered_executor._lane import ENDING, SERVING, LaneKind
 from ordered_executor._lane_memory import CREDIT_BACK, HEAD, LIMIT, MASK, LaneMemory
 from ordered_executor._lanes import LokyBackend
 from ordered_executor._parcels import Parcels, Sent
@@ -320,6 +320,19 @@ def test_a_worker_trusts_what_it_is_told(memory: LaneMemory, hears_at_once: bool
     crossing.fetch(5, lower=False)
     crossing.gate.enter(12, 8)
     assert crossing.asked == 1
+    crossing.close()
+
+
+def test_what_a_lane_that_is_to_end_sends_is_not_for_its_heir(memory: LaneMemory) -> None:
+    """All of it was fetched before the lane was told to end; what that left uncounted would be credit for the next."""
+    crossing = Crossing(memory, Intruder(-1), 0, 10, True)
+    crossing.lane.state = ENDING
+    crossing.lane.seat.unreleased = 30
+    crossing.backend._seated[crossing.lane.seat] = heir = StubLane(memory)
+    crossing.backend._arrive(crossing.lane, 7, 0, [1], 20, 0.0)
+    (event,) = crossing.backend._events
+    crossing.backend.give_back(crossing.lane, event.size)
+    assert (crossing.lane.seat.unreleased, heir.back) == (30, 0)
     crossing.close()
 
 
