@@ -370,16 +370,12 @@ def block_signals_and_take_time() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
-def outlive_its_sentence(what: str | Path) -> str:
-    """Return what it is given; if "condemned", once it is to be killed; a path, the second time it is given that."""
+def outlive_its_sentence(what: str) -> str:
+    """Return what it is given; if "condemned", once it is to be killed; in a worker that is to be killed, never."""
     if what == "condemned":
         while _os.STACK_SIGNAL not in signal.sigpending():
             time.sleep(0.001)
-        return "outlived it"
-    if isinstance(what, Path):
-        if what.exists():
-            return "began again"
-        what.touch()
+    elif _os.STACK_SIGNAL in signal.sigpending():
         wait_for_ever()
     return what
 
