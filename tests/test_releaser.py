@@ -822,15 +822,42 @@ def test_a_defect_of_ours_fails_everything_and_ends(caplog: pytest.LogCaptureFix
     assert "broke down" in caplog.text
 
 
+def test_what_a_defect_has_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. A worker is lost; 2. a defect comes when only those who wait know what it had; 3. they hear of it."""
+    executor = HandExecutor(1)
+    first = executor.submit(nothing)
+    mapped = executor.map(abs, range(3), chunksize=3)
+    last = executor.submit(nothing)
+    (lane,) = executor.open_lanes(1)
+    executor.finish(0, "first")
+    assert lane.tickets == [1, 2, 3]
+
+    def defect(dispatcher: Any, event: Any) -> None:
+        dispatcher.close_lane(event.lane)
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("ordered_executor._releaser.settle_loss", defect)
+    lane.lose(blame=False)
+    executor.releaser.run()
+    assert first.result(timeout=0) == "first"
+    for _ in range(3):
+        with pytest.raises(BrokenProcessPool, match="ZeroDivisionError"):
+            next(mapped)
+    assert list(mapped) == []
+    assert isinstance(last.exception(timeout=0), BrokenProcessPool)
+    assert executor.backend.released
+
+
 def test_a_defect_in_delivery_loses_that_segment_only(caplog: pytest.LogCaptureFixture) -> None:
     """If an outcome cannot be delivered, those behind it still are, and everybody's wait ends."""
     caplog.set_level(logging.CRITICAL)
     executor = ThreadedExecutor(1)
     releaser: Any = executor.releaser
     releaser._deliver = defective(releaser._deliver)
-    executor.mark("lost")
+    lost = executor.mark("lost")
     behind = executor.submit(nothing)
     assert isinstance(behind.exception(timeout=PATIENCE), BrokenProcessPool)
+    assert isinstance(lost.exception(timeout=PATIENCE), BrokenProcessPool)
     executor.shutdown()
     assert executor.statistics().in_flight == 0
 

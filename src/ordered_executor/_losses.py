@@ -6,13 +6,18 @@ Outcomes that are made here are returned as segments; whoever calls puts them in
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from ._backend import Lost
 from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
 from ._future import Future
-from ._ticket import Batch, Failure, Segment
+from ._map import Delivery, MapResults, Span
+from ._ticket import Batch, Failure, Options, Segment
+
+# The owner of a ticket that nobody asks for any more.
+NOBODY = Span(Delivery(), print, [None], True, Options(), None)
 
 
 def settle_loss(dispatcher: Dispatcher, event: Lost) -> list[Segment]:
@@ -73,6 +78,21 @@ def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list
         else:
             cancelled.append(entry)
     return failed, cancelled
+
+
+def find_owners(releaser: Any) -> dict[int, Any]:
+    """By ticket, whoever may wait for one of this releaser: looked for among all objects there are.
+
+    After a defect, when what should know it cannot be trusted.
+    """
+    owners: dict[int, Any] = {}
+    for thing in gc.get_objects():
+        if type(thing) is Future and thing._owner is releaser:
+            owners[thing.first] = thing
+        elif type(thing) is MapResults and thing._claimer is releaser:
+            for span in tuple(thing._spans):
+                owners.update(dict.fromkeys(range(span.first, span.first + span.count), span))
+    return owners
 
 
 def failures(reason: BaseException, first: int, count: int) -> list[Any]:

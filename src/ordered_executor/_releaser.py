@@ -21,11 +21,11 @@ from typing import Any
 from . import _exit
 from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Returned
 from ._dispatcher import Dispatcher, LaneQueue, Slice
-from ._errors import TaskKilledError
+from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
 from ._future import Future
 from ._gate import Window
-from ._losses import fail_everything, failures, settle_loss
+from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
 from ._payload import BASIC, call_name, unpack
 from ._ticket import SKIP, Batch, Failure, Segment
@@ -93,22 +93,30 @@ class Releaser(Front):
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
-        steps: list[Callable[[], object]] = [lambda: self._break(reason), self._release_whatever, self._kill_backend]
+        steps: list[Callable[[], object]] = [
+            lambda: self._break(reason),
+            lambda: self._release_whatever(reason),
+            self._kill_backend,
+        ]
         for step in steps:
             try:
                 step()
             except BaseException:
                 logger.critical("the executor could not be taken down", exc_info=True)
 
-    def _release_whatever(self) -> None:
-        while self.sequencer.head < self.sequencer.tail:
-            head = self.sequencer.head
+    def _release_whatever(self, reason: BaseException) -> None:
+        owners = find_owners(self)
+        while (head := self.sequencer.head) < self.sequencer.tail:
             try:
                 self._release()
             except BaseException:
                 logger.critical("ticket %d could not be released", head, exc_info=True)
             if self.sequencer.head == head:
-                return
+                # The defect has left it nowhere, neither with a lane nor at home.
+                self._put(head, 1, [owners.get(head, NOBODY)], failures(reason, head, 1))
+        for future in owners.values():
+            if type(future) is Future and not future.done():
+                future.finish(None, copy_error(reason))
 
     def _kill_backend(self) -> None:
         self.backend.close(kill=True)
