@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import builtins
+import copyreg
+import itertools
 import pickle
 import subprocess
 import sys
@@ -666,16 +668,6 @@ def test_a_class_that_says_how_it_is_pickled_is_asked() -> None:
     assert isinstance(arrived.bad, Unpicklable)
 
 
-class Fickle(Exception):
-    """Never says the same twice."""
-
-    count = 0
-
-    def __str__(self) -> str:
-        Fickle.count += 1
-        return "x" * Fickle.count
-
-
 class SaysWhatItHas(HasLock):
     """Its text is made of what cannot be sent."""
 
@@ -683,7 +675,7 @@ class SaysWhatItHas(HasLock):
         return type(self.bad).__name__
 
 
-@pytest.mark.parametrize("error", [ValueError(Unpicklable()), ValueError(Unloadable()), Fickle(), SaysWhatItHas("x")])
+@pytest.mark.parametrize("error", [ValueError(Unpicklable()), ValueError(Unloadable()), SaysWhatItHas("x")])
 def test_errors_that_would_arrive_as_something_else_are_described(error: BaseException) -> None:
     """Better a description than an error that says something else."""
     arrived = travel_as_error(error)
@@ -872,3 +864,46 @@ class Frozen(Exception):
     """An exception whose attributes cannot be set."""
 
     code: int
+
+
+class Stamped(Exception):
+    """Its text is another one each time."""
+
+    def __str__(self) -> str:
+        return f"at {next(_ticks)}"
+
+
+_ticks = itertools.count()
+
+
+class Secretive(Exception):
+    """It says itself what of it travels."""
+
+    def __init__(self, name: str, password: str | None) -> None:
+        super().__init__(name)
+        self.password = password
+
+    def __reduce__(self) -> Any:
+        return Secretive, (self.args[0], None)
+
+
+def test_what_changes_by_itself_and_what_is_kept_back() -> None:
+    """A text that is never the same is no loss, nor is what a class does not give away."""
+    _, error = unpack(pack_error(Stamped()), note)
+    assert type(error) is Stamped
+    _, error = unpack(pack_error(Secretive("me", "secret")), note)
+    assert type(error) is Secretive
+    assert (error.args, error.password) == (("me",), None)
+
+
+class Told:
+    """What `copyreg` is told how to pickle, late."""
+
+
+def test_what_copyreg_is_told_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Picklers that were made before know it, too."""
+    assert type(travel(Told())) is Told
+    monkeypatch.setitem(copyreg.dispatch_table, Told, lambda _: (str, ("told",)))
+    assert travel(Told()) == "told"
+    monkeypatch.undo()
+    assert type(travel(Told())) is Told

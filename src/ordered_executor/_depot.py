@@ -139,10 +139,10 @@ def empty(patience: float = 5.0) -> None:
     """
     global _changes, _lanes
     nothing: list[tuple[float, Any, Lane]] = []
-    threads = _threads.copy()
     with _lock:  # nothing is called meanwhile: the releaser comes here too, and a handler may wait for it (`_claims`)
         over, _lanes = _lanes, nothing
         _changes += 1
+    threads = _threads.copy()
     _watcher.unpark_all()
     _end([lane for _, _, lane in over], patience)
     for thread in threads:

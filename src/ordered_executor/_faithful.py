@@ -8,8 +8,8 @@ if at all.  So an exception is put together here: a blank of its class, and ever
 Guarantees:
 
 - No `__new__`, `__init__`, `__setattr__` or property of the user's runs when an exception is put together.
-- A class that says how it is pickled (`__reduce__`, `copyreg`, …) is pickled that way, as long as nothing is lost by
-  it; so is one without an `__init__` of its own, as it is cheaper.
+- A class that says how it is pickled (`__reduce__`, `copyreg`, …) is pickled that way, as long as its type, text and
+  `args` arrive: which attributes do is its own affair.  So is one without an `__init__` of its own, as it is cheaper.
 - `faithful` compares what was loaded with what was sent: type, text, `args`, attributes, members of a group.  It is
   asked before anything travels; what is not faithful travels as a description.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import builtins
 import re
+import weakref
 from collections.abc import Callable, Iterator
 from types import (
     BuiltinFunctionType,
@@ -63,11 +64,16 @@ class FaithfulPickler(Pickler):
         return (
             cls in OF_BUILTINS
             or (type(cls.__init__) is WrapperDescriptorType and type(cls.__new__) is BuiltinFunctionType)
-            or any(type(method) is not MethodDescriptorType for method in (cls.__reduce_ex__, cls.__reduce__))
-            or type(cls.__setstate__) is not MethodDescriptorType
+            or _says_how(cls)
             or cls in self.dispatch_table
             or _maker(cls).__module__ != "builtins"
         )
+
+
+def _says_how(cls: type[BaseException]) -> bool:
+    return any(
+        type(method) is not MethodDescriptorType for method in (cls.__reduce_ex__, cls.__reduce__, cls.__setstate__)
+    )
 
 
 def is_simple(error: BaseException) -> bool:
@@ -77,13 +83,13 @@ def is_simple(error: BaseException) -> bool:
 
 def faithful(error: BaseException, again: BaseException) -> bool:
     """Whether an exception that was loaded again is what it was.  May raise what the user's classes raise."""
-    if type(again) is not type(error) or not _same_text(message_of(error), message_of(again)):
+    if type(again) is not type(error) or not _says_the_same(error, again):
         return False
     parts, parts_again = _members(error) + _args(error), _members(again) + _args(again)
     if len(parts) != len(parts_again) or not all(map(_alike, parts, parts_again)):
         return False
     attributes = _attributes(error)
-    if not attributes:
+    if not attributes or _says_how(type(error)):
         return True
     attributes_again = _attributes(again)
     return attributes.keys() <= attributes_again.keys() and all(
@@ -100,9 +106,14 @@ def _equal(value: Any, again: Any) -> bool:
     return type(value) not in SIMPLE or (type(value) is type(again) and (value == again or value != value))  # noqa: PLR0124
 
 
-def _same_text(text: str, again: str) -> bool:
-    """Sets may come in another order, and objects are at other addresses."""
-    return text == again or sorted(ADDRESS.sub("", text)) == sorted(ADDRESS.sub("", again))
+def _says_the_same(error: BaseException, again: BaseException) -> bool:
+    """Sets may come in another order, and objects are at other addresses; what changes by itself says nothing."""
+    text, text_again = message_of(error), message_of(again)
+    return (
+        text == text_again
+        or sorted(ADDRESS.sub("", text)) == sorted(ADDRESS.sub("", text_again))
+        or text != message_of(error)
+    )
 
 
 # ------------------------------------------------------------------------------------------------- apart, and together
@@ -166,10 +177,16 @@ DESCRIPTORS = frozenset({MemberDescriptorType, GetSetDescriptorType})
 OF_BUILTINS = {cls: _fields_of(cls) for cls in vars(builtins).values() if isinstance(cls, type) and _is_single(cls)}
 
 
+_known: weakref.WeakKeyDictionary[type, list[_Field]] = weakref.WeakKeyDictionary(OF_BUILTINS)
+
+
 def _set_fields(error: BaseException) -> Iterator[tuple[_Field, Any]]:
     """The fields that are set, and their values."""
     cls = type(error)
-    for field in OF_BUILTINS[cls] if cls in OF_BUILTINS else _fields_of(cls):
+    fields = _known.get(cls)
+    if fields is None:
+        fields = _known[cls] = _fields_of(cls)
+    for field in fields:
         try:
             value = field.descriptor.__get__(error)
         except AttributeError:

@@ -170,7 +170,7 @@ class Front:
         return None
 
     def unfinished(self) -> list[int]:
-        """The tickets that have not ended, nor were cancelled."""
+        """The tickets that have not ended, nor were cancelled as far as the releaser has come."""
         cancelled = self.sequencer.skipped()
         return [ticket for ticket in range(self.sequencer.head, self.claims.tail) if ticket not in cancelled]
 

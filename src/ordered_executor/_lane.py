@@ -43,7 +43,7 @@ from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
 NEVER = float("inf")
-# How long a lane waits for another thread that forks.
+# How long a lane waits for another thread that forks, and that for the lane.
 FORK_SECONDS = 1.0
 
 
@@ -73,12 +73,22 @@ def _unforked() -> Iterator[None]:
     Waits for one that forks now, at most a second: there a signal handler may come that waits for us.  What is lost by
     that is no more than that such a child may keep this worker from noticing its parent's death.
     """
-    got = _forking.acquire(timeout=FORK_SECONDS)
+    lock = _forking
+    got = lock.acquire(timeout=FORK_SECONDS)
     try:
         yield
     finally:
         if got:
-            _forking.release()
+            lock.release()
+
+
+def _before_fork() -> None:
+    _forking.acquire(timeout=FORK_SECONDS)
+
+
+def _in_forking_parent() -> None:
+    with contextlib.suppress(RuntimeError):  # it was not acquired: in time, or because Ctrl-C came
+        _forking.release()
 
 
 class Lane:
@@ -391,10 +401,11 @@ def _start_trackers() -> None:
 
 
 def _in_forked_child() -> None:
-    _forking.release()
+    global _forking
+    _forking = threading.RLock()
     for lane in list(_alive):
         _alive.discard(lane)
         lane.abandon()
 
 
-os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_in_forked_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_in_forking_parent, after_in_child=_in_forked_child)

@@ -17,6 +17,7 @@ Why not one pickle for a whole batch of results: the finished outcomes of a batc
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import io
 import pickle
 import traceback
@@ -91,6 +92,7 @@ class _Plain:
     """A plain pickler and its output, used again and again: making one costs three times what a small dump does."""
 
     def __init__(self) -> None:
+        self.reducers = len(copyreg.dispatch_table)  # that it knows
         self._out = io.BytesIO()
         self.buffers: list[pickle.PickleBuffer] = []
         self._pickler = _PlainPickler(self._out, PROTOCOL, True, partial(_in_band, self.buffers))
@@ -159,6 +161,8 @@ def dumps(obj: Any) -> bytes | Large:
     try:
         plain = _idle.pop()
     except IndexError:
+        plain = _Plain()
+    if plain.reducers != len(copyreg.dispatch_table):
         plain = _Plain()
     try:
         head = plain.dumps(obj)

@@ -470,6 +470,26 @@ def test_nobody_forks_while_a_lane_gets_its_descriptors() -> None:
     forker.join(PATIENCE)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_that_did_not_wait_is_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. A lane gets its descriptors, and takes long; 2. another thread forks all the same; 3. so may the child."""
+    monkeypatch.setattr(_lane, "FORK_SECONDS", 0.05)
+    begun, over = threading.Event(), threading.Event()
+
+    def take_long() -> None:
+        with _lane._unforked():
+            begun.set()
+            over.wait(PATIENCE)
+
+    other = threading.Thread(target=take_long)
+    other.start()
+    begun.wait(PATIENCE)
+    assert in_forked_child(lambda: not list(_lane._alive) and in_forked_child(lambda: True) == 0) == 0
+    over.set()
+    other.join(PATIENCE)
+    assert in_forked_child(lambda: True) == 0
+
+
 # ------------------------------------------------------------------------------------------------- what is kept alive
 
 
