@@ -18,8 +18,7 @@ import weakref
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-import cloudpickle
-
+from ._by_value import goes_by_value
 from ._payload import BASIC, dumps_plain, dumps_whole
 
 # What does not change in place.
@@ -108,7 +107,7 @@ def _goes_by_name(part: Any) -> bool:
     if kind is not FunctionType and not isinstance(part, type):
         return _is_plain_builtin(part)
     home = part.__module__
-    if home == "__main__" or home in cloudpickle.list_registry_pickle_by_value():
+    if goes_by_value(home):
         return False
     return getattr(sys.modules.get(home), part.__qualname__, None) is part
 
