@@ -7,6 +7,7 @@ import concurrent.futures.process
 import inspect
 import multiprocessing.synchronize
 import re
+import signal
 import threading
 from typing import Any
 
@@ -15,6 +16,7 @@ import loky.process_executor
 import pytest
 
 import ordered_executor  # noqa: F401 (it extends what it uses)
+from ordered_executor._loky import abandon, start_feeder, threads
 
 
 def test_exit_hook_of_threading() -> None:
@@ -30,16 +32,38 @@ def test_flag_of_lokys_exit_hook() -> None:
     assert "process_pool_executor_at_exit is None" in source
 
 
-def test_thread_of_a_loky_pool() -> None:
-    """A loky pool has the attribute that holds its manager thread, which has the queue that holds its feeder."""
+def test_threads_of_a_loky_pool() -> None:
+    """A loky pool has the attribute that holds its manager thread, which has the queue that holds its feeder.
+
+    The feeder is started by the queue's own method, and not again when there is something to be fed.
+    """
     pool = loky.process_executor.ProcessPoolExecutor(1)
     assert pool._executor_manager_thread is None
     assert pool._processes == {}
+    start_feeder(pool)
+    feeder = pool._call_queue._thread
+    assert feeder.name == "QueueFeederThread"
+    assert feeder.is_alive()
     pool.submit(int).result()
     manager: Any = pool._executor_manager_thread
     assert manager.name == "ExecutorManagerThread"
-    assert manager.call_queue._thread.name == "QueueFeederThread"
+    assert manager.call_queue._thread is feeder
     pool.shutdown()
+    assert list(threads(manager)) in ([], [feeder])
+
+
+def test_abandoned_loky_pool() -> None:
+    """Its process is killed, its feeder ends, and nothing is printed."""
+    pool = loky.process_executor.ProcessPoolExecutor(1)
+    start_feeder(pool)
+    feeder = pool._call_queue._thread
+    pool._start_executor_manager_thread = lambda: None
+    pool.submit(int)
+    (process,) = pool._processes.values()
+    abandon(pool)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not feeder.is_alive()
 
 
 @pytest.mark.parametrize("module", [loky.backend.synchronize, multiprocessing.synchronize])

@@ -25,7 +25,7 @@ from typing import Any
 from loky.backend import resource_tracker as lokys_tracker
 from loky.process_executor import ProcessPoolExecutor
 
-from . import _os, _wire, _worker
+from . import _loky, _os, _wire, _worker
 from ._gate import Seat
 from ._lane_memory import (
     CREDIT_BACK,
@@ -156,7 +156,6 @@ class Lane:
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
             initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
             _start_trackers()
-            ours.callback(lane._kill_half_started)
             with _os.sigint_blocked(), told_early():
                 lane._pool = ProcessPoolExecutor(
                     1,
@@ -166,22 +165,16 @@ class Lane:
                     initargs=(end, initializer, kind.initargs),
                     env=kind.env,
                 )
+                ours.callback(_loky.abandon, lane._pool)
+                _loky.start_feeder(lane._pool)
                 lane._call = lane._pool.submit(_worker.serve)
-            lane._manager = _manager_thread(lane._pool)
+            lane._manager = _loky.manager_thread(lane._pool)
             ours.pop_all()
         os.set_inheritable(lane.memory.fd, False)
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
         lane._call.add_done_callback(lane._on_call_ended)
         return lane
-
-    def _kill_half_started(self) -> None:
-        """Loky starts the process first and its thread second: if that fails, nobody else ends the process.
-
-        The name is private: see `_manager_thread`.
-        """
-        for process in list((getattr(self.__dict__.get("_pool"), "_processes", None) or {}).values()):
-            os.kill(process.pid, signal.SIGKILL)
 
     def watch(self, post: Callable[[Callable[[], None]], object], on_death: Callable[[Lane], object]) -> None:
         """Whoever has the lane is told when its call ends: a worker that dies while it starts has no other witness."""
@@ -244,12 +237,12 @@ class Lane:
     def join(self, timeout: float) -> None:
         """Wait until loky has let go of the process, and of the semaphores it had for it."""
         until = time.monotonic() + timeout
-        for thread in _threads(self._manager):
+        for thread in _loky.threads(self._manager):
             thread.join(max(0.0, until - time.monotonic()))
 
     @property
     def joined(self) -> bool:
-        return not any(_threads(self._manager))
+        return not any(_loky.threads(self._manager))
 
     def exitcode(self) -> int | None:
         """How the process ended, by its own status or by what loky saw of it."""
@@ -366,32 +359,6 @@ def _copy_large(head: bytes, source: memoryview, lengths: list[int]) -> Large:
         buffers.append(copy(source[at : at + length]))
         at += length
     return Large(head, buffers)
-
-
-def _manager_thread(pool: ProcessPoolExecutor) -> threading.Thread | None:
-    """Loky's thread for a pool, to be joined at the end.
-
-    The name is private: there is no other way to know that a pool shut down with `wait=False` has let go of everything
-    (with `wait=True` it joins under a lock that all pools share).  tests/test_private_names.py notices when it goes.
-    """
-    thread = getattr(pool, "_executor_manager_thread", None)
-    return thread if isinstance(thread, threading.Thread) else None
-
-
-def _threads(manager: threading.Thread | None) -> Iterator[threading.Thread]:
-    """Those of loky's threads for a pool that live, in the order in which they end: the manager, then its feeder.
-
-    The feeder may be the last that holds the queue's semaphores.  It is a daemon, and loky does not join it: if the
-    program ended while it lets go of them, their tracker would report them as leaked.  Its names are private, for the
-    same reason and with the same test as above.
-    """
-    if manager is None:
-        return
-    if manager.is_alive():
-        yield manager
-    feeder = getattr(getattr(manager, "call_queue", None), "_thread", None)  # the manager has started it, or will not
-    if isinstance(feeder, threading.Thread) and feeder.is_alive():
-        yield feeder
 
 
 def _start_trackers() -> None:

@@ -146,7 +146,9 @@ class LokyBackend:
     def _cannot_start(self, error: Exception) -> None:
         """Go on with what there is and try again; without any lane, or if all of them wait at the gate, give up."""
         if self._lanes and "shutdown" in str(error):
-            return  # the interpreter is on its way out, and says so to whoever starts a thread
+            # The interpreter is on its way out, and says so to whoever starts a thread: what there is does the rest.
+            self._max_lanes = len(self._lanes)
+            return
         self._failed_starts += 1
         stuck = len(self._gated) == len(self._lanes)
         if not self._lanes or (stuck and self._failed_starts > START_TRIES):

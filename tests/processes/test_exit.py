@@ -97,6 +97,24 @@ def test_first_task_at_the_very_end(script: StartScript) -> None:
     assert out.split() == ["done"]
 
 
+def test_lokys_thread_begins_after_the_end(script: StartScript) -> None:
+    """Loky's thread for a worker may get its first turn when the main thread has ended and no thread can be started."""
+    out = finish(
+        script(
+            "-c",
+            program("""
+            from loky.process_executor import _ExecutorManagerThread as Manager
+            run, ended = Manager.run, threading.Event()
+            Manager.run = lambda manager: (ended.wait(), run(manager))
+            executor = OrderedProcessPoolExecutor(1)
+            executor.submit(same, 1).add_done_callback(lambda f: say(f.result()))
+            threading._register_atexit(ended.set)  # runs before the executor's own
+            """),
+        )
+    )
+    assert out == "1\n"
+
+
 def test_several_executors_at_the_end(script: StartScript) -> None:
     """Executors that run, wait warm, did nothing, were let go or shut down without waiting: all end."""
     out = finish(
