@@ -19,12 +19,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-import ordered_executor
-from ordered_executor import OrderedExecutor
+import ordered_executor  # what it has is loaded when it is used: workers that run tasks of this module need none of it
+
+if TYPE_CHECKING:
+    from ordered_executor import OrderedExecutor
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import loky.backend.synchronize
 import loky.process_executor
 import pytest
 
-import ordered_executor  # noqa: F401 (it extends what it uses)
+import ordered_executor._semaphores  # noqa: F401 (it extends what it uses)
 from ordered_executor._loky import abandon, start_feeder, threads
 
 

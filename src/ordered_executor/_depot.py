@@ -3,7 +3,8 @@
 A lane is lent again only to an executor that would make the same one: same context, environment, initializer and
 arguments (by identity), working directory, `os.environ` and `sys.path`.  After `idle_timeout` seconds it is ended.
 
-Who ends what: the depot's thread ends lanes whose time is up; `empty` ends all, at the exit of the interpreter too.
+Who ends what: the depot's thread ends lanes whose time is up; `end_idle_workers` ends all, at the exit of the
+interpreter too.
 
 To let go of a lane runs finalizers of multiprocessing's semaphores, which may wait for somebody who waits for the
 other lanes: `multiprocessing.resource_tracker` does when it is stopped, as CPython's own tests do.  So a thread that
@@ -131,7 +132,7 @@ def _watch() -> None:
         _watcher.park(lambda: _changes != changes, due - now)  # noqa: B023 (asked here only)
 
 
-def empty(patience: float = 5.0) -> None:
+def end_idle_workers(patience: float = 5.0) -> None:
     """End the idle workers that wait for the next executor, and wait until they are gone.
 
     For suites that check for left-over processes, and for programs that want the memory back at once.  Waits at most
@@ -173,4 +174,4 @@ def _in_forked_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
-_exit.at_the_very_end(empty)
+_exit.at_the_very_end(end_idle_workers)

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import faulthandler
 import fcntl
+import io
 import os
 import resource
 import select
@@ -18,7 +19,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import loky
 
@@ -157,10 +157,9 @@ class Process:
             return True  # nobody can tell: believe the signal
         except OSError:  # the child of a fork server
             try:
-                state = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+                return _status(self.pid)[0] in (b"T", b"t")
             except OSError:
                 return True
-            return state in (b"T", b"t")
 
     def resume(self) -> None:
         self.signal(signal.SIGCONT)
@@ -237,14 +236,20 @@ def dump_stack_on_signal(fd: int, at: int) -> None:
         faulthandler.register(STACK_SIGNAL, own, all_threads=True, chain=True)
 
 
+def _status(pid: int) -> list[bytes]:
+    """State, parent and more of a process, as the system tells it; raises OSError where it does not."""
+    with io.FileIO(f"/proc/{pid}/stat") as file:  # a worker needs no pathlib
+        return file.read().rpartition(b")")[2].split()
+
+
 def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and those that they have; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
             if name.isdigit():
-                with contextlib.suppress(OSError, ValueError), Path(f"/proc/{name}/stat").open("rb") as file:
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                with contextlib.suppress(OSError, ValueError):
+                    parent = int(_status(int(name))[1])
                     children.setdefault(parent, []).append(int(name))
     found = children.get(pid, [])
     for child in found:  # it grows meanwhile

@@ -20,7 +20,8 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from ordered_executor import OrderedProcessPoolExecutor, _os, _worker
+import ordered_executor
+from ordered_executor import _os, _worker
 from tests.helpers import Journal, Valve, getpid, note, note_and_die, same, stand_with_pid
 
 T = TypeVar("T")
@@ -215,20 +216,20 @@ def nested(depth: int) -> list[int]:
     """Use an executor inside a worker, and one inside that, and so on."""
     if depth == 0:
         return [0]
-    with OrderedProcessPoolExecutor(1) as executor:
+    with ordered_executor.OrderedProcessPoolExecutor(1) as executor:
         return [*executor.submit(nested, depth - 1).result(), depth]
 
 
 def nest_and_stand(journal: Journal) -> None:
     """Use an executor inside a worker, whose worker is busy for ever."""
-    with OrderedProcessPoolExecutor(1) as executor:
+    with ordered_executor.OrderedProcessPoolExecutor(1) as executor:
         journal.write(executor.submit(getpid).result())
         executor.submit(time.sleep, 600).result()
 
 
 def use_in_child(connection: Any) -> None:
     """Use an executor, and send the results."""
-    with OrderedProcessPoolExecutor(2) as executor:
+    with ordered_executor.OrderedProcessPoolExecutor(2) as executor:
         connection.send([*executor.map(same, range(20))])
 
 
