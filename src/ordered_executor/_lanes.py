@@ -82,6 +82,7 @@ class LokyBackend:
         self._wanted = 0
         self._lost = 0  # lanes
         self._failed_starts = 0
+        self._no_more = False  # lanes can be started
         self._start_again_at: float | None = None
         self._posts: deque[Callable[[], None]] = deque()
         self._buried: list[Lane] = []
@@ -108,15 +109,25 @@ class LokyBackend:
     # --------------------------------------------------------------------------------------------------- lanes begin
 
     def want(self, lanes: int) -> None:
-        if self._lanes and not _os.can_start_threads():
-            return  # the interpreter is on its way out; what there is finishes the rest
         self._wanted = lanes
+        if self._lanes and (self._no_more or not _os.can_start_threads()):
+            self._make_do()
+            return
         if self._start_again_at is not None:
             return  # it failed a moment ago
         missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
         for _ in range(missing):
             if not self._open_lane():
                 break
+
+    def _make_do(self) -> None:
+        """The interpreter is on its way out: what there is finishes the rest, unless all of it waits at the gate.
+
+        Then the head is with nobody, and nobody is left to run it.
+        """
+        if len(self._gated) == len(self._lanes) and not self._events:
+            text = "no worker can be started at the end of the program, and all there are wait for an earlier task"
+            self._events.append(Broken(BrokenProcessPool(text)))
 
     def _open_lane(self) -> bool:
         lane = _depot.take(self._kind) if self._reuse else None
@@ -146,8 +157,8 @@ class LokyBackend:
     def _cannot_start(self, error: Exception) -> None:
         """Go on with what there is and try again; without any lane, or if all of them wait at the gate, give up."""
         if self._lanes and "shutdown" in str(error):
-            # The interpreter is on its way out, and says so to whoever starts a thread: what there is does the rest.
-            self._max_lanes = len(self._lanes)
+            self._no_more = True  # the interpreter is on its way out, and says so to whoever starts a thread
+            self.want(self._wanted)
             return
         self._failed_starts += 1
         stuck = len(self._gated) == len(self._lanes)

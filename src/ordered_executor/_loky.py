@@ -6,6 +6,7 @@ notices when one goes.  (`_exit` has loky's exit hook, `_semaphores` its names o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -17,8 +18,8 @@ from loky.process_executor import ProcessPoolExecutor
 def start_feeder(pool: ProcessPoolExecutor) -> None:
     """Start the thread that pickles the call for the worker; raises RuntimeError where no thread can be started.
 
-    Loky's manager thread would start it with the first call.  From Python 3.12 on no thread can be started any more
-    when the main thread has ended, and in loky's thread there is nobody to handle that: it prints a traceback.
+    Loky's manager thread would start it with the first call.  On Python 3.12 no thread can be started any more when the
+    program is at its end, and in loky's thread there is nobody to handle that: it prints a traceback.
     """
     start = getattr(getattr(pool, "_call_queue", None), "_start_thread", None)
     if start is not None:
@@ -56,7 +57,11 @@ def abandon(pool: ProcessPoolExecutor) -> None:
     Loky starts the process first and its thread second: if that fails, nobody else ends the process.
     """
     for process in list((getattr(pool, "_processes", None) or {}).values()):
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # it may be gone
+            os.kill(process.pid, signal.SIGKILL)
+    manager = manager_thread(pool)
+    if manager is not None and manager.is_alive():
+        return  # it ends the rest, now that the process is gone
     queue = getattr(pool, "_call_queue", None)
     feeder = getattr(queue, "_thread", None)
     if queue is not None and isinstance(feeder, threading.Thread) and feeder.is_alive():

@@ -264,7 +264,7 @@ def kill_all(pids: list[int]) -> None:
 
 
 def can_start_threads() -> bool:
-    """Whether new threads can be started; from Python 3.12 on, not any more when the main thread has ended."""
+    """Whether new threads can be started: from Python 3.12 on, maybe not any more when the main thread has ended."""
     return sys.version_info < (3, 12) or threading.main_thread().is_alive()
 
 

@@ -115,6 +115,28 @@ def test_lokys_thread_begins_after_the_end(script: StartScript) -> None:
     assert out == "1\n"
 
 
+def test_head_dies_at_the_end_and_all_others_are_gated(script: StartScript) -> None:
+    """Where no other worker can be started for it any more, what is left fails; the program ends."""
+    out = finish(
+        script(
+            "-c",
+            program("""
+            executor = OrderedProcessPoolExecutor(2, window=1, retries=1)
+            valve = Valve("valve")
+            executor.submit(lambda: (valve.stand(), os._exit(3))).add_done_callback(lambda f: say(bool(f.exception())))
+            for number in range(5):
+                executor.submit(same, number).add_done_callback(lambda f: say(f.exception() is None or "broken"))
+            valve.reached()
+            until(lambda: executor.statistics().gated == 1)
+            threading._register_atexit(valve.open)  # runs before the executor's own
+            """),
+        )
+    )
+    head, *others = out.split()
+    assert head == "True"
+    assert others in (["True"] * 5, ["broken"] * 5)
+
+
 def test_several_executors_at_the_end(script: StartScript) -> None:
     """Executors that run, wait warm, did nothing, were let go or shut down without waiting: all end."""
     out = finish(
