@@ -258,7 +258,7 @@ def start_what_stays() -> None:
 
 
 @contextlib.contextmanager
-def nothing_is_left(patience: float = 5.0) -> Iterator[None]:
+def nothing_is_left(patience: float = 20.0) -> Iterator[None]:
     """Check that no process, thread, descriptor or name in shared memory of ours is left behind."""
     before = Traces()
     yield

@@ -5,12 +5,14 @@ from __future__ import annotations
 import concurrent.futures._base
 import concurrent.futures.process
 import inspect
+import multiprocessing.spawn
 import multiprocessing.synchronize
 import re
 import signal
 import threading
 from typing import Any
 
+import loky.backend.popen_loky_posix
 import loky.backend.synchronize
 import loky.process_executor
 import pytest
@@ -64,6 +66,13 @@ def test_abandoned_loky_pool() -> None:
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert not feeder.is_alive()
+
+
+@pytest.mark.parametrize("module", [loky.backend.popen_loky_posix, multiprocessing.spawn])
+def test_process_that_is_made_a_worker(module: Any) -> None:
+    """It is marked as such while it loads what it needs (see `ordered_executor.__init__`)."""
+    source = inspect.getsource(module)
+    assert source.index("_inheriting = True") < source.index("load(from_parent)") < source.index("._inheriting\n")
 
 
 @pytest.mark.parametrize("module", [loky.backend.synchronize, multiprocessing.synchronize])

@@ -1,24 +1,8 @@
 """Ordered parallel execution: results come in the order the work went in."""
+# ruff: noqa: F403, F405 (tests/test_architecture.py compares the two lists of names)
 
-from importlib import import_module
+from multiprocessing.process import current_process
 from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ._depot import end_idle_workers
-    from ._errors import (
-        RemoteError,
-        ResultsTimeoutError,
-        ShutdownTimeoutError,
-        TaskKilledError,
-        TaskTimeoutError,
-        TerminatedWorkerError,
-    )
-    from ._executor import OptionsView, OrderedExecutor
-    from ._future import Future
-    from ._results import Results
-    from ._statistics import Statistics
-    from ._ticket import Outcome
-    from .process_pool import OrderedProcessPoolExecutor
 
 __all__ = [
     "Future",
@@ -37,31 +21,21 @@ __all__ = [
     "end_idle_workers",
 ]
 
-# A worker loads this package for `_worker` alone: what else there is, is loaded when somebody asks for it.
-_HOMES = {
-    "Future": "_future",
-    "OptionsView": "_executor",
-    "OrderedExecutor": "_executor",
-    "OrderedProcessPoolExecutor": "process_pool",
-    "Outcome": "_ticket",
-    "RemoteError": "_errors",
-    "Results": "_results",
-    "ResultsTimeoutError": "_errors",
-    "ShutdownTimeoutError": "_errors",
-    "Statistics": "_statistics",
-    "TaskKilledError": "_errors",
-    "TaskTimeoutError": "_errors",
-    "TerminatedWorkerError": "_errors",
-    "end_idle_workers": "_depot",
-}
-
-if not TYPE_CHECKING:  # or no misspelt name would be noticed
+# A worker loads this package for `_worker` alone, and what users see only when a task asks for it: most of its start is
+# the loading of modules.  All others load it at once: later it may be too late (at the exit of the interpreter, after a
+# fork).  That a process is being made somebody's worker has no public name; tests/test_private_names.py notices when
+# this one goes.
+if TYPE_CHECKING or not getattr(current_process(), "_inheriting", False):
+    from ._public import *
+else:
 
     def __getattr__(name: str) -> object:
-        if name not in _HOMES:
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-        return value
+        from . import _public  # noqa: PLC0415
+
+        globals().update({each: getattr(_public, each) for each in __all__})
+        return globals()[name]
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

@@ -47,6 +47,16 @@ def test_a_worker_loads_what_it_needs(pool: MakePool) -> None:
     }
 
 
+def test_a_task_may_use_the_package(pool: MakePool) -> None:
+    """What a worker has not loaded is there when a task asks for it, and what does not exist is missed as ever."""
+    code = "dir(__import__('ordered_executor')) and __import__('ordered_executor').{}"
+    executor = pool(1)
+    assert executor.submit(eval, code.format("Outcome.__name__")).result() == "Outcome"
+    assert executor.submit(eval, code.format("OrderedExecutor.__name__")).result() == "OrderedExecutor"
+    with pytest.raises(AttributeError, match="module 'ordered_executor' has no attribute 'OrderedThreads'"):
+        executor.submit(eval, code.format("OrderedThreads")).result()
+
+
 def test_workers_start_on_demand(pool: MakePool) -> None:
     """No process before the first task, one for tasks that come one after the other."""
     executor = pool(4)
