@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import pytest
 
@@ -200,3 +202,24 @@ def test_in_a_forked_child_the_parents_is_left_alone(poller: Poller, pipe: tuple
     os.write(pipe[1], b"x")
     poller.wait(None)
     assert heard == ["read"]
+
+
+@needs_epoll
+def test_ctrl_c_while_the_last_reference_goes() -> None:
+    """Whoever wakes may be the last that holds the waker.  Ctrl-C there would be dropped, and the descriptor too."""
+    poller = EpollPoller()
+    waker: Any = poller._waker
+    number = waker.fileno()
+    poller.close()
+    os.fstat(number)
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    sys.settrace(interrupt)
+    try:
+        del waker
+    finally:
+        sys.settrace(None)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)

@@ -15,27 +15,37 @@ import os
 import select
 import selectors
 from collections.abc import Callable
+from typing import Protocol
 
 Call = Callable[[], object]
 
 
-class Descriptor:
-    """It is closed with the last reference to it, so that nobody writes to what is another's by then."""
+class Waker(Protocol):
+    """What `wake` writes to.  It is closed with the last reference to it, so nobody writes to what is another's."""
 
-    __slots__ = ("number",)
+    def fileno(self) -> int: ...
+
+
+class Descriptor:
+    """A waker of its own."""
+
+    __slots__ = ("_number",)
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self.number)
+        close(self._number)
 
 
 class Poller:
     """What both kinds have in common: waking, and the end."""
 
-    def __init__(self, waker: int) -> None:
-        self._waker: Descriptor | None = Descriptor(waker)
+    def __init__(self, waker: Waker) -> None:
+        self._waker: Waker | None = waker
 
     def watch(self, fd: int, call: Call, *, writing: bool = False) -> None:
         """Call `call` in every `wait` in which the descriptor can be read (or written)."""
@@ -53,7 +63,7 @@ class Poller:
         """Let `wait` return, the one that runs or the next.  Never blocks; after `close` it does nothing."""
         waker = self._waker
         if waker is not None:
-            self._wake(waker.number)
+            self._wake(waker.fileno())
 
     def close(self) -> None:
         if self._waker is not None:
@@ -73,7 +83,9 @@ class EpollPoller(Poller):
 
     def __init__(self) -> None:
         waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        super().__init__(waker)
+        # Not for polling: an object that closes its descriptor with its last reference, and runs no Python for that,
+        # where Ctrl-C could come in.
+        super().__init__(select.epoll.fromfd(waker))
         self._calls: dict[int, Call] = {}
         self._epoll = select.epoll()
         self._epoll.register(waker, select.EPOLLIN | select.EPOLLET)  # each write is an edge, read or not
@@ -106,7 +118,7 @@ class SelectorPoller(Poller):
 
     def __init__(self) -> None:
         self._read, waker = os.pipe()
-        super().__init__(waker)
+        super().__init__(Descriptor(waker))
         self._selector = selectors.DefaultSelector()
         os.set_blocking(self._read, False)
         os.set_blocking(waker, False)
