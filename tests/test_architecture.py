@@ -32,7 +32,7 @@ LAYERS = [
     "_parcels _loading",
     "_worker",
     "_lane",
-    "_postmortem _depot _stopping",
+    "_postmortem _depot _stopping _starter",
     "_clock",
     "_lanes",
     # what users see

@@ -13,7 +13,6 @@ All of it runs on the releaser, but `wake` and what loky's own threads post when
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import threading
 import time
@@ -23,7 +22,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
-from . import _depot, _exit, _os, _wire
+from . import _depot, _os, _wire
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
 from ._clock import END_SECONDS, PEEK_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
 from ._errors import remote_traceback
@@ -32,19 +31,15 @@ from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine
+from ._starter import Starter
 from ._stopping import look_at_running, void
 from ._ticket import Batch
 from ._warm import warm
-
-logger = logging.getLogger("ordered_executor")
 
 # How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
 TREE_SECONDS = 0.3
 # The same, when all are to be killed.
 LEAVE_SECONDS = 1.0
-# When a worker could not be started, it is tried again; if all others wait for it, so often.
-START_AGAIN_SECONDS = 1.0
-START_TRIES = 10
 # How long loky may take to say how a process ended that it has reaped.
 REAP_SECONDS = 0.3
 # epoll takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
@@ -65,6 +60,7 @@ class LokyBackend:
         idle_timeout: float | None = 10.0,
     ) -> None:
         self._kind = kind
+        self._starter = Starter(kind)
         self._window = window
         self._max_lanes = max_lanes
         self._quota = quota
@@ -81,9 +77,6 @@ class LokyBackend:
         self._closing = False
         self._wanted = 0
         self._lost = 0  # lanes
-        self._failed_starts = 0
-        self._no_more = False  # lanes can be started
-        self._start_again_at: float | None = None
         self._posts: deque[Callable[[], None]] = deque()
         self._buried: list[Lane] = []
         self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
@@ -110,10 +103,10 @@ class LokyBackend:
 
     def want(self, lanes: int) -> None:
         self._wanted = lanes
-        if self._lanes and (self._no_more or not _os.can_start_threads()):
+        if self._lanes and self._starter.over():
             self._make_do()
             return
-        if self._start_again_at is not None:
+        if self._starter.again_at is not None:
             return  # it failed a moment ago
         missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
         for _ in range(missing):
@@ -121,27 +114,25 @@ class LokyBackend:
                 break
 
     def _make_do(self) -> None:
-        """The interpreter is on its way out: what there is finishes the rest, unless all of it waits at the gate.
+        """At the end of the program, what there is finishes the rest, unless all of it waits at the gate.
 
         Then the head is with nobody, and nobody is left to run it.
         """
-        if len(self._gated) == len(self._lanes) and not self._events:
+        if self._stuck() and not self._events:
             text = "no worker can be started at the end of the program, and all there are wait for an earlier task"
             self._events.append(Broken(BrokenProcessPool(text)))
+
+    def _stuck(self) -> bool:
+        return len(self._gated) == len(self._lanes)
 
     def _open_lane(self) -> bool:
         lane = _depot.take(self._kind) if self._reuse else None
         if lane is None:
             try:
-                if self._lanes and _os.descriptors_left() < _os.DESCRIPTORS_A_LANE:
-                    raise OSError("the limit on open files leaves no room for it")
-                lane = Lane.start(self._kind)
-                self._failed_starts = 0
+                lane = self._starter.start(len(self._lanes))
             except Exception as error:
                 self._cannot_start(error)
                 return False
-            finally:
-                _exit.register()
         lane.after = self._lost
         self._lanes.add(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
@@ -155,21 +146,11 @@ class LokyBackend:
         return True
 
     def _cannot_start(self, error: Exception) -> None:
-        """Go on with what there is and try again; without any lane, or if all of them wait at the gate, give up."""
-        if self._lanes and "shutdown" in str(error):
-            self._no_more = True  # the interpreter is on its way out, and says so to whoever starts a thread
-            self.want(self._wanted)
-            return
-        self._failed_starts += 1
-        stuck = len(self._gated) == len(self._lanes)
-        if not self._lanes or (stuck and self._failed_starts > START_TRIES):
-            reason = BrokenProcessPool(f"no worker can be started: {type(error).__name__}: {error}")
-            reason.__cause__ = error
+        reason = self._starter.failed(error, len(self._lanes), stuck=self._stuck())
+        if reason is not None:
             self._events.append(Broken(reason))
-            return
-        if self._failed_starts == 1:
-            logger.warning("could not start another worker (%s); going on with %d", error, len(self._lanes))
-        self._start_again_at = time.monotonic() + START_AGAIN_SECONDS
+        elif self._starter.over():
+            self._make_do()
 
     def _lend(self, lane: Lane) -> None:
         seat = self._free_seats.pop()
@@ -338,13 +319,13 @@ class LokyBackend:
 
     def _next_look(self) -> float:
         """When somebody must be looked at, at the earliest."""
-        least = next_look(self._lanes)
-        return least if self._start_again_at is None else min(least, self._start_again_at)
+        least, again_at = next_look(self._lanes), self._starter.again_at
+        return least if again_at is None else min(least, again_at)
 
     def _look_at_clock(self) -> None:
         now = time.monotonic()
-        if self._start_again_at is not None and now >= self._start_again_at:
-            self._start_again_at = None
+        if self._starter.again_at is not None and now >= self._starter.again_at:
+            self._starter.again_at = None
             self.want(self._wanted)
         for lane in tuple(self._lanes):
             if now >= lane.due():
