@@ -15,6 +15,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 
+autodoc_mock_imports = ["distributed"]  # its page needs the names of its classes only
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -26,5 +27,5 @@ nitpick_ignore_regex = [
     (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Self|optional)"),
     (r"py:.*", r"(.*\.)?_[A-Za-z_]+(\..*)?"),  # private types and type variables in signatures
     (r"py:.*", r"(T|P|P\.args|P\.kwargs)"),  # type variables
-    (r"py:.*", r"loky\..*"),  # has no inventory
+    (r"py:.*", r"(loky|distributed)\..*"),  # have no inventory here
 ]

@@ -22,6 +22,7 @@ PRINTED = {
     "ours-imap-next": "1 invalid literal for int() with base 10: 'x' 3",
     "ours-executor-map": "0 2 3 3 4",
     "ours-submit": "1 invalid literal for int() with base 10: 'x' 3",
+    "ours-loky": "0 1 4 9",
     "ours-joblib": "0 2 3 3 4",
     "ours-joblib-calls": "18 2",
     "ours-mpire": "0 2 3 3 4",

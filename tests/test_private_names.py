@@ -91,6 +91,28 @@ def test_states_of_standard_futures() -> None:
     assert {"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"} <= set(vars(future))
 
 
+def test_waiters_of_the_standard_library() -> None:
+    """What `wait` and `as_completed` hang on a future has an event, and is told by one call for each kind of end.
+
+    That of `as_completed` has a lock and a list of what is finished, too: there it is put into order.
+    """
+    base: Any = concurrent.futures._base
+    for make in (base._AsCompletedWaiter, base._FirstCompletedWaiter, lambda: base._AllCompletedWaiter(1, False)):
+        waiter = make()
+        assert type(waiter.event) is threading.Event
+        assert all(callable(getattr(waiter, f"add_{end}")) for end in ("result", "exception", "cancelled"))
+    waiter = base._AsCompletedWaiter()
+    with waiter.lock:
+        assert waiter.finished_futures == []
+
+
+@pytest.mark.parametrize(("method", "named"), [("fork", False), ("spawn", True)])
+def test_semaphore_without_a_name(method: str, named: bool) -> None:
+    """A semaphore of a fork context has no name, by which another process could open it; others have one."""
+    lock: Any = multiprocessing.get_context(method).Lock()
+    assert (lock._semlock.name is not None) == named
+
+
 def test_remote_traceback_of_the_standard_library() -> None:
     """The standard library's carrier of remote tracebacks takes a text and prints it."""
     assert "a text" in str(concurrent.futures.process._RemoteTraceback("a text"))  # type: ignore[arg-type]

@@ -145,7 +145,7 @@ class Future(StandardFuture[T]):
     def kill(self) -> bool:
         """Stop this task, even while it runs: its worker is killed, no other task notices.
 
-        A task that has not started is cancelled.  Returns False if the future is done already.  Does not wait: the
+        A task that no worker has is cancelled.  Returns False if the future is done already.  Does not wait: the
         future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that moment keeps its
         outcome.
         """

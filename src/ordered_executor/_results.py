@@ -251,6 +251,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
     def next(self, timeout: float | None = None) -> T:
         """The next outcome.  Waits for it, at most `timeout` seconds (`None`: as long as it takes).
 
+        The limit that was given to `results` is for loops, and does not count here.
         Raises `StopIteration` at the end, `ResultsTimeoutError` if nothing came in time (ask again: nothing is lost),
         and what the task raised, if it failed (the next call goes on behind it).
         """

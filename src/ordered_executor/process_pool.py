@@ -30,16 +30,20 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         max_tasks_per_child: a worker is replaced after exactly so many tasks.
         window: how many tickets past the head an outcome may travel.  A worker that is further ahead waits with it.
             Default: wide; `window_bytes` bounds the memory.
-        window_bytes: how many bytes of outcomes the parent may hold before their turn.
-        backlog: how many tickets may be submitted and not yet read; then `submit` waits.  Default: any number.
-        task_timeout: seconds a task may run before it is stopped and gets `TaskTimeoutError`.
-        retries: how often a task is run again whose worker died.
+        window_bytes: how many bytes of outcomes the parent may hold before their turn; each worker has an equal share.
+            Default: 64 MiB.
+        backlog: how many tickets may be submitted and not yet read (not yet done, with `keep_results=False`); then
+            `submit` waits.  Default: any number.
+        task_timeout: seconds a task may run before it is stopped and gets `TaskTimeoutError`.  It holds for the
+            initializer, too.  Default: any time.
+        retries: how often a task is run again whose worker died.  Default: not at all.
         keep_results: keep unread outcomes for `results()`.
         unseen_errors: what becomes of failures nobody looked at, when their future goes or at shutdown: `"log"`,
             `"raise"` (at shutdown, as a group) or `"ignore"`.
-        reuse: lend warm workers of earlier executors, and leave these to later ones for `idle_timeout` seconds
-            (None: until the program ends).
-        env: environment variables for the workers (loky's context only).
+        reuse: lend warm workers of earlier executors, and leave these to later ones.  Of executors, that is, with the
+            same `mp_context`, `env`, `initializer` and `initargs`; never with `max_tasks_per_child`.
+        idle_timeout: seconds that idle workers wait for the next executor; None: until the program ends.
+        env: environment variables for the workers.  Of loky's contexts only; others ignore it.
 
     Raises `TypeError` or `ValueError`, naming the argument.  Starts no process before the first task.
 
