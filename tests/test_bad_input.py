@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loky.backend.context import get_context
 
 from ordered_executor import OrderedProcessPoolExecutor
 from ordered_executor._check import MOST, check_count, check_optional_count, check_seconds
@@ -122,6 +123,12 @@ def test_the_constructor_refuses_bad_flags(name: str, bad: Any) -> None:
 def test_the_constructor_refuses_what_else_is_wrong(name: str, bad: Any) -> None:
     """Each argument says what it takes; a fork context is refused with the reason."""
     refuses(name, lambda: construct(**{name: bad}))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "loky_init_main"])
+def test_an_environment_that_would_be_ignored_is_refused(method: str) -> None:
+    """All contexts but loky's first hand on the environment of this process."""
+    refuses("env", lambda: construct(mp_context=get_context(method), env={"A": "b"}))
 
 
 def test_unknown_arguments_are_refused() -> None:

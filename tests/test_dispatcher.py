@@ -8,7 +8,17 @@ from unittest import mock
 import pytest
 
 from ordered_executor import Future
-from ordered_executor._dispatcher import BATCH_BYTES, BATCH_MOST, BATCH_SECONDS, Dispatcher, LaneQueue, Pace, Slice
+from ordered_executor._dispatcher import (
+    BATCH_BYTES,
+    BATCH_MOST,
+    BATCH_SECONDS,
+    LONG_BATCH_SECONDS,
+    LONG_QUEUE_BATCHES,
+    Dispatcher,
+    LaneQueue,
+    Pace,
+    Slice,
+)
 from ordered_executor._map import Delivery, Span
 from ordered_executor._ticket import Batch, Options
 
@@ -151,17 +161,41 @@ def test_the_end_is_shared() -> None:
 def test_batches_follow_the_length_of_the_tasks() -> None:
     """About as many tasks as make a batch's time; large results make smaller batches."""
     pace = Pace()
-    assert pace.batch_size() == 1
+    assert pace.batch_size(0) == 1
     pace.learn(1, BATCH_SECONDS / 10, 0)
-    assert pace.batch_size() in (9, 10)
+    assert pace.batch_size(0) in (9, 10)
     pace.seconds = 1e-9
-    assert pace.batch_size() == BATCH_MOST
+    assert pace.batch_size(0) == BATCH_MOST
     pace.bytes = BATCH_BYTES / 3
-    assert pace.batch_size() == 3
+    assert pace.batch_size(0) == 3
     pace.bytes = 10.0 * BATCH_BYTES
-    assert pace.batch_size() == 1
+    assert pace.batch_size(0) == 1
     pace.seconds = 10.0
-    assert pace.batch_size() == 1
+    assert pace.batch_size(0) == 1
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 1e-4, 1e-3, 0.01, 0.1])
+def test_batches_are_longer_while_the_queue_is(seconds: float) -> None:
+    """They grow to the longer time with what waits for each lane, and so become small again towards the end."""
+    pace = Pace()
+    pace.seconds = seconds
+    sizes = [pace.batch_size(waiting) for waiting in range(30_000)]
+    assert sizes == sorted(sizes)
+    short, long = sizes[0], sizes[-1]
+    assert short * seconds <= max(seconds, BATCH_SECONDS)
+    assert (long + 1) * seconds > min(LONG_BATCH_SECONDS, BATCH_MOST * seconds)
+    assert long * seconds <= max(seconds, LONG_BATCH_SECONDS)
+    for waiting, size in enumerate(sizes):
+        assert size == short or size * LONG_QUEUE_BATCHES <= waiting
+
+
+def test_a_batch_says_how_long_it_should_take() -> None:
+    """So that its worker knows when it overruns, and the parent which task is slow; never longer than the longest."""
+    dispatcher = with_lanes(1, *futures(2), span(100, 2, chunksize=50))
+    assert take(dispatcher).seconds == 0.0  # nobody knows
+    dispatcher.pace.seconds = 0.002
+    assert take(dispatcher).seconds == 0.002
+    assert take(dispatcher).seconds == LONG_BATCH_SECONDS  # 0.1 by its size, which was asked for
 
 
 def test_what_is_sent_bounds_a_batch() -> None:
@@ -169,10 +203,10 @@ def test_what_is_sent_bounds_a_batch() -> None:
     pace = Pace()
     pace.seconds = 1e-6
     pace.learn_load(1, BATCH_BYTES // 4)
-    assert pace.batch_size() == 4
+    assert pace.batch_size(0) == 4
     for _ in range(40):
         pace.learn_load(4, 4 * 10)
-    assert pace.batch_size() == BATCH_MOST
+    assert pace.batch_size(0) == BATCH_MOST
 
 
 def test_one_long_task_does_not_make_all_batches_small() -> None:
@@ -249,7 +283,7 @@ def test_a_lane_is_not_sent_ahead_what_is_earlier_than_what_it_has() -> None:
     1. Lane 0 has tickets 0 … 3, lane 1 has 4 … 7; 2. lane 0 dies, and its tickets come back; 3. lane 1 has just ended
     one, and would take a second batch: not this one, behind its own; 4. the lane that replaces lane 0 gets it.
     """
-    dispatcher = fast(with_lanes(2, *futures(100)))
+    dispatcher = fast(with_lanes(2, *futures(32)))
     one, two = take(dispatcher, 0), take(dispatcher, 1)
     dispatcher.begin_turn()
     arrive(dispatcher, 1, two, 0, 1)
@@ -265,7 +299,7 @@ def test_a_lane_is_not_sent_ahead_what_is_earlier_than_what_it_has() -> None:
 
 def test_a_lane_runs_exactly_its_quota() -> None:
     """A lane that may run so many tasks is never sent more, and gets back what it did not run."""
-    dispatcher = fast(with_lanes(1, *futures(100), quota=6))
+    dispatcher = fast(with_lanes(1, *futures(16), quota=6))
     first, second = take(dispatcher), take(dispatcher)
     assert (first.count, second.count) == (4, 2)
     assert dispatcher.lanes[0].quota == 0
@@ -329,7 +363,7 @@ def test_a_lane_returns_everything_it_has_not_started() -> None:
 
     1. the lane ends two of its first batch, 2. hands the rest back, with the batch behind it.
     """
-    waiting = futures(20)
+    waiting = futures(16)
     dispatcher = fast(with_lanes(1, *waiting))
     first, second = take(dispatcher), take(dispatcher)
     assert (first.count, second.count) == (4, 4)
@@ -337,17 +371,17 @@ def test_a_lane_returns_everything_it_has_not_started() -> None:
     dispatcher.returned(dispatcher.lanes[0], first.number, 2)
     assert dispatcher.lanes[0].tickets == 0
     assert not dispatcher.lanes[0].batches
-    assert dispatcher.waiting_tickets == 18
+    assert dispatcher.waiting_tickets == 14
     again: list[int] = []
     while dispatcher.waiting_tickets:
         again += tickets(take(dispatcher))
-    assert again == list(range(2, 20))
+    assert again == list(range(2, 16))
     assert all(future.running() for future in waiting)
 
 
 def test_a_return_leaves_the_batches_before_it() -> None:
     """A lane that hands back its second batch keeps the first, whose last outcome is on its way."""
-    dispatcher = fast(with_lanes(1, *futures(20)))
+    dispatcher = fast(with_lanes(1, *futures(16)))
     first, second = take(dispatcher), take(dispatcher)
     dispatcher.returned(dispatcher.lanes[0], second.number, 0)
     assert list(dispatcher.lanes[0].batches) == [first]

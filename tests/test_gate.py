@@ -166,10 +166,9 @@ class Crossing:
         self.backend.give_back(self.lane, size)
         self.open(head)
 
-    def fetch(self, size: int, lower: bool) -> None:
+    def fetch(self, lower: bool) -> None:
         """As a peek does it with the rest of the batch; then the lane may be given one of lower tickets."""
         sent = self.lane.parcels.sent
-        self.lane.seat.unreleased += size
         self.lane.parcels.arrived(7, sent[0].count)
         if lower:
             sent.append(Sent(Batch(8, sent.popleft().first - 4, 2, [])))
@@ -285,7 +284,7 @@ def test_a_move_that_is_not_enough_lets_nobody_in(memory: LaneMemory, hears_at_o
 def test_an_outcome_is_fetched_while_its_worker_asks(
     memory: LaneMemory, hears_at_once: bool, lower: bool, base: int
 ) -> None:
-    """What was fetched counts for the credit, but not against itself.
+    """What was fetched may pass.
 
     1. a worker has used up its credit, asks, and waits; 2. at any point its bytes are released, and a peek fetches what
     it asks for, if it is not heard of as gated; the lane is given lower tickets, or none; 3. the worker passes.
@@ -300,7 +299,7 @@ def test_an_outcome_is_fetched_while_its_worker_asks(
             nonlocal fetched
             crossing.backend.give_back(crossing.lane, 95)
             if crossing.lane not in crossing.backend._gated:
-                crossing.fetch(70, lower)
+                crossing.fetch(lower)
                 fetched += 1
             crossing.open(base)
 
@@ -313,18 +312,18 @@ def test_an_outcome_is_fetched_while_its_worker_asks(
 
 @pytest.mark.parametrize("hears_at_once", [True, False])
 def test_a_worker_trusts_what_it_is_told(memory: LaneMemory, hears_at_once: bool) -> None:
-    """Its outcome was fetched, with a few bytes less than it counts: the words say no, and it asks once."""
+    """Its outcome was fetched: the words say no, and it asks once."""
     crossing = Crossing(memory, Intruder(-1), 10, 10, hears_at_once)
     crossing.gate.count(95)
     crossing.lane.seat.unreleased = 95
-    crossing.fetch(5, lower=False)
+    crossing.fetch(lower=False)
     crossing.gate.enter(12, 8)
     assert crossing.asked == 1
     crossing.close()
 
 
 def test_what_a_lane_that_is_to_end_sends_is_not_for_its_heir(memory: LaneMemory) -> None:
-    """All of it was fetched before the lane was told to end; what that left uncounted would be credit for the next."""
+    """All of it was fetched before the lane was told to end; counted now, it would be credit for the next."""
     crossing = Crossing(memory, Intruder(-1), 0, 10, True)
     crossing.lane.state = ENDING
     crossing.lane.seat.unreleased = 30

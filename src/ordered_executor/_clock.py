@@ -5,7 +5,8 @@ sets no alarm but the next.  Three looks are here; the one at a task that overru
 
 - *kill*: it was told to end, or is to be killed, and its process is there still;
 - *start*: its initializer runs, and may take `task_timeout`;
-- *peek*: nothing was heard of a batch for a while; what is finished of it is fetched from the lane's memory.
+- *peek*: of the batch that has the head nothing was heard for a while, and the task that runs takes longer than most;
+  what is finished before it is fetched from the lane's memory.
 
 They change the lane at most.  What follows for the executor, the backend (`_lanes`) makes of what they return.
 """
@@ -15,26 +16,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ._gate import Window
 from ._lane import NEVER, Lane
-from ._lane_memory import STARTED, least_bytes
+from ._lane_memory import STARTED
+from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
 
-# A batch of which nothing was heard for so long is looked up in lane memory: a slow task must not withhold the
-# finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
+# A batch of which nothing was heard for so long, and a typical task besides, is looked up in lane memory: a slow task
+# must not withhold the finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
 PEEK_SECONDS = 0.010
 PEEK_MOST_SECONDS = 0.1
+# A task that takes so much longer than is typical is slow.  Before others nothing is fetched: it would cost as much as
+# another batch, and they are soon done.
+LATE_SECONDS = 0.005
 # How long a process that was told to end may take before it is killed.
 END_SECONDS = 5.0
 
 
 class Peeked(NamedTuple):
-    """Outcomes from lane memory: of which batch, from which index on, and the bytes of those not known yet."""
+    """Outcomes from lane memory: of which batch, and from which index on."""
 
     number: int
     start: int
     outcomes: list[Any]
-    size: int
 
 
 def next_look(lanes: Iterable[Lane]) -> float:
@@ -65,28 +68,31 @@ def look_at_start(lane: Lane, now: float, timeout: float | None) -> bool:
     return False
 
 
-def look_for_outcomes(lane: Lane, now: float, window: Window, head: int, *, gated: bool) -> Peeked | None:
-    """Fetch what is finished of a batch that is not, if it is time for that."""
+def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
+    """Fetch what is finished of the batch that has the head, if it is time for that and a slow task withholds it.
+
+    It is released at once, nothing in front of it being missing; its bytes are counted when its frame comes.
+    """
     if lane.peek_at is None or now < lane.peek_at:
         return None
     lane.peeked = now
-    lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
-    return None if gated else _peek(lane, window, head)
-
-
-def _peek(lane: Lane, window: Window, head: int) -> Peeked | None:
-    """Fetch what is finished of the batch the lane is at: as far as the window lets it."""
     sent = lane.parcels.current
-    if sent is None or (found := lane.memory.stream(sent.number)) is None:
+    assert sent is not None, "peek_at says that there is one"
+    finished = lane.memory.finished(sent.number) - sent.home
+    if now < lane.heard + (finished + 1) * sent.typical + LATE_SECONDS:
+        return None  # no task is slow
+    if not gated and finished > 0 and (peeked := _peek(lane, sent)):
+        lane.heard, lane.peek_after = now, PEEK_SECONDS
+        return peeked
+    lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
+    return None
+
+
+def _peek(lane: Lane, sent: Sent) -> Peeked | None:
+    if (found := lane.memory.stream(sent.number)) is None:
         return None
     start, outcomes = found
-    if start > sent.home:
-        return None  # what is before it is in the pipe still, and this comes by the pipe as well
-    first, known = sent.first + start, sent.home - start
-    most = min(len(outcomes), window.limit(head) - first)
-    if lane.seat.unreleased + least_bytes(outcomes[known:]) > window.credit:
-        most = min(most, head + 1 - first)
-    if most <= known:
-        return None
-    lane.parcels.charged += (size := least_bytes(outcomes[known:most]))
-    return Peeked(sent.number, start, lane.fetch(outcomes[:most], known), size)
+    known = sent.home - start
+    if not 0 <= known < len(outcomes):
+        return None  # below zero: what is before it is in the pipe still, and this comes by the pipe as well
+    return Peeked(sent.number, start, lane.fetch(outcomes, known))

@@ -117,6 +117,7 @@ class Lane:
         self.generation = 0
         self.writing = False
         self.seat = Seat()  # one of the executor's, for the time of a lease
+        self.head = 0  # of the executor
         self.asks = (0, 0)
         self.doomed: Any = None
         self.kill_at: float | None = None
@@ -274,6 +275,7 @@ class Lane:
 
     def open(self, head: int, limit: int) -> None:
         words = self.memory.words
+        self.head = head
         words[LIMIT] = limit & MASK
         words[HEAD] = head & MASK
 
@@ -331,11 +333,13 @@ class Lane:
 
     @property
     def peek_at(self) -> float | None:
-        """When to look for finished outcomes of a batch that is not."""
+        """When to look for finished outcomes of a batch that is not.  Before it has the head, nobody misses them."""
         current = self.parcels.current
         if current is None or current.count == 1 or self.state != SERVING:
             return None
-        return max(self.heard, self.peeked) + self.peek_after
+        if not current.first <= self.head < current.first + current.count:
+            return None
+        return max(self.heard, self.peeked) + self.peek_after + current.typical
 
     @property
     def timeout_at(self) -> float | None:

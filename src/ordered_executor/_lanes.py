@@ -188,7 +188,6 @@ class LokyBackend:
     def _judge(self, lane: Lane) -> None:
         """Let a gated lane pass, if it may.  By the newest words, which are in its memory already."""
         ticket, size = lane.asks
-        # What is home already counts in `unreleased`: it would be counted twice.
         if lane.parcels.is_home(ticket) or self._window.passes(self._head, ticket, size, lane.seat.unreleased):
             self._gated.discard(lane)
             self._put(lane, lane.frame(_wire.OPEN))
@@ -224,8 +223,8 @@ class LokyBackend:
         self._poller.wait(timeout)
         while self._posts:
             self._posts.popleft()()
-        if look < NEVER:
-            self._look_at_clock()
+        if look < NEVER and (now := time.monotonic()) >= look:
+            self._look_at_clock(now)
         events, self._events = self._events, []
         return events
 
@@ -275,11 +274,13 @@ class LokyBackend:
         assert len(outcomes) == count, (len(outcomes), count)
         if placed:
             lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
-        self._arrive(lane, number, start, outcomes, lane.parcels.told(count, size), nanoseconds * 1e-9)
+        lane.parcels.told(count)
+        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9)
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
-        self._arrive(lane, number, index, [outcome], lane.parcels.told(1, size), nanoseconds * 1e-9)
+        lane.parcels.told(1)
+        self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9)
         if len(self._events) > 1:
             self._join_last_two()
 
@@ -310,7 +311,7 @@ class LokyBackend:
         rescued: bool = False,
     ) -> None:
         if lane.state == ENDING:
-            size = 0  # known already; the few bytes that a peek does not count would go to who has the seat now
+            size = 0  # known already; it would be counted for who has the seat now
         lane.seat.unreleased += size
         lane.parcels.arrived(number, start + len(outcomes))
         self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued))
@@ -322,8 +323,7 @@ class LokyBackend:
         least, again_at = next_look(self._lanes), self._starter.again_at
         return least if again_at is None else min(least, again_at)
 
-    def _look_at_clock(self) -> None:
-        now = time.monotonic()
+    def _look_at_clock(self, now: float) -> None:
         if self._starter.again_at is not None and now >= self._starter.again_at:
             self._starter.again_at = None
             self.want(self._wanted)
@@ -340,8 +340,8 @@ class LokyBackend:
             text = f"the initializer took longer than task_timeout={self._timeout} s"
             self._events.append(Broken(BrokenProcessPool(text)))
         gated = lane in self._gated
-        if peeked := look_for_outcomes(lane, now, self._window, self._head, gated=gated):
-            self._arrive(lane, *peeked, 0.0)
+        if peeked := look_for_outcomes(lane, now, gated=gated):
+            self._arrive(lane, *peeked, 0, 0.0)
         if lane.timeout_at is not None and now >= lane.timeout_at:
             look_at_running(lane, now, gated=gated)
 

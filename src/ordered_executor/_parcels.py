@@ -46,12 +46,14 @@ class Sent:
         "shortest",
         "still_since",
         "timeouts",
+        "typical",
     )
 
     def __init__(self, batch: Batch) -> None:
         self.number = batch.number
         self.first = batch.first
         self.count = batch.count
+        self.typical = batch.seconds / batch.count  # of a task
         self.home = 0  # how many outcomes have come home: a prefix
         self.blocks = 0  # large buffers in lane memory
         self.placed = 0  # bytes of large buffers, wherever they went
@@ -107,13 +109,12 @@ class Parcels:
         self._inline: list[bytes] = []  # of the batch that is being packed: what found no room in lane memory
         self._given_up: deque[Sent] = deque()
         self.owed = 0  # outcomes that the worker has still to send, also if they were fetched from its memory
-        self.charged = 0  # bytes of those that were fetched, and that the next frames will count again
 
     def forget(self) -> None:
         """For a new lease."""
         self.sent.clear()
         self._given_up.clear()
-        self.owed = self.charged = 0
+        self.owed = 0
         self._room.forget()
 
     def pack(self, batch: Batch, generation: int) -> list[bytes]:
@@ -132,7 +133,8 @@ class Parcels:
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
         self.owed += batch.count
-        body = _wire.pack((generation, batch.number, batch.first, batch.count, timed, fns, single, many, calls))
+        head = generation, batch.number, batch.first, batch.count, batch.seconds, timed
+        body = _wire.pack((*head, fns, single, many, calls))
         batch.load = len(body) + sent.placed
         inline, self._inline = self._inline, []
         return [_wire.LENGTH.pack(len(body)), body, *inline]
@@ -250,17 +252,10 @@ class Parcels:
             if sent.number == number:
                 sent.home = max(sent.home, upto)
 
-    def told(self, count: int, size: int) -> int:
-        """So many outcomes came by a frame that counts so many bytes; returns how many of these are not charged yet.
-
-        What was charged may be of later frames too: then it is taken off here first, and what is left off theirs.
-        """
-        charged = min(self.charged, size)
-        self.charged -= charged
+    def told(self, count: int) -> None:
+        """So many outcomes came by a frame."""
         self.owed -= count
         assert self.owed >= 0, self.owed
-        assert self.owed or not self.charged, self.charged
-        return size - charged
 
     def home(self, number: int) -> int:
         """How many outcomes of a batch are home; more than there are if all are, and it is done with."""

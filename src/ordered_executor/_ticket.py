@@ -65,7 +65,7 @@ class Batch:
     `home` counts the outcomes that have come back: always a prefix.  `failed` holds what the parent found wrong with
     single tickets while packing (they pass through the worker as empty calls, to keep their place).
     `apart`: pack every ticket on its own, because together they could not be loaded.
-    `load`: the bytes that were sent.
+    `load`: the bytes that were sent.  `seconds`: what it is expected to take.
     """
 
     number: int
@@ -75,4 +75,5 @@ class Batch:
     apart: bool = False
     home: int = 0
     load: int = 0
+    seconds: float = 0.0
     failed: dict[int, BaseException] = field(default_factory=dict)

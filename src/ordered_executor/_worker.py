@@ -54,7 +54,7 @@ from ._lane_memory import (
 from ._loading import Loader
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
 
-# Twice what a batch is sized to take (`_dispatcher`); past this, what has not started goes back, for others to run.
+# A batch may take twice what it was sized to take, or this; then what has not started goes back, for others to run.
 OVERRUN_SECONDS = 0.014
 
 # Copies are fastest between whole cache lines.
@@ -187,6 +187,7 @@ class _Worker:
         number: int,
         first: int,
         count: int,
+        seconds: float,
         timed: bool,
         fns: list[bytes],
         single: bool,
@@ -206,7 +207,7 @@ class _Worker:
             self._hand_back(0, apart=True)
             return
         words[STATE] = RUNNING
-        self._run(first, count, self._timed(step) if timed else step)
+        self._run(first, count, max(OVERRUN_SECONDS, 2 * seconds), self._timed(step) if timed else step)
         words[STATE] = IDLE
 
     def _timed(self, step: Callable[[], Any]) -> Callable[[], Any]:
@@ -222,11 +223,11 @@ class _Worker:
 
         return timed
 
-    def _run(self, first: int, count: int, step: Callable[[], Any]) -> None:
+    def _run(self, first: int, count: int, budget: float, step: Callable[[], Any]) -> None:
         """Run the tickets one after the other: plain sailing in `_sail`, and here what needs more care."""
         clock = time.monotonic
         self._flushed = clock()
-        until = self._flushed + OVERRUN_SECONDS
+        until = self._flushed + budget
         index = 0
         while index < count:
             passing, credit = self._gate.room(first)

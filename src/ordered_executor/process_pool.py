@@ -43,7 +43,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         reuse: lend warm workers of earlier executors, and leave these to later ones.  Of executors, that is, with the
             same `mp_context`, `env`, `initializer` and `initargs`; never with `max_tasks_per_child`.
         idle_timeout: seconds that idle workers wait for the next executor; None: until the program ends.
-        env: environment variables for the workers.  Of loky's contexts only; others ignore it.
+        env: environment variables for the workers.  With loky's default context only.
 
     Raises `TypeError` or `ValueError`, naming the argument.  Starts no process before the first task.
 
@@ -84,7 +84,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         task_timeout = check_seconds("task_timeout", task_timeout)
         check_flag("reuse", reuse)
         idle = check_seconds("idle_timeout", idle_timeout, zero=True)
-        _check_env(env)
+        _check_env(env, mp_context)
         bounds = Window(window, window_bytes, workers)
         kind = LaneKind(mp_context, initializer, initargs, None if env is None else dict(env))
         backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle)
@@ -116,9 +116,14 @@ def _check_context(context: object) -> None:
         )
 
 
-def _check_env(env: object) -> None:
+def _check_env(env: object, context: BaseContext | None) -> None:
     if env is None:
         return
+    if context is not None and context.get_start_method() != "loky":
+        raise ValueError(
+            f"env cannot be set with the {context.get_start_method()!r} context of mp_context, which hands on the "
+            "environment of this process; leave out mp_context, or set os.environ"
+        )
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise TypeError(f"env must be a mapping of strings to strings, not {env!r}")
     for name, value in env.items():

@@ -160,8 +160,8 @@ def make_slowly(what: tuple[int, float]) -> bytes | Mixed:
     return bytes(size) if size else Mixed()
 
 
-def test_what_was_fetched_counts(pool: MakePool) -> None:
-    """Outcomes of a worker that goes on are fetched, and wait for a slow head: they count for `window_bytes`.
+def test_what_comes_in_parts_counts(pool: MakePool) -> None:
+    """Outcomes of a batch that is not done wait for a slow head: they count for `window_bytes`.
 
     Each batch: a large result, a small one, and a slow task whose result makes the worker send those before it.
     """

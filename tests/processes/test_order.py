@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, Outcome
+from ordered_executor._lanes import LokyBackend
 from tests.helpers import Valve, fail, getpid, same, stand, take_a_while
 
 from .conftest import MakePool, MakeValve
@@ -77,6 +79,28 @@ def test_task_that_stands_withholds_nothing(pool: MakePool, valve: MakeValve, si
     blocked.reached()
     blocked.open()
     assert list(mapped) == [None, bytes(size)]
+
+
+def test_long_batches_are_not_taken_for_slow_ones(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gives a batch the time that it was sized to take: what it hands back is the exception."""
+    counts = Counter[str]()
+
+    def count(name: str) -> None:
+        really = getattr(LokyBackend, name)
+
+        def counting(*args: Any) -> Any:
+            counts[name] += 1
+            return really(*args)
+
+        monkeypatch.setattr(LokyBackend, name, counting)
+
+    count("send")
+    count("_on_returned")
+    executor = pool(1)
+    futures = [executor.submit(take_a_while, number, 0.002) for number in range(600)]
+    assert [future.result() for future in futures] == list(range(600))
+    assert counts["send"] < 100  # else they were not long
+    assert counts["_on_returned"] < counts["send"] / 4
 
 
 def test_callbacks_run_in_order_across_threads(pool: MakePool) -> None:

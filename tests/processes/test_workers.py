@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import psutil
 import pytest
+from loky.backend.context import get_context
 from loky.process_executor import ProcessPoolExecutor
 
 from ordered_executor import OrderedProcessPoolExecutor, _os
@@ -129,9 +130,11 @@ def test_fork_context_is_refused() -> None:
         OrderedProcessPoolExecutor(1, multiprocessing.get_context("fork"))
 
 
-def test_environment_of_the_workers(pool: MakePool) -> None:
+@pytest.mark.parametrize("method", [None, "loky"])
+def test_environment_of_the_workers(pool: MakePool, method: str | None) -> None:
     """`env` adds to the workers' environment, and to nobody else's."""
-    executor = pool(1, env={"ORDERED_TEST_VARIABLE": "set"})
+    context = None if method is None else get_context(method)
+    executor = pool(1, context, env={"ORDERED_TEST_VARIABLE": "set"})
     assert executor.submit(variable, "ORDERED_TEST_VARIABLE").result() == "set"
     assert "ORDERED_TEST_VARIABLE" not in os.environ
 
