@@ -1,4 +1,4 @@
-"""`test.test_concurrent_futures`, with our class in the place of `ProcessPoolExecutor`, on each way to start workers.
+"""`test.test_concurrent_futures`, with our class in the place of `ProcessPoolExecutor`.
 
 Python ships these tests as a package (from 3.12 on) or as one module; some builds leave them out.
 """
@@ -32,7 +32,8 @@ PARTS = {
     "ExecutorDeadlockTest": "test_deadlock",
     "FailingInitializerResourcesTest": "test_init",
 }
-CONTEXTS = ("loky", "spawn", "forkserver")  # loky's is the default
+# Loky's is the default.  The newest Python has the tests of the older ones, which so need not repeat them in each way.
+CONTEXTS = ("loky", "spawn", "forkserver") if sys.version_info >= (3, 13) else ("loky",)
 # How a worker was started is nothing to these, and they take their time: for the default only.
 OF_FUTURES = ("WaitTests", "AsCompletedTests")
 
