@@ -260,6 +260,8 @@ def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
 class FakeBackend:
     """See the module.  `_backend.Backend` says what each call means."""
 
+    hands_back = True
+
     def __init__(self, window: Window, max_lanes: int) -> None:
         self.window = window
         self.max_lanes = max_lanes

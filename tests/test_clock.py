@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ordered_executor._clock import LATE_SECONDS, PEEK_MOST_SECONDS, PEEK_SECONDS, Peeked, look_for_outcomes, next_look
-from ordered_executor._lane import ENDING, NEVER, Lane, LaneKind
+from ordered_executor._clock import PEEK_MOST_SECONDS, PEEK_SECONDS, Peeked, look_for_outcomes, next_look
+from ordered_executor._lane import ENDING, LATE_SECONDS, NEVER, Lane, LaneKind
 from ordered_executor._lane_memory import (
     COUNT_BITS,
     EMPTY_STREAM_AT,
@@ -23,21 +25,20 @@ from ordered_executor._lane_memory import (
 from ordered_executor._parcels import Parcels, Sent
 from ordered_executor._ticket import Batch
 
-FIRST, COUNT, TYPICAL = 100, 10, 0.004
+FIRST, COUNT = 100, 10
 SENT_AT = 1000.0
-SLOW = TYPICAL + LATE_SECONDS
 
 
 class Desk:
-    """A lane that is at a batch of ten tickets, from 100 on, of 4 ms each; its worker is this."""
+    """A lane that is at a batch of ten tickets, from 100 on; its worker is this."""
 
-    def __init__(self, memory: LaneMemory, first: int = FIRST) -> None:
+    def __init__(self, memory: LaneMemory, first: int = FIRST, typical: float = 0.004) -> None:
         self.lane = Lane(cast("LaneKind", None))
         self.lane.state += 1  # SERVING
         self.lane.memory = memory
         self.lane.parcels = Parcels(memory)
         self.lane.open(first, first + 1000)
-        batch = Batch(7, first, COUNT, [], seconds=COUNT * TYPICAL)
+        batch = Batch(7, first, COUNT, [], seconds=COUNT * typical)
         self.lane.parcels.sent.append(Sent(batch))
         self.lane.heard, self.lane.peek_after = SENT_AT, PEEK_SECONDS
         memory.words[SEGMENT] = batch.number << COUNT_BITS
@@ -49,6 +50,11 @@ class Desk:
         values = b"".join(pickle.dumps(number, 4)[2:-1] for number in range(count))
         self.lane.memory.bytes[EMPTY_STREAM_AT : EMPTY_STREAM_AT + len(values)] = values
         self.lane.memory.words[PROGRESS] = count << COUNT_BITS | len(STREAM_OPEN) + len(values)
+
+    def look_twice(self, seconds: float, *, gated: bool = False) -> Peeked | None:
+        """So that nothing has ended in between."""
+        assert self.look(seconds, gated=gated) is None
+        return self.look(seconds + 1.0, gated=gated)
 
     def look(self, seconds: float, *, gated: bool = False) -> Peeked | None:
         """Look so long after the batch was sent; what is fetched is home."""
@@ -63,57 +69,85 @@ class Desk:
         return next_look([self.lane]) - SENT_AT
 
 
-@pytest.fixture
-def desk() -> Iterator[Desk]:
-    """One whose batch has the head."""
+@pytest.fixture(scope="module")
+def memory() -> Iterator[LaneMemory]:
+    """A lane's memory; no other part of a lane is real."""
     memory = LaneMemory.create()
-    yield Desk(memory)
+    yield memory
     memory.close()
 
 
-def test_tasks_that_take_as_long_as_most_are_left_alone(desk: Desk) -> None:
+@pytest.fixture
+def desk(memory: LaneMemory) -> Desk:
+    """One whose batch has the head."""
+    return Desk(memory)
+
+
+@pytest.mark.parametrize("typical", [0.0, 0.001, 0.0049, 0.006, 0.0125])
+@given(data=st.data())
+def test_tasks_that_take_as_long_as_most_are_left_alone(
+    memory: LaneMemory, typical: float, data: st.DataObject
+) -> None:
     """Looks come at intervals, fetch nothing, and come no later for that."""
-    seconds = 0.0
-    while desk.next_look < COUNT * TYPICAL:
-        step = desk.next_look - seconds
-        assert step == pytest.approx(PEEK_SECONDS + TYPICAL)
-        seconds = desk.next_look
-        desk.finish(int(seconds / TYPICAL))
-        assert desk.look(seconds) is None
+    desk = Desk(memory, typical=typical)
+    clock = 0.0
+    for count in range(1, COUNT):
+        clock += data.draw(st.floats(0.0, typical + LATE_SECONDS * 0.99))
+        while desk.next_look < clock:
+            last = desk.next_look
+            assert desk.look(last) is None
+            assert desk.next_look - last == pytest.approx(max(PEEK_SECONDS, typical + LATE_SECONDS))
+        desk.finish(count)
 
 
-def test_what_is_before_a_slow_task_is_fetched_once(desk: Desk) -> None:
-    """At the look after it became slow.  The next ones find nothing, and come at longer and longer times."""
+@pytest.mark.parametrize("typical", [0.0, 0.001, 0.0049, 0.006, 0.0125])
+@given(data=st.data())
+def test_a_slow_task_withholds_nothing_for_long(memory: LaneMemory, typical: float, data: st.DataObject) -> None:
+    """What is before it is fetched at the second look after it began; behind another, looks may have become rare."""
+    desk = Desk(memory, typical=typical)
+    step = max(PEEK_SECONDS, typical + LATE_SECONDS)
+    clock, limit = 0.0, 2 * step
+    count = home = 0
+    while count < COUNT - 2:
+        for _ in range(data.draw(st.integers(1, COUNT - 2 - count))):
+            clock += data.draw(st.floats(0.0, typical))
+            while desk.next_look < clock:
+                if peeked := desk.look(desk.next_look):
+                    home = len(peeked.outcomes)
+            desk.finish(count := count + 1)
+        late, clock = clock + limit * 1.0001, clock + limit * data.draw(st.floats(1.001, 5))  # clocks round
+        while desk.next_look < clock:
+            assert home == count or desk.next_look < late
+            if peeked := desk.look(desk.next_look):
+                home = len(peeked.outcomes)
+        assert home == count
+        limit = PEEK_MOST_SECONDS + step
+
+
+def test_looks_become_rare_while_a_task_is_very_slow(desk: Desk) -> None:
+    """They find nothing more; and are as frequent as at first when it has ended."""
     desk.finish(3)
-    assert desk.look(desk.next_look) is None  # it has run for 2 ms
-    peeked = desk.look(desk.next_look)
-    assert peeked == Peeked(7, 0, [0, 1, 2])
-    assert desk.next_look <= 3 * TYPICAL + 2 * (PEEK_SECONDS + TYPICAL) + SLOW
+    assert desk.look(desk.next_look) is None  # they have just ended, for all one knows
+    assert desk.look(desk.next_look) == Peeked(7, 0, [0, 1, 2])
     times = [desk.next_look]
     for _ in range(6):
         assert desk.look(desk.next_look) is None
         times.append(desk.next_look)
     steps = [later - earlier for earlier, later in pairwise(times)]
     assert steps == sorted(steps)
-    assert steps[-1] == pytest.approx(PEEK_MOST_SECONDS + TYPICAL)
-
-
-def test_what_comes_behind_the_slow_task_is_withheld_no_longer_than_before_it(desk: Desk) -> None:
-    """When something was fetched, looks are as frequent as at first.  What was fetched is fetched again."""
-    desk.finish(3)
-    fetched_at = 0.5
-    assert desk.look(fetched_at) is not None
-    assert desk.next_look == pytest.approx(fetched_at + PEEK_SECONDS + TYPICAL)
+    assert steps[-1] == pytest.approx(PEEK_MOST_SECONDS)
     desk.finish(5)
-    peeked = desk.look(fetched_at + 2 * TYPICAL + SLOW)
-    assert peeked == Peeked(7, 0, [0, 1, 2, 3, 4])
+    assert desk.look(last := desk.next_look) is None
+    assert desk.next_look == pytest.approx(last + PEEK_SECONDS)
+    assert desk.look(desk.next_look) == Peeked(7, 0, [0, 1, 2, 3, 4])  # what is known comes again, and is known
 
 
 def test_nothing_is_fetched_early(desk: Desk) -> None:
     """A look before its time is none."""
     desk.finish(3)
-    assert desk.look(desk.next_look - 0.001) is None
-    assert desk.next_look == pytest.approx(PEEK_SECONDS + TYPICAL)
+    before = desk.next_look
+    assert desk.look(before - 0.001) is None
+    assert desk.next_look == before
 
 
 @pytest.mark.parametrize("head", [FIRST - 1, FIRST + COUNT])
@@ -122,27 +156,27 @@ def test_a_batch_without_the_head_is_not_looked_at(desk: Desk, head: int) -> Non
     desk.finish(3)
     desk.lane.open(head, head + 1000)
     assert desk.next_look == NEVER - SENT_AT
-    assert desk.look(1.0) is None
+    assert desk.look_twice(1.0) is None
     desk.lane.open(FIRST, FIRST + 1000)
     assert desk.next_look < 1.0
-    assert desk.look(1.0) is not None
+    assert desk.look_twice(3.0) is not None
 
 
 def test_a_lane_that_ends_or_waits_is_not_fetched_from(desk: Desk) -> None:
     """At the gate all that is finished is sent or asked for; what ends is read when it is dead."""
     desk.finish(3)
-    assert desk.look(1.0, gated=True) is None
+    assert desk.look_twice(1.0, gated=True) is None
     desk.lane.state = ENDING
-    assert desk.look(2.0) is None
+    assert desk.look_twice(4.0) is None
 
 
 def test_the_memory_may_be_ahead_of_the_pipe(desk: Desk) -> None:
     """The worker has sent its first outcomes, which are not read yet, and begun its stream anew: these come first."""
     desk.finish(3)
     desk.lane.memory.words[SEGMENT] = 7 << COUNT_BITS | 2
-    assert desk.look(1.0) is None
+    assert desk.look_twice(1.0) is None
     desk.lane.memory.words[SEGMENT] = 8 << COUNT_BITS  # it is at the next batch
-    assert desk.look(2.0) is None
+    assert desk.look_twice(4.0) is None
 
 
 def test_not_looked_at_without_a_batch_or_with_one_task(desk: Desk) -> None:
@@ -153,11 +187,9 @@ def test_not_looked_at_without_a_batch_or_with_one_task(desk: Desk) -> None:
     assert desk.next_look == NEVER - SENT_AT
 
 
-def test_a_ticket_far_out() -> None:
+def test_a_ticket_far_out(memory: LaneMemory) -> None:
     """Numbers of the head wrap in lane memory, and not here."""
-    memory = LaneMemory.create()
-    desk: Any = Desk(memory, first=2**64 - 3)
+    desk = Desk(memory, first=2**64 - 3)
     desk.lane.open(2**64 + 1, 2**64 + 1000)
     desk.finish(6)
-    assert desk.look(1.0) is not None
-    memory.close()
+    assert desk.look_twice(1.0) is not None

@@ -12,6 +12,7 @@ from ordered_executor._dispatcher import (
     BATCH_BYTES,
     BATCH_MOST,
     BATCH_SECONDS,
+    LONG_BATCH_LEAST,
     LONG_BATCH_SECONDS,
     LONG_QUEUE_BATCHES,
     Dispatcher,
@@ -174,7 +175,7 @@ def test_batches_follow_the_length_of_the_tasks() -> None:
     assert pace.batch_size(0) == 1
 
 
-@pytest.mark.parametrize("seconds", [1e-6, 1e-4, 1e-3, 0.01, 0.1])
+@pytest.mark.parametrize("seconds", [1e-6, 1e-4, 1e-3, 0.01, 0.0125])
 def test_batches_are_longer_while_the_queue_is(seconds: float) -> None:
     """They grow to the longer time with what waits for each lane, and so become small again towards the end."""
     pace = Pace()
@@ -187,6 +188,20 @@ def test_batches_are_longer_while_the_queue_is(seconds: float) -> None:
     assert long * seconds <= max(seconds, LONG_BATCH_SECONDS)
     for waiting, size in enumerate(sizes):
         assert size == short or size * LONG_QUEUE_BATCHES <= waiting
+
+
+def test_a_long_batch_is_of_several_tasks() -> None:
+    """Else the first of two or three would wait long for the last."""
+    pace = Pace()
+    pace.seconds = LONG_BATCH_SECONDS / LONG_BATCH_LEAST * 1.01
+    assert pace.batch_size(10_000) == 1
+
+
+def test_where_nothing_is_handed_back_batches_are_short() -> None:
+    """On a Dask cluster, that is."""
+    pace = Pace(BATCH_SECONDS)
+    pace.seconds = 0.001
+    assert pace.batch_size(10_000) == pace.batch_size(0) == 7
 
 
 def test_a_batch_says_how_long_it_should_take() -> None:

@@ -91,6 +91,12 @@ Event = Ready | Arrived | Returned | Lost | Ended | Broken
 class Backend(Protocol):
     """See the module.  `send` may raise nothing: what is wrong with a ticket goes into `batch.failed`."""
 
+    hands_back: bool
+    """Whether a lane hands back the rest of a batch that overruns, and what is finished of one can be had before.
+
+    Else a batch must be short.
+    """
+
     def want(self, lanes: int) -> None:
         """So many lanes are useful; start what is missing.  Does not wait for them."""
         ...

@@ -21,13 +21,12 @@ from ._lane_memory import STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
 
-# A batch of which nothing was heard for so long, and a typical task besides, is looked up in lane memory: a slow task
-# must not withhold the finished ones before it.  Doubles while nothing comes, so that a very slow task costs nothing.
+# A batch of which nothing was heard for so long, or longer if its tasks are, is looked up in lane memory.  If no task
+# has ended since the look before, the one that runs is slow, and must not withhold those that are finished.  Else
+# nothing is fetched: it would cost as much as another batch, and the rest is soon done.
 PEEK_SECONDS = 0.010
-PEEK_MOST_SECONDS = 0.1
-# A task that takes so much longer than is typical is slow.  Before others nothing is fetched: it would cost as much as
-# another batch, and they are soon done.
-LATE_SECONDS = 0.005
+# The time doubles while no task ends, so that a very slow one costs nothing.
+PEEK_MOST_SECONDS = 0.05
 # How long a process that was told to end may take before it is killed.
 END_SECONDS = 5.0
 
@@ -78,11 +77,12 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
     lane.peeked = now
     sent = lane.parcels.current
     assert sent is not None, "peek_at says that there is one"
-    finished = lane.memory.finished(sent.number) - sent.home
-    if now < lane.heard + (finished + 1) * sent.typical + LATE_SECONDS:
-        return None  # no task is slow
-    if not gated and finished > 0 and (peeked := _peek(lane, sent)):
-        lane.heard, lane.peek_after = now, PEEK_SECONDS
+    finished = lane.memory.finished(sent.number)
+    moved, sent.seen = finished != sent.seen, finished
+    if moved:
+        lane.peek_after = PEEK_SECONDS
+        return None
+    if not gated and finished > sent.home and (peeked := _peek(lane, sent)):
         return peeked
     lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
     return None

@@ -10,8 +10,8 @@ returned all it had, or died: then that lane, or the one that takes its place, i
 not become free for that.
 
 A batch is some milliseconds of work.  Smaller: the round trip costs more than the work.  Larger: its first outcomes
-come late, and a slow task holds back what stands behind it.  Where much waits that is nobody's loss, and a batch may be
-longer: the time a batch costs is the workers' own where they keep all cores busy.
+come late, and a slow task holds back what stands behind it.  Where much waits that matters less, and a batch may be
+longer: what a batch costs is taken from the workers where they keep all cores busy.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ BATCH_SECONDS = 0.007
 # they have with nothing in between, with 0.007 s 94 %, and with 0.1 s 98 %.
 LONG_BATCH_SECONDS = 0.05
 LONG_QUEUE_BATCHES = 4
+# Of tasks so long that fewer would make a long batch, the first would wait long for the last, and little be gained.
+LONG_BATCH_LEAST = 4
 # A second batch is sent ahead to a lane while its first is shorter than this, so that no worker idles for a round trip:
 # a quarter of a millisecond, which is nothing beside a longer task.  What is sent ahead cannot be cancelled any more.
 AHEAD_SECONDS = 0.1
@@ -52,7 +54,8 @@ class Pace:
     batch that it sits in hands back what stands behind it).  So an observation moves the estimate by a factor at most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = LONG_BATCH_SECONDS) -> None:
+        self.longest = longest  # seconds that a batch may be sized to take
         self.seconds: float | None = None
         self.bytes = 0.0  # of an outcome
         self.load = 0.0  # of what is sent for a task
@@ -80,7 +83,9 @@ class Pace:
         if self.seconds is None:
             return 1
         seconds = max(self.seconds, 1e-7)
-        size = max(int(BATCH_SECONDS / seconds), min(int(LONG_BATCH_SECONDS / seconds), waiting // LONG_QUEUE_BATCHES))
+        size = int(BATCH_SECONDS / seconds)
+        if (long := int(self.longest / seconds)) >= LONG_BATCH_LEAST:
+            size = max(size, min(long, waiting // LONG_QUEUE_BATCHES))
         size = min(size, BATCH_MOST)
         if (most := max(self.bytes, self.load)) > 1:
             size = min(size, int(BATCH_BYTES / most))
@@ -107,13 +112,13 @@ class LaneQueue:
 class Dispatcher:
     """Tickets that wait, tickets that came back, and what each lane has."""
 
-    def __init__(self, window: int, max_lanes: int) -> None:
+    def __init__(self, window: int, max_lanes: int, longest: float = LONG_BATCH_SECONDS) -> None:
         self._waiting: deque[Any] = deque()  # futures and slices, in ticket order
         self._returned: list[tuple[int, Any]] = []  # a heap by ticket
         self._most = max(1, min(BATCH_MOST, window // (2 * max_lanes)))
         self._max_lanes = max_lanes
         self._grown = 1
-        self.pace = Pace()
+        self.pace = Pace(longest)
         self.lanes: dict[Hashable, LaneQueue] = {}
         self.waiting_tickets = 0
         self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * max_lanes
@@ -252,7 +257,7 @@ class Dispatcher:
             batch = Batch(next(_numbers), futures[0].first, len(futures), futures, apart)
         if batch is not None:
             self._grown = max(self._grown, batch.count)
-            batch.seconds = min(LONG_BATCH_SECONDS, (self.pace.seconds or 0.0) * batch.count)
+            batch.seconds = min(self.pace.longest, (self.pace.seconds or 0.0) * batch.count)
             lane.add(batch)
         return batch, cancelled
 

@@ -45,6 +45,8 @@ STARTING, SERVING, ENDING = range(3)
 NEVER = float("inf")
 # How long a lane waits for another thread that forks, and that for the lane.
 FORK_SECONDS = 1.0
+# A task that takes so much longer than is typical is slow.
+LATE_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Lane:
         self.start_deadline: float | None = None
         self.heard = 0.0  # when something came from it last, or it was sent something to do
         self.peeked = 0.0
-        self.peek_after = 0.005
+        self.peek_after = 0.0
         self.call_ended = False
         self.taken = 0
         self.after = 0  # how many lanes the executor had lost when this one was begun
@@ -339,7 +341,7 @@ class Lane:
             return None
         if not current.first <= self.head < current.first + current.count:
             return None
-        return max(self.heard, self.peeked) + self.peek_after + current.typical
+        return max(self.heard, self.peeked) + max(self.peek_after, current.typical + LATE_SECONDS)
 
     @property
     def timeout_at(self) -> float | None:

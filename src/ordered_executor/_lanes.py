@@ -49,6 +49,8 @@ LONGEST_SLEEP = 3600.0
 class LokyBackend:
     """Lanes of loky workers.  See `_backend.Backend`."""
 
+    hands_back = True
+
     def __init__(
         self,
         kind: LaneKind,

@@ -43,6 +43,7 @@ class Sent:
         "number",
         "placed",
         "row",
+        "seen",
         "shortest",
         "still_since",
         "timeouts",
@@ -55,6 +56,7 @@ class Sent:
         self.count = batch.count
         self.typical = batch.seconds / batch.count  # of a task
         self.home = 0  # how many outcomes have come home: a prefix
+        self.seen = 0  # how many were finished when it was last looked at
         self.blocks = 0  # large buffers in lane memory
         self.placed = 0  # bytes of large buffers, wherever they went
         self.timeouts: list[float | None] = []

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import _exit
 from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Returned
-from ._dispatcher import Dispatcher, LaneQueue, Slice
+from ._dispatcher import BATCH_SECONDS, LONG_BATCH_SECONDS, Dispatcher, LaneQueue, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
 from ._future import Future
@@ -51,7 +51,8 @@ class Releaser(Front):
     ) -> None:
         super().__init__(backend, backlog, keep_results, unseen_errors, first_ticket)
         self.window = window
-        self.dispatcher = Dispatcher(window.tickets, max_lanes)
+        longest = LONG_BATCH_SECONDS if backend.hands_back else BATCH_SECONDS
+        self.dispatcher = Dispatcher(window.tickets, max_lanes, longest)
         self.max_lanes = max_lanes
         self._broken: BaseException | None = None
         self._closing = False

@@ -1,7 +1,7 @@
 """Workers that lose their turn at the worst moment: what the parent has fetched meanwhile makes nothing wrong.
 
-The parent looks into the memory of a worker of which it hears nothing ("peeks"), and so may be done with outcomes that
-the worker is still about to send.
+The parent looks into the memory of a worker whose batch has the head and does not end ("peeks"), and so may be done
+with outcomes that the worker is still about to send.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, _depot, _worker, end_idle_workers
+from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError, _depot, _worker, end_idle_workers
+from ordered_executor._clock import look_for_outcomes
 from ordered_executor._lane import STARTING
+from tests.helpers import until
 
 from .conftest import MakePool
 
@@ -43,6 +45,14 @@ def make(what: tuple[str, int] | float) -> str:
         return "slept"
     text, times = what
     return text * times
+
+
+def make_or_exit(what: tuple[str, int] | float | None) -> str:
+    """As `make`; given nothing, take a while and die."""
+    if what is None:
+        time.sleep(0.06)
+        os._exit(1)
+    return make(what)
 
 
 @pytest.mark.parametrize("times", [1, 100_000], ids=["small", "large"])
@@ -172,3 +182,29 @@ def test_what_comes_in_parts_counts(pool: MakePool) -> None:
     assert head.result() == "slept"
     assert executor.statistics().peak_early <= 3 * 3  # those of one lane, whose share is half of it
     assert [len(value) for value in mapped if not isinstance(value, Mixed)] == [2_000_000, 30_000] * 20
+
+
+def test_what_was_fetched_counts_when_it_comes(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a peek its bytes are not counted, and then by its frame, once: in the end nothing is owed to any worker.
+
+    Workers die behind what was fetched, too, and their share of `window_bytes` is small.
+    """
+    fetched = []
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        peeked = look_for_outcomes(*args, **kwargs)
+        fetched.append(peeked is not None)
+        return peeked
+
+    monkeypatch.setattr("ordered_executor._lanes.look_for_outcomes", note)
+    executor = pool(2, window_bytes=200_000)
+    calls: list[Any] = [*[("x", 3_000)] * 10, 0.06, ("x", 70_000), *[("x", 1)] * 10, None] * 8
+    futures = [executor.submit(make_or_exit, call) for call in calls]
+    for call, future in zip(calls, futures, strict=True):
+        if call is None:
+            assert isinstance(future.exception(), TerminatedWorkerError)
+        else:
+            assert future.result() == make(0.0 if isinstance(call, float) else call)
+    assert any(fetched)
+    backend: Any = executor._releaser.backend
+    until(lambda: not any(seat.unreleased for seat in [*backend._free_seats, *backend._seated]))
