@@ -172,10 +172,12 @@ class FakeLane:
         self.backend.happened()
 
     def peek(self) -> bool:
-        """The parent looks up what is finished and not sent.  False if it sees nothing, or nothing that it may take."""
+        """The parent looks up what is finished and not sent, if the batch has the head.  False if there is nothing."""
         if not self.stream or self.held is not None:
             return False
         batch, start = self.batches[0], self.done - len(self.stream)
+        if not batch.first <= self.backend.head < batch.first + batch.count:
+            return False
         if start > self.heard.get(batch.number, 0):
             return False  # what is before it is in the pipe still
         self.backend.seen.append(Arrived(self, batch.number, start, [outcome for outcome, _ in self.stream], 0, 0.0))

@@ -166,13 +166,6 @@ class Crossing:
         self.backend.give_back(self.lane, size)
         self.open(head)
 
-    def fetch(self, lower: bool) -> None:
-        """As a peek does it with the rest of the batch; then the lane may be given one of lower tickets."""
-        sent = self.lane.parcels.sent
-        self.lane.parcels.arrived(7, sent[0].count)
-        if lower:
-            sent.append(Sent(Batch(8, sent.popleft().first - 4, 2, [])))
-
     def ask(self, ticket: int, size: int) -> None:
         self.asked += 1
         self.intruder.pass_by()
@@ -278,45 +271,14 @@ def test_a_move_that_is_not_enough_lets_nobody_in(memory: LaneMemory, hears_at_o
         crossing.close()
 
 
-@pytest.mark.parametrize("base", [10, 2**64 - 2])
-@pytest.mark.parametrize("lower", [False, True])
-@pytest.mark.parametrize("hears_at_once", [True, False])
-def test_an_outcome_is_fetched_while_its_worker_asks(
-    memory: LaneMemory, hears_at_once: bool, lower: bool, base: int
-) -> None:
-    """What was fetched may pass.
-
-    1. a worker has used up its credit, asks, and waits; 2. at any point its bytes are released, and a peek fetches what
-    it asks for, if it is not heard of as gated; the lane is given lower tickets, or none; 3. the worker passes.
-    """
-    fetched = 0
-    for intruder in intruders():
-        crossing = Crossing(memory, intruder, base, 10, hears_at_once)
-        crossing.lane.seat.unreleased = 95
-        crossing.gate.count(95)
-
-        def act(crossing: Crossing = crossing) -> None:
-            nonlocal fetched
-            crossing.backend.give_back(crossing.lane, 95)
-            if crossing.lane not in crossing.backend._gated:
-                crossing.fetch(lower)
-                fetched += 1
-            crossing.open(base)
-
-        intruder.act = act
-        crossing.gate.enter(base + 2, 70)
-        intruder.come()
-        crossing.close()
-    assert fetched >= 3
-
-
 @pytest.mark.parametrize("hears_at_once", [True, False])
 def test_a_worker_trusts_what_it_is_told(memory: LaneMemory, hears_at_once: bool) -> None:
-    """Its outcome was fetched: the words say no, and it asks once."""
+    """Its outcome was fetched and released, and the lane is to end: the words say no, and it asks once."""
     crossing = Crossing(memory, Intruder(-1), 10, 10, hears_at_once)
     crossing.gate.count(95)
     crossing.lane.seat.unreleased = 95
-    crossing.fetch(lower=False)
+    crossing.lane.state = ENDING
+    crossing.open(20)
     crossing.gate.enter(12, 8)
     assert crossing.asked == 1
     crossing.close()

@@ -25,6 +25,7 @@ class Ready:
 class Arrived:
     """Outcomes of a batch, from index `start` on.  `size` is their credit; `seconds` the work they took.
 
+    Both are 0 for what was fetched early: it comes again, and then they are told.
     `rescued`: from the memory of a dead worker, so that they may be outside the window.
     """
 
@@ -92,9 +93,9 @@ class Backend(Protocol):
     """See the module.  `send` may raise nothing: what is wrong with a ticket goes into `batch.failed`."""
 
     hands_back: bool
-    """Whether a lane hands back the rest of a batch that overruns, and what is finished of one can be had before.
+    """Whether lanes hand back the rest of a batch that overruns, and outcomes come home of one that is not finished.
 
-    Else a batch must be short.
+    Else batches must be short.
     """
 
     def want(self, lanes: int) -> None:

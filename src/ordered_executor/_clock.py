@@ -84,7 +84,7 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
         return None
     if not gated and finished > sent.home and (peeked := _peek(lane, sent)):
         return peeked
-    lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
+    lane.peek_after = min(max(2 * lane.peek_after, PEEK_SECONDS), PEEK_MOST_SECONDS)
     return None
 
 

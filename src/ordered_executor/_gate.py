@@ -7,8 +7,6 @@ A ticket passes if it is the head (or was released already), or if it is inside 
 - `ticket < limit`, where `limit = head + window`;
 - the bytes that were sent from this lane's seat and that are not released yet, plus its own, are within its credit.
 
-Or if a peek has fetched it, which the worker cannot know: it is home, and what the worker sends is dropped.
-
 The limit, the head and the bytes given back are words in the lane's memory: passing costs no system call.  A worker
 that may not pass *asks*: it sends what it holds (ticket, bytes) and waits for a frame on its pipe.
 
@@ -19,8 +17,8 @@ No wake-up is lost, and nothing polls:
 3. the parent reads ASK, later than 1, and judges by the newest words.  It answers OPEN at once if the ticket passes
    now; else the lane is on the list of gated lanes, and each later move of the head judges it again.
 
-The worker trusts that OPEN and does not look at the words again.  They may still say no: the parent knows what was
-fetched, and the words of a lane that is to end are not kept up.  It would ask for ever.
+The worker trusts that OPEN and does not look at the words again.  They may still say no: those of a lane that is to end
+are not kept up.  It would ask for ever.
 
 Whoever waits here is ended by that OPEN (the head always gets there: its ticket is let through everywhere, and stands
 behind nothing that waits), or by the end of the pipe, or of the process.  Why frames and not an Event: the `set()` of

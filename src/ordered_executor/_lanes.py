@@ -190,7 +190,7 @@ class LokyBackend:
     def _judge(self, lane: Lane) -> None:
         """Let a gated lane pass, if it may.  By the newest words, which are in its memory already."""
         ticket, size = lane.asks
-        if lane.parcels.is_home(ticket) or self._window.passes(self._head, ticket, size, lane.seat.unreleased):
+        if self._window.passes(self._head, ticket, size, lane.seat.unreleased):
             self._gated.discard(lane)
             self._put(lane, lane.frame(_wire.OPEN))
         else:

@@ -54,7 +54,7 @@ class Sent:
         self.number = batch.number
         self.first = batch.first
         self.count = batch.count
-        self.typical = batch.seconds / batch.count  # of a task
+        self.typical = batch.seconds / batch.count  # of a task; less, if it was not sized by that
         self.home = 0  # how many outcomes have come home: a prefix
         self.seen = 0  # how many were finished when it was last looked at
         self.blocks = 0  # large buffers in lane memory
@@ -262,14 +262,6 @@ class Parcels:
     def home(self, number: int) -> int:
         """How many outcomes of a batch are home; more than there are if all are, and it is done with."""
         return next((sent.home for sent in self.sent if sent.number == number), COUNT_MASK)
-
-    def is_home(self, ticket: int) -> bool:
-        """Whether the outcome of a ticket that the worker holds is home: a peek has fetched it.
-
-        If not, the worker is at the current batch.  If so, the current one may be any other, of lower tickets too.
-        """
-        current = self.current
-        return current is None or not current.first + current.home <= ticket < current.first + current.count
 
     @property
     def busy(self) -> bool:

@@ -65,7 +65,8 @@ class Batch:
     `home` counts the outcomes that have come back: always a prefix.  `failed` holds what the parent found wrong with
     single tickets while packing (they pass through the worker as empty calls, to keep their place).
     `apart`: pack every ticket on its own, because together they could not be loaded.
-    `load`: the bytes that were sent.  `seconds`: what it is expected to take.
+    `load`: the bytes that were sent.  `seconds`: what it is expected to take, at most what one
+    is sized to take.
     """
 
     number: int

@@ -54,7 +54,7 @@ from ._lane_memory import (
 from ._loading import Loader
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
 
-# A batch may take twice what it was sized to take, or this; then what has not started goes back, for others to run.
+# A batch may take twice what it was sized to take, at least this; then what has not started goes back, for others.
 OVERRUN_SECONDS = 0.014
 
 # Copies are fastest between whole cache lines.

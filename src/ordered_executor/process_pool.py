@@ -119,13 +119,11 @@ def _check_context(context: object) -> None:
 def _check_env(env: object, context: BaseContext | None) -> None:
     if env is None:
         return
-    if context is not None and context.get_start_method() != "loky":
-        raise ValueError(
-            f"env cannot be set with the {context.get_start_method()!r} context of mp_context, which hands on the "
-            "environment of this process; leave out mp_context, or set os.environ"
-        )
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise TypeError(f"env must be a mapping of strings to strings, not {env!r}")
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
             raise ValueError(f"env has what no environment can hold: {name!r}: {value!r}")
+    if env and context is not None and context.get_start_method() != "loky":
+        method = context.get_start_method()
+        raise ValueError(f"env is for loky's own context: the {method!r} one in mp_context ignores it; leave that out")

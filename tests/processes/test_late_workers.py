@@ -83,32 +83,6 @@ def test_a_worker_at_the_gate_is_not_kept_warm() -> None:
     end_idle_workers()
 
 
-def make_or_die(what: tuple[str, int] | float | Path) -> str:
-    """As `make`; given a path, die if there is nothing."""
-    if not isinstance(what, Path):
-        return make(what)
-    time.sleep(2 * SECONDS)
-    if what.exists():
-        return "alive"
-    what.touch()
-    os._exit(1)
-
-
-def test_nothing_comes_in_behind_what_was_fetched(pool: MakePool, tmp_path: Path) -> None:
-    """The last outcome of a lane is fetched before its worker asks; then the lane is given tickets of a dead one.
-
-    1. a worker has used up its credit and is about to ask; 2. the head moves, and its outcome is fetched; 3. it asks;
-    4. another worker dies, and its tickets, which are lower, go to the only lane that is free.
-    """
-    executor = pool(3, window_bytes=300_000, initializer=be_late, initargs=LATE_TO_ASK)
-    list(executor.map(make, [0.2] * 3, chunksize=1))  # all workers are there
-    large = ("x", 60_000)  # two of these are more than the credit of a lane
-    calls = [SECONDS / 3, 0.0, 0.0, large, tmp_path / "died", 0.0, 0.0, large, 5 * SECONDS, 0.0]
-    mapped = executor.options(retries=1).map(make_or_die, calls, chunksize=2, timeout=20)
-    outcomes = ["slept"] * 3 + ["x" * 60_000] + ["alive", "slept", "slept", "x" * 60_000] + ["slept"] * 2
-    assert list(mapped) == outcomes
-
-
 def be_late_to_say_that_all_ran() -> None:
     """The initializer: the last task of a batch has ended, and for a while the worker does not go on."""
     really: Callable[..., tuple[int, Any]] = _worker._Worker._sail
