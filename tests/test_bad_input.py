@@ -141,10 +141,11 @@ def test_a_refused_constructor_leaves_nothing_open() -> None:
     """Also where the last argument is the bad one: no thread, no descriptor."""
     import os
 
-    before = threading.active_count(), len(os.listdir("/dev/fd"))
+    threads, descriptors = threading.active_count(), len(os.listdir("/dev/fd"))
     for _ in range(3):
         refuses("unseen_errors", lambda: OrderedProcessPoolExecutor(unseen_errors="shout"))
-    assert (threading.active_count(), len(os.listdir("/dev/fd"))) == before
+    assert threading.active_count() <= threads  # fewer: idle workers of another test have ended
+    assert len(os.listdir("/dev/fd")) <= descriptors
 
 
 @pytest.mark.parametrize(

@@ -302,4 +302,4 @@ def test_no_descriptor_is_left(memory: LaneMemory) -> None:
     before = len(os.listdir("/dev/fd"))
     crossing = Crossing(memory, Intruder(-1), 0, 1, True)
     crossing.close()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before  # fewer: idle workers of another test have ended

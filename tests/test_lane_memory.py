@@ -164,7 +164,7 @@ def test_memory_leaves_nothing_behind() -> None:
     """Closed, it has no descriptor any more; where the system gives none, there is no lane, and nothing open either."""
     before = len(os.listdir("/dev/fd"))
     LaneMemory.create().close()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before  # fewer: idle workers of another test have ended
 
 
 def test_without_memory_there_is_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_without_memory_there_is_no_lane(monkeypatch: pytest.MonkeyPatch) -> Non
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(OSError, match="no memory for a lane"):
         LaneMemory.create()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before  # fewer: idle workers of another test have ended
 
 
 # ------------------------------------------------------------------------------------------------------ large buffers

@@ -249,4 +249,4 @@ def test_no_descriptor_is_left() -> None:
     bench.send()
     bench.hear()
     bench.close()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before  # fewer: idle workers of another test have ended
