@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._clock import PEEK_MOST_SECONDS, PEEK_SECONDS, Peeked, look_for_outcomes, next_look
-from ordered_executor._lane import ENDING, LATE_SECONDS, NEVER, Lane, LaneKind
+from ordered_executor._clock import PEEK_MOST_SECONDS, Peeked, look_for_outcomes, next_look
+from ordered_executor._lane import ENDING, LATE_SECONDS, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind
 from ordered_executor._lane_memory import (
     COUNT_BITS,
     EMPTY_STREAM_AT,
@@ -34,7 +34,7 @@ class Desk:
 
     def __init__(self, memory: LaneMemory, first: int = FIRST, typical: float = 0.004) -> None:
         self.lane = Lane(cast("LaneKind", None))
-        self.lane.state += 1  # SERVING
+        self.lane.state = SERVING
         self.lane.memory = memory
         self.lane.parcels = Parcels(memory)
         self.lane.open(first, first + 1000)

@@ -16,16 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ._lane import NEVER, Lane
+from ._lane import NEVER, PEEK_SECONDS, Lane
 from ._lane_memory import STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
 
-# A batch of which nothing was heard for so long, or longer if its tasks are, is looked up in lane memory.  If no task
-# has ended since the look before, the one that runs is slow, and must not withhold those that are finished.  Else
-# nothing is fetched: it would cost as much as another batch, and the rest is soon done.
-PEEK_SECONDS = 0.010
-# The time doubles while no task ends, so that a very slow one costs nothing.
+# The time between two looks for outcomes doubles up to this while no task ends, so that a very slow one costs nothing.
 PEEK_MOST_SECONDS = 0.05
 # How long a process that was told to end may take before it is killed.
 END_SECONDS = 5.0
@@ -70,7 +66,9 @@ def look_at_start(lane: Lane, now: float, timeout: float | None) -> bool:
 def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
     """Fetch what is finished of the batch that has the head, if it is time for that and a slow task withholds it.
 
-    It is released at once, nothing in front of it being missing; its bytes are counted when its frame comes.
+    The task that runs is slow if none has ended since the look before.  Else nothing is fetched: it would cost as much
+    as another batch, and the rest is soon done.  What is fetched is released at once, nothing in front of it being
+    missing; its bytes are counted when its frame comes.
     """
     if lane.peek_at is None or now < lane.peek_at:
         return None
@@ -84,7 +82,7 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
         return None
     if not gated and finished > sent.home and (peeked := _peek(lane, sent)):
         return peeked
-    lane.peek_after = min(max(2 * lane.peek_after, PEEK_SECONDS), PEEK_MOST_SECONDS)
+    lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
     return None
 
 

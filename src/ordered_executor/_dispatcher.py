@@ -29,7 +29,7 @@ from ._ticket import Batch, Options
 # Measured: a batch costs the parent 60 us, and 300 to 600 us where the workers keep all cores busy (cold caches).
 BATCH_SECONDS = 0.007
 # What one may grow to, while LONG_QUEUE_BATCHES of its size wait for each lane.  With 0.05 s, tasks of 10 ms have 97 %
-# of what they have with nothing in between, with 0.007 s 94 %, and with 0.1 s 98 %.
+# of what they have with nothing in between, with 0.007 s 94 %, and with 0.1 s 98 % (`busy-10ms` of the benchmarks).
 LONG_BATCH_SECONDS = 0.05
 LONG_QUEUE_BATCHES = 4
 # Of tasks so long that fewer would make a long batch, the first would wait long for the last, and little be gained.

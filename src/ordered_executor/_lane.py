@@ -45,7 +45,9 @@ STARTING, SERVING, ENDING = range(3)
 NEVER = float("inf")
 # How long a lane waits for another thread that forks, and that for the lane.
 FORK_SECONDS = 1.0
-# A task that takes so much longer than is typical is slow.
+# A batch of which nothing was heard for so long is looked at (`_clock`): a slow task may withhold what is finished.
+PEEK_SECONDS = 0.010
+# A task is slow that takes so much longer than is typical.
 LATE_SECONDS = 0.005
 
 
@@ -128,7 +130,7 @@ class Lane:
         self.start_deadline: float | None = None
         self.heard = 0.0  # when something came from it last, or it was sent something to do
         self.peeked = 0.0
-        self.peek_after = 0.0
+        self.peek_after = PEEK_SECONDS
         self.call_ended = False
         self.taken = 0
         self.after = 0  # how many lanes the executor had lost when this one was begun

@@ -24,10 +24,10 @@ from typing import Any
 
 from . import _depot, _os, _wire
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
-from ._clock import END_SECONDS, PEEK_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
+from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
-from ._lane import ENDING, NEVER, SERVING, Lane, LaneKind
+from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine

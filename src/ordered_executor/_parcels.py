@@ -54,7 +54,7 @@ class Sent:
         self.number = batch.number
         self.first = batch.first
         self.count = batch.count
-        self.typical = batch.seconds / batch.count  # of a task; less, if it was not sized by that
+        self.typical = batch.seconds / batch.count  # seconds a task; less in a batch whose size was asked for
         self.home = 0  # how many outcomes have come home: a prefix
         self.seen = 0  # how many were finished when it was last looked at
         self.blocks = 0  # large buffers in lane memory

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import psutil
 import pytest
-from loky.backend.context import get_context
 from loky.process_executor import ProcessPoolExecutor
 
 from ordered_executor import OrderedProcessPoolExecutor, _os
@@ -133,7 +132,7 @@ def test_fork_context_is_refused() -> None:
 @pytest.mark.parametrize("method", [None, "loky"])
 def test_environment_of_the_workers(pool: MakePool, method: str | None) -> None:
     """`env` adds to the workers' environment, and to nobody else's."""
-    context = None if method is None else get_context(method)
+    context = None if method is None else multiprocessing.get_context(method)
     executor = pool(1, context, env={"ORDERED_TEST_VARIABLE": "set"})
     assert executor.submit(variable, "ORDERED_TEST_VARIABLE").result() == "set"
     assert "ORDERED_TEST_VARIABLE" not in os.environ
