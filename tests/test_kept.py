@@ -145,6 +145,55 @@ def test_run_in_executor_does_not_grow() -> None:
     asyncio.run(main())
 
 
+class BringsItsTraceback(Exception):
+    """It has a traceback on arrival, as all exceptions have where tblib is installed."""
+
+    def __reduce__(self) -> Any:
+        return raised, ()
+
+
+class NeverArrives:
+    """A result whose unpickling raises."""
+
+    def __reduce__(self) -> Any:
+        return fail, ()
+
+
+def fail() -> None:
+    """Raise."""
+    raise Failed
+
+
+def raised() -> BringsItsTraceback:
+    """One that was raised."""
+    try:
+        raise BringsItsTraceback
+    except BringsItsTraceback as error:
+        return error.with_traceback(error.__traceback__)
+
+
+def raise_it() -> None:
+    """A task that fails."""
+    raise BringsItsTraceback
+
+
+@pytest.mark.parametrize("task", [raise_it, NeverArrives])
+def test_a_kept_error_keeps_nothing_else(task: Any) -> None:
+    """Its traceback leads to the releaser's frames: what is left in their variables would live as long as it does."""
+    executor = HandExecutor(1)
+    executor.backend.task_seconds = 1e-4
+    futures = [executor.submit(task if number == 10 else Thing) for number in range(20)]
+    gone = [weakref.ref(future) for future in futures]
+    executor.run_all()
+    errors = [future.exception(timeout=0) for future in futures]
+    futures.clear()
+    error = errors[10]
+    assert error is not None
+    assert error.__traceback__ is not None
+    assert [ref() for ref in gone] == [None] * 20
+    executor.end()
+
+
 def test_a_million_read_futures_cost_the_stream_nothing() -> None:
     """The store holds what is unread, and a late reader does not walk over what was let go."""
     executor = HandExecutor(1)

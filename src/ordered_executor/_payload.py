@@ -291,16 +291,21 @@ def _traceback_text(error: BaseException) -> str:
 
 
 def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | None]:
-    """Turn an outcome that came home into `(value, error)`.  Never raises; errors carry the remote traceback."""
+    """Turn an outcome that came home into `(value, error)`.  Never raises; errors carry the remote traceback.
+
+    What was raised here, or brings a traceback along (tblib makes them on arrival), has frames that lead to this one
+    and to its callers': whatever is left in their variables lives as long as the error does.
+    """
     cls = type(outcome)
     if cls in BASIC:
         return outcome, None
     if cls is Failure:
         add_note(outcome.error, note())
         return None, outcome.error
+    head: Any = outcome if cls is bytes else outcome.head
+    buffers: Any = () if cls is bytes else outcome.buffers
+    body: Any = None
     try:
-        head: Any = outcome if cls is bytes else outcome.head
-        buffers: Any = () if cls is bytes else outcome.buffers
         kind = bytes(head[:1])
         # a large pickle, or a large bytes object, is a buffer by itself behind the kind
         alone = len(head) == 1 and len(buffers) == 1
@@ -314,19 +319,24 @@ def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | 
         add_note(error, "The task went well, but its result could not be unpickled.")
         add_note(error, note())
         return None, error
+    finally:
+        del outcome, head, buffers, body, note
 
 
 def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseException:
     error: Any = None
-    if failure.pickled is not None:
-        with contextlib.suppress(BaseException):
-            error = pickle.loads(failure.pickled)
-    if not isinstance(error, BaseException):
-        error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
-    assert isinstance(error, BaseException)
-    set_cause(error, remote_traceback(failure.traceback_text))
-    add_note(error, note())
-    return error
+    try:
+        if failure.pickled is not None:
+            with contextlib.suppress(BaseException):
+                error = pickle.loads(failure.pickled)
+        if not isinstance(error, BaseException):
+            error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
+        assert isinstance(error, BaseException)
+        set_cause(error, remote_traceback(failure.traceback_text))
+        add_note(error, note())
+        return error
+    finally:
+        del error, failure, note
 
 
 def call_name(fn: Any) -> str:

@@ -126,14 +126,7 @@ class Releaser(Front):
 
     def step(self, timeout: float | None) -> None:
         """One turn: wait for something to happen, at most `timeout` seconds, and do what follows from it."""
-        self._asleep = True
-        if self._posts or self.claims.waiting():
-            timeout = 0
-        events = self.backend.wait(timeout)
-        self._asleep = False
-        self.dispatcher.begin_turn()
-        for event in events:
-            self._hear(event)
+        self._listen(timeout)
         if self.claims.waiting():
             self._take_claims()
         while self._posts:
@@ -147,6 +140,16 @@ class Releaser(Front):
             self._primed.set()
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
             self._close_backend()
+
+    def _listen(self, timeout: float | None) -> None:
+        self._asleep = True
+        if self._posts or self.claims.waiting():
+            timeout = 0
+        events = self.backend.wait(timeout)
+        self._asleep = False
+        self.dispatcher.begin_turn()
+        for event in events:
+            self._hear(event)
 
     # ------------------------------------------------------------------------------------------------------ claims
 
@@ -225,6 +228,8 @@ class Releaser(Front):
         if not self.keep_results and self.backlog.bounded:
             for future in segment.owners:
                 self.backlog.leave(future)
+        # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
+        del segment, owner, future, outcome
 
     # ----------------------------------------------------------------------------------------------------- dispatch
 
