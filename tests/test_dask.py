@@ -256,7 +256,9 @@ def test_what_cannot_be_pickled_fails_by_itself(client: Any) -> None:
         argument = executor.submit(id, lock)
         result = executor.submit(threading.Lock)
         after = executor.submit(abs, -2)
-        assert isinstance(argument.exception(), TypeError)
+        assert isinstance(error := argument.exception(), TypeError)
+        assert error.__traceback__ is None  # but as text: its frames would keep the batch
+        assert "lock" in str(error.__cause__)
         assert isinstance(result.exception(), TypeError)
         assert (before.result(), after.result()) == (1, 2)
 

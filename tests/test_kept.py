@@ -278,6 +278,33 @@ def test_a_failure_of_a_map_goes_by_itself() -> None:
     executor.end()
 
 
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("buffersize", [None, 8])
+def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, read: bool) -> None:
+    """Its traceback leads to whoever called `map`; it goes when it was read, or when the map is closed before."""
+
+    def inputs() -> Iterator[int]:
+        yield 1
+        raise Failed
+
+    def start() -> tuple[Any, weakref.ref[Thing]]:
+        thing = Thing()
+        return executor.map(Grabber(), inputs(), buffersize=buffersize), weakref.ref(thing)
+
+    executor = HandExecutor(1)
+    mapped, gone = start()
+    executor.run_all()
+    next(mapped)
+    assert gone() is not None
+    if read:
+        with pytest.raises(Failed):
+            next(mapped)
+    else:
+        mapped.close()
+    assert gone() is None
+    executor.end()
+
+
 # ------------------------------------------------------------------------------------------------------------ arguments
 
 

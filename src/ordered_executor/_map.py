@@ -223,8 +223,11 @@ class MapResults(Iterator[Any]):
             raise StopIteration
         if not self._open:
             error, self._input_error = self._input_error, None
-            if error is not None:
-                raise error
+            try:
+                if error is not None:
+                    raise error
+            finally:
+                del error
             if self._inputs is None:
                 self._spans.clear()
                 raise StopIteration
@@ -272,6 +275,7 @@ class MapResults(Iterator[Any]):
             return
         self._delivery.closed = True
         self._end_input()
+        self._input_error = None  # its traceback leads to whoever called map()
         self._delivery.segments.clear()
         self._current = []
         self._delivery.reader.unpark_all()

@@ -22,7 +22,7 @@ from ._dispatcher import Slice
 from ._errors import copy_error
 from ._functions import may_be_shared, pack_function
 from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
-from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole
+from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole, without_frames
 from ._ticket import Batch
 
 # Values of these types are complete in themselves: nobody can change them.
@@ -160,6 +160,7 @@ class Parcels:
         try:
             fns = [pack_function(piece.span.fn)]
         except BaseException as error:
+            error = without_frames(error)
             batch.failed = {index: copy_error(error) for index in range(batch.count)}
             return None, [None] * batch.count, []
         single = piece.span.single
@@ -173,7 +174,7 @@ class Parcels:
             try:
                 calls.append((0, self._place(_dumps_call(((mine,) if single else mine, {})), sent)))
             except BaseException as error:
-                batch.failed[index] = error
+                batch.failed[index] = without_frames(error)
                 calls.append(None)
         return None, calls, fns
 
@@ -209,9 +210,11 @@ class Parcels:
         known: dict[int, int] = {}
         calls: list[Any] = []
         for index, future in enumerate(batch.owners):
+            if future.killed is not None:
+                batch.failed[index] = future.killed
+                calls.append(None)
+                continue
             try:
-                if future.killed is not None:
-                    raise future.killed
                 if type(future.call) is not PackedCall:
                     future.call = PackedCall.of(*future.call)
                 call = future.call
@@ -223,7 +226,7 @@ class Parcels:
                         which = known[id(call.fn)] = len(fns) - 1
                 calls.append((which, self._place(call.packed, sent)))
             except BaseException as error:
-                batch.failed[index] = error
+                batch.failed[index] = without_frames(error)
                 calls.append(None)
         return calls, fns
 

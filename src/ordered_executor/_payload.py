@@ -290,6 +290,15 @@ def _traceback_text(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------- outcomes, parent side
 
 
+def without_frames(error: BaseException) -> BaseException:
+    """The same error, its traceback as text: frames would keep what is in their variables, for as long as it lives."""
+    text = _traceback_text(error)
+    for attribute in (BaseException.__traceback__, BaseException.__context__):
+        attribute.__set__(error, None)  # type: ignore[union-attr]  # as in `set_cause`
+    set_cause(error, remote_traceback(text))
+    return error
+
+
 def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | None]:
     """Turn an outcome that came home into `(value, error)`.  Never raises; errors carry the remote traceback.
 

@@ -44,7 +44,7 @@ from ._errors import TerminatedWorkerError, add_note, copy_error
 from ._executor import OptionsView, OrderedExecutor
 from ._functions import may_be_shared, pack_function
 from ._gate import Window
-from ._payload import BASIC, PROTOCOL, Large, dumps, loads, pack_error, pack_value
+from ._payload import BASIC, PROTOCOL, Large, dumps, loads, pack_error, pack_value, without_frames
 from ._ticket import Batch, Failure
 from .process_pool import DEFAULT_WINDOW_BYTES
 
@@ -183,7 +183,7 @@ class Parcel:
             try:
                 self.calls.append(self._pack(known, fn, args, kwargs))
             except BaseException as error:
-                batch.failed[index] = error
+                batch.failed[index] = without_frames(error)
                 self.calls.append(None)
 
     def _pack(self, known: dict[int, int], fn: Any, args: Any, kwargs: Any) -> tuple[int, bytes | Large]:

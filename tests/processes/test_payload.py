@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pickle
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, RemoteError, TerminatedWorkerError
-from tests.helpers import fail, same
+from tests.helpers import fail, same, until
 
 from .conftest import MakePool
 from .tasks import (
@@ -67,6 +68,20 @@ def test_callable_that_cannot_be_pickled(pool: MakePool) -> None:
     lock = threading.Lock()
     error = among_others(pool(1), lambda: lock)
     assert isinstance(error, TypeError)
+
+
+def test_a_kept_error_of_packing_keeps_no_arguments(pool: MakePool) -> None:
+    """It has its traceback as text: the frames have the whole batch."""
+    argument = Hostile(pack=refuse)
+    gone = weakref.ref(argument)
+    gc.disable()  # what goes must go by itself
+    try:
+        error = among_others(pool(1), same, argument)
+        assert "in refuse" in str(error.__cause__)
+        del argument
+        until(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 def test_error_while_pickling_an_argument(pool: MakePool) -> None:
