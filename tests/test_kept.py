@@ -6,11 +6,17 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import nullcontext
+from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
 
-from .fake import HandExecutor, ThreadedExecutor
+from ordered_executor._backend import Arrived
+from ordered_executor._ticket import Segment
+
+from .fake import HandExecutor, ThreadedExecutor, WorkerDied
 from .helpers import until
 
 
@@ -191,7 +197,22 @@ def test_a_kept_error_keeps_nothing_else(task: Any) -> None:
     assert error is not None
     assert error.__traceback__ is not None
     assert [ref() for ref in gone] == [None] * 20
+    assert not [value for value in variables_behind(error.__traceback__) if is_of_results(value)]
     executor.end()
+
+
+def is_of_results(value: Any) -> bool:
+    """Whether it has results in it; a single byte is the kind of one."""
+    return type(value) in {list, Arrived, Segment} or (type(value) is bytes and len(value) > 1)
+
+
+def variables_behind(trace: TracebackType) -> Iterator[Any]:
+    """What is left in the frames of ours that a traceback leads to."""
+    frame: FrameType | None = trace.tb_frame
+    while frame is not None:
+        if "ordered_executor" in frame.f_code.co_filename:
+            yield from frame.f_locals.values()
+        frame = frame.f_back
 
 
 def test_a_million_read_futures_cost_the_stream_nothing() -> None:
@@ -278,10 +299,26 @@ def test_a_failure_of_a_map_goes_by_itself() -> None:
     executor.end()
 
 
-@pytest.mark.parametrize("read", [True, False])
+def test_a_failure_that_the_parent_made_goes_by_itself() -> None:
+    """So does one that did not come from the worker."""
+    executor = HandExecutor(1)
+    mapped = executor.map(int, "x")
+    (lane,) = executor.open_lanes(1)
+    lane.lose()
+    executor.settle()
+    gone: Any = None
+    try:
+        next(mapped)
+    except WorkerDied as error:
+        gone = weakref.ref(error)
+    assert gone() is None
+    executor.end()
+
+
+@pytest.mark.parametrize("end", ["read", "closed", "cancelled"])
 @pytest.mark.parametrize("buffersize", [None, 8])
-def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, read: bool) -> None:
-    """Its traceback leads to whoever called `map`; it goes when it was read, or when the map is closed before."""
+def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, end: str) -> None:
+    """Its traceback leads to whoever called `map`; it goes when it was read, or when the map has ended before."""
 
     def inputs() -> Iterator[int]:
         yield 1
@@ -293,10 +330,13 @@ def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, read: bool
 
     executor = HandExecutor(1)
     mapped, gone = start()
-    executor.run_all()
-    next(mapped)
     assert gone() is not None
-    if read:
+    if end == "cancelled":
+        executor.shutdown(wait=False, cancel_futures=True)
+    executor.run_all()
+    with pytest.raises(CancelledError) if end == "cancelled" else nullcontext():
+        next(mapped)
+    if end == "read":
         with pytest.raises(Failed):
             next(mapped)
     else:

@@ -35,6 +35,7 @@ from ordered_executor._payload import (
     pack_error,
     pack_value,
     unpack,
+    without_frames,
 )
 from ordered_executor._ticket import Failure
 
@@ -837,6 +838,17 @@ def test_an_exception_that_cannot_be_changed_arrives_as_itself() -> None:
     again = copy_error(error)
     assert type(again) is Frozen
     assert again.__cause__ is error.__cause__
+
+
+def test_an_error_that_is_raised_again_and_again_does_not_grow() -> None:
+    """Its text says where it was raised this time."""
+    shared, sizes = ValueError("shared"), set[int]()
+    for _ in range(3):
+        try:
+            raise shared
+        except ValueError as error:
+            sizes.add(len(str(without_frames(error).__cause__)))
+    assert len(sizes) == 1
 
 
 class Sharing(Exception):

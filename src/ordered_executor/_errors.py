@@ -27,6 +27,10 @@ def remote_traceback(text: str) -> Exception:
     return make(f'\n"""\n{text}"""')  # type: ignore[no-any-return]
 
 
+def is_remote_traceback(cause: BaseException | None) -> bool:
+    return type(cause) is _RemoteTraceback
+
+
 class TerminatedWorkerError(_LokyTerminatedWorkerError):  # type: ignore[misc]  # loky ships no types
     """The worker died while it ran this task.  A `concurrent.futures.process.BrokenProcessPool`.
 

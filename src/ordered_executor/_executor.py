@@ -18,7 +18,6 @@ so that an executor nobody holds any more can go (what was submitted is finished
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -27,10 +26,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from ._backend import Backend
 from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds, iterate
-from ._errors import ShutdownTimeoutError, error_group
-from ._exit import members
+from ._errors import ShutdownTimeoutError
 from ._front import Marked
-from ._future import Future, log_unseen
+from ._future import Future
 from ._gate import Window
 from ._map import MapResults
 from ._releaser import Releaser
@@ -38,13 +36,8 @@ from ._results import Results, read_either, read_outcome, read_value
 from ._statistics import Statistics, take_statistics
 from ._ticket import Options, Outcome
 
-logger = logging.getLogger("ordered_executor")
-
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# How many failures that nobody looked at are logged one by one at shutdown.
-_LOGGED_MOST = 10
 
 
 class OrderedExecutor(Executor):
@@ -239,27 +232,7 @@ class OrderedExecutor(Executor):
                 "or shutdown(kill_workers=True)",
                 unfinished,
             )
-        self._report_unseen(may_raise)
-
-    def _report_unseen(self, may_raise: bool) -> None:
-        """Failures that nobody looked at: say so before it is too late.
-
-        What a reader of the stream has still before it will be looked at: if it is not after all, it is logged when it
-        goes.
-        """
-        how, stream = self._releaser.unseen_errors, self._releaser.stream
-        readers = members(stream.readers)
-        if how == "ignore" or any(reader.follow or how == "log" for reader in readers):
-            return
-        unseen = [(future, error) for future in stream.futures() if (error := future.unseen_error) is not None]
-        for future, _ in unseen:
-            future.see()
-        if how == "raise" and unseen and may_raise:
-            raise error_group("tasks failed and nobody looked at them", [error for _, error in unseen])
-        for future, error in unseen[:_LOGGED_MOST]:
-            log_unseen(future.first, error)
-        if len(unseen) > _LOGGED_MOST:
-            logger.error("… and at the failures of %d more tickets", len(unseen) - _LOGGED_MOST)
+        releaser.report_unseen(may_raise)
 
     def __enter__(self) -> Any:
         return self

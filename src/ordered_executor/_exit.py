@@ -85,6 +85,8 @@ def _at_exit() -> None:
             releaser.kill_all()
     for releaser in releasers:
         releaser.finished.wait()
+        if not interrupted:
+            releaser.report_unseen(may_raise=False)
     for call in _last:
         call()
 

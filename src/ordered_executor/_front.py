@@ -91,6 +91,10 @@ class Front:
         if self._thread is not None and not self.on_releaser():
             self._primed.wait()
 
+    def report_unseen(self, may_raise: bool) -> None:
+        """When all is finished: failures that nobody looked at are raised or logged, as `unseen_errors` says."""
+        self.stream.report_unseen(self.unseen_errors, may_raise)
+
     def post(self, call: Callable[[], None]) -> None:
         """Have the releaser call something.  Never waits."""
         self._hand_over(self._posts.append, call)

@@ -174,7 +174,12 @@ class MapResults(Iterator[Any]):
                 outcome = self._current.pop()
             except IndexError:
                 continue  # another thread was faster
-            return outcome if type(outcome) in BASIC else self._unpack(outcome)
+            if type(outcome) in BASIC:
+                return outcome
+            try:
+                return self._unpack(outcome)
+            finally:
+                del outcome  # if it has the error that is raised, it would be in a cycle with this frame
 
     def _refill(self) -> None:
         if self._has_room() and self._reading.acquire(blocking=False):  # else another thread is at it
@@ -244,6 +249,7 @@ class MapResults(Iterator[Any]):
         if type(outcomes[0]) is Skip:
             # The executor was shut down with cancel_futures: as with the standard ones, the rest is cancelled.
             self._delivery.closed = True
+            self._input_error = None
             raise CancelledError(f"the calls from ticket {first} on were cancelled")
         while self._spans and self._spans[0].first + self._spans[0].count <= first:
             self._spans.popleft()

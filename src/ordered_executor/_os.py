@@ -263,9 +263,13 @@ def kill_all(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+# At the end of the program no thread can be started, although others still run (gh-113964, mended in 3.12.3).
+THREADS_END_EARLY = (3, 12) <= sys.version_info < (3, 12, 3)
+
+
 def can_start_threads() -> bool:
-    """Whether new threads can be started: from Python 3.12 on, maybe not any more when the main thread has ended."""
-    return sys.version_info < (3, 12) or threading.main_thread().is_alive()
+    """Whether new threads can be started: before Python 3.12.3, 3.12 has none when the main thread has ended."""
+    return not THREADS_END_EARLY or threading.main_thread().is_alive()
 
 
 def descriptors_left() -> int:

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, cast
 import cloudpickle
 
 from ._by_value import BY_VALUE, PLAIN, NeedsCloudpickle, goes_by_value
-from ._errors import RemoteError, add_note, remote_traceback, set_cause
+from ._errors import RemoteError, add_note, is_remote_traceback, remote_traceback, set_cause
 from ._faithful import FaithfulPickler, class_name, faithful, is_simple, message_of
 from ._ticket import Failure
 
@@ -292,6 +292,8 @@ def _traceback_text(error: BaseException) -> str:
 
 def without_frames(error: BaseException) -> BaseException:
     """The same error, its traceback as text: frames would keep what is in their variables, for as long as it lives."""
+    if is_remote_traceback(error.__cause__):
+        set_cause(error, None)  # it was here before, as one object that is raised again and again
     text = _traceback_text(error)
     for attribute in (BaseException.__traceback__, BaseException.__context__):
         attribute.__set__(error, None)  # type: ignore[union-attr]  # as in `set_cause`

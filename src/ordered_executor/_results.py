@@ -27,9 +27,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._check import check_seconds
-from ._errors import ResultsTimeoutError
+from ._errors import ResultsTimeoutError, error_group
 from ._exit import members
-from ._future import Future
+from ._future import Future, log_unseen
 from ._parking import ParkingLot
 from ._ticket import Outcome
 
@@ -42,6 +42,9 @@ T = TypeVar("T")
 
 # When so many outcomes lie unread and nobody ever asked for the stream, it is likely that nobody will.
 MANY_UNREAD = 100_000
+
+# How many failures that nobody looked at are logged one by one at the end.
+LOGGED_MOST = 10
 
 
 class End(Exception):
@@ -152,6 +155,24 @@ class Stream:
     def futures(self) -> list[Future[Any]]:
         """The futures that lie unread."""
         return [f for f in self._kept.copy().values() if isinstance(f, Future)]
+
+    def report_unseen(self, how: str, may_raise: bool) -> None:
+        """Failures that nobody looked at: say so before it is too late.
+
+        What a reader has still before it will be looked at: if it is not after all, it is logged when it goes.
+        """
+        readers = members(self.readers)
+        if how == "ignore" or any(reader.follow or how == "log" for reader in readers):
+            return
+        unseen = [(future, error) for future in self.futures() if (error := future.unseen_error) is not None]
+        for future, _ in unseen:
+            future.see()
+        if how == "raise" and unseen and may_raise:
+            raise error_group("tasks failed and nobody looked at them", [error for _, error in unseen])
+        for future, error in unseen[:LOGGED_MOST]:
+            log_unseen(future.first, error)
+        if len(unseen) > LOGGED_MOST:
+            logger.error("… and at the failures of %d more tickets", len(unseen) - LOGGED_MOST)
 
     def take(self, timeout: float | None, follow: bool, tail: Callable[[], int]) -> Future[Any]:
         """The next outcome's future; waits for it.  Raises `End` or `ResultsTimeoutError`."""

@@ -280,7 +280,7 @@ class DaskBackend:
             self._client.loop.add_callback(self._watch, part, part.task)
         except Exception as error:
             self._give_up(part)
-            part.failure = error
+            part.failure = without_frames(error)
             self._look_at_client()
 
     def _give_up(self, part: Part) -> None:
@@ -345,6 +345,7 @@ class DaskBackend:
         except BaseException as reason:  # what became of the task; also Dask's way to say "cancelled"
             error = reason
         self._posts.put(partial(self._on_fetched, part, task, packed, error))
+        del part, task, packed, error  # this frame is in the traceback, which lives as long as the error
 
     def wait(self, timeout: float | None) -> list[Event]:
         self._let_in()

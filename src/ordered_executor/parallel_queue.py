@@ -343,6 +343,9 @@ class _Ending:
             with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
                 getattr(threading, "_register_atexit", atexit.register)(self.close_claims)
 
+    def report_unseen(self, may_raise: bool) -> None:
+        """The executors do so themselves."""
+
     def close_claims(self) -> None:
         """The main thread has ended.  May come more than once."""
         global _exiting

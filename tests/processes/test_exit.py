@@ -83,6 +83,40 @@ def test_program_with_other_ways_to_start_workers(script: StartScript, tmp_path:
     assert finish(script("main_program.py")).split() == ["1", "2"]
 
 
+@pytest.mark.parametrize("unseen_errors", ["log", "raise", "ignore"])
+def test_failures_that_nobody_looked_at_are_logged_at_the_end(script: StartScript, unseen_errors: str) -> None:
+    """As at shutdown; there is nobody any more to whom they could be raised."""
+    code, out, err = script(
+        "-c",
+        program(f"""
+        executor = OrderedProcessPoolExecutor(1, unseen_errors="{unseen_errors}")
+        seen, unseen = executor.submit(fail, "seen"), executor.submit(fail, "unseen")
+        seen.exception()
+        executor.submit(same, 1)
+        """),
+    ).wait()
+    assert (code, out) == (0, "")
+    logged = [line for line in err.splitlines() if "nobody" in line]
+    assert logged == ([] if unseen_errors == "ignore" else ["nobody looked at the failure of ticket 1"])
+    assert ("ValueError: unseen" in err) == (unseen_errors != "ignore")
+    assert "ValueError: seen" not in err
+
+
+def test_what_no_worker_is_left_for_at_the_end_is_said(script: StartScript) -> None:
+    """Where no other worker can be started for what a dead one leaves, it is not lost in silence."""
+    code, out, err = script(
+        "-c",
+        program("""
+        executor = OrderedProcessPoolExecutor(1)
+        executor.submit(lambda: (time.sleep(0.2), os._exit(3)))
+        executor.submit(say, "ran")
+        """),
+    ).wait()
+    assert code == 0
+    assert "ticket 0" in err
+    assert ("ran" in out) != ("ticket 1" in err and "no worker can be started" in err)
+
+
 def test_first_task_at_the_very_end(script: StartScript) -> None:
     """A task submitted as the last statement is finished."""
     out = finish(
