@@ -17,7 +17,7 @@ from ordered_executor._backend import Arrived
 from ordered_executor._ticket import Segment
 
 from .fake import HandExecutor, ThreadedExecutor, WorkerDied
-from .helpers import until
+from .helpers import fail, until
 
 
 class Thing:
@@ -162,12 +162,7 @@ class NeverArrives:
     """A result whose unpickling raises."""
 
     def __reduce__(self) -> Any:
-        return fail, ()
-
-
-def fail() -> None:
-    """Raise."""
-    raise Failed
+        return fail, ("on arrival",)
 
 
 def raised() -> BringsItsTraceback:
@@ -175,7 +170,7 @@ def raised() -> BringsItsTraceback:
     try:
         raise BringsItsTraceback
     except BringsItsTraceback as error:
-        return error.with_traceback(error.__traceback__)
+        return error
 
 
 def raise_it() -> None:
@@ -284,32 +279,18 @@ def test_yielded_results_of_a_map_are_not_kept(chunksize: int) -> None:
     executor.end()
 
 
-def test_a_failure_of_a_map_goes_by_itself() -> None:
-    """The error that a map raises is in no cycle with its traceback."""
-    executor = HandExecutor(1)
-    mapped = executor.map(int, "x")
-    executor.open_lanes(1)
-    executor.fail(0, Failed("x"))
-    gone: Any = None
-    try:
-        next(mapped)
-    except Failed as error:
-        gone = weakref.ref(error)
-    assert gone() is None
-    executor.end()
-
-
-def test_a_failure_that_the_parent_made_goes_by_itself() -> None:
-    """So does one that did not come from the worker."""
+@pytest.mark.parametrize("kind", [Failed, WorkerDied])
+def test_a_failure_of_a_map_goes_by_itself(kind: type[Exception]) -> None:
+    """The error that a map raises is in no cycle with its traceback, whether it came from the worker or is ours."""
     executor = HandExecutor(1)
     mapped = executor.map(int, "x")
     (lane,) = executor.open_lanes(1)
-    lane.lose()
+    lane.fail(Failed("x")) if kind is Failed else lane.lose()
     executor.settle()
     gone: Any = None
     try:
         next(mapped)
-    except WorkerDied as error:
+    except kind as error:
         gone = weakref.ref(error)
     assert gone() is None
     executor.end()
