@@ -17,11 +17,12 @@ MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_ticket _errors _check _os _parking _wire _poller _warm",
+    "_ticket _errors _check _os _parking _wire _poller _warm _keys _rebuild",
     "_exit _loky _audience _semaphores _faithful _by_value",
+    "_reducers",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future",
-    "_gate _functions _map _results _queue_worker",
+    "_gate _functions _map _results _queue_worker _digest",
     "_dispatcher",
     "_losses _front",
     # the core: everything in order, on whatever backend
@@ -29,8 +30,12 @@ LAYERS = [
     "_statistics",
     "_executor",
     # lanes: one backend
-    "_parcels _loading",
-    "_worker",
+    "_toplevel _home _loading",
+    "_script",
+    "_plan _worker _start",
+    "_packing",
+    "_definitions",
+    "_parcels",
     "_lane",
     "_postmortem _depot _stopping _starter",
     "_clock",
@@ -45,8 +50,8 @@ LAYERS = [
 ]
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
-CORE = [module for row in LAYERS[:9] for module in row.split()]
-LANES = {module for row in LAYERS[9:15] for module in row.split()}
+CORE = [module for row in LAYERS[:10] for module in row.split()]
+LANES = {module for row in LAYERS[10:21] for module in row.split()}
 PURE = ["_ticket", "_sequencer", "_dispatcher", "_losses", "_backend"]
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from loky.backend import resource_tracker as lokys_tracker
 from loky.process_executor import ProcessPoolExecutor
 
-from . import _loky, _os, _wire, _worker
+from . import _loky, _os, _plan, _wire, _worker
 from ._gate import Seat
 from ._lane_memory import (
     CREDIT_BACK,
@@ -36,8 +36,9 @@ from ._lane_memory import (
     LaneMemory,
 )
 from ._parcels import Parcels
-from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
+from ._payload import KIND_BYTES, Buffer, Large
 from ._semaphores import told_early
+from ._start import Start
 from ._ticket import Batch
 from ._warm import warm
 
@@ -133,6 +134,7 @@ class Lane:
         self.peek_after = PEEK_SECONDS
         self.call_ended = False
         self.taken = 0
+        self.opening: list[Any] = []  # frames that the worker waits for before its initializer runs
         self.after = 0  # how many lanes the executor had lost when this one was begun
 
     # ---------------------------------------------------------------------------------------------------- start, end
@@ -159,7 +161,7 @@ class Lane:
             ours.callback(_alive.discard, lane)  # before they are closed
             lane.parcels = Parcels(lane.memory)
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
-            initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
+            start = None if kind.initializer is None else Start(kind.initializer, kind.initargs)
             _start_trackers()
             with _os.sigint_blocked(), told_early():
                 lane._pool = ProcessPoolExecutor(
@@ -167,13 +169,16 @@ class Lane:
                     timeout=None,
                     context=kind.context,
                     initializer=_worker.attach,
-                    initargs=(end, initializer, kind.initargs),
+                    initargs=(end, start),
                     env=kind.env,
                 )
                 ours.callback(_loky.abandon, lane._pool)
                 _loky.start_feeder(lane._pool)
                 lane._call = lane._pool.submit(_worker.serve)
             lane._manager = _loky.manager_thread(lane._pool)
+            if start is not None:
+                definitions = lane.definitions_frame(lane.parcels.table.update(start.needs))
+                lane.opening = [*definitions, lane.frame(_wire.BEGIN)]
             ours.pop_all()
         os.set_inheritable(lane.memory.fd, False)
         lane.reader = _wire.FrameReader(lane.reader_fd)
@@ -191,6 +196,7 @@ class Lane:
         return not self._call.done() if self.process is None else not self.process.gone()
 
     def unwatch(self) -> None:
+        _plan.sweep()
         self._post = self._on_death = _nobody
 
     def _on_call_ended(self, _: StandardFuture[Any]) -> None:
@@ -237,6 +243,7 @@ class Lane:
         self.memory.close()
         # Let go of loky's queues now, not when the garbage collector finds the cycle.
         self._post = self._on_death = _nobody
+        self.parcels.table.close()
         del self._pool, self._call
 
     def join(self, timeout: float) -> None:
@@ -294,10 +301,18 @@ class Lane:
 
     def batch_frame(self, batch: Batch) -> list[bytes]:
         """The parts of a batch's frame.  What cannot be packed goes into `batch.failed`."""
-        parts = self.parcels.pack(batch, self.generation)
+        definitions, parts = self.parcels.pack(batch, self.generation)
         if len(self.parcels.sent) == 1:
             self.heard = time.monotonic()
-        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease), *parts]
+        return [
+            *self.definitions_frame(definitions),
+            _wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease),
+            *parts,
+        ]
+
+    def definitions_frame(self, parts: list[Any]) -> list[Any]:
+        """The parts of a frame for what the worker has not yet of the script; none if it has all of it."""
+        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.DEFINE, self.lease), *parts] if parts else []
 
     def batch_done(self, number: int) -> None:
         """Everything of the batch is home."""

@@ -138,6 +138,9 @@ class LokyBackend:
         lane.after = self._lost
         self._lanes.add(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
+        if lane.opening:
+            opening, lane.opening = lane.opening, []
+            self._put(lane, *opening)
         if lane.process is not None:
             self._watch_process(lane)
         if lane.state == SERVING:

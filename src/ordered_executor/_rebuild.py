@@ -1,0 +1,65 @@
+"""How what goes by value of a script is put together again: what pickles of functions and their like call.
+
+A function gets the globals of *its* module on the other side, live: that of the script is the one copy of it that a
+worker has (see `_home`).  So only what the function itself is made of is in its pickle.
+
+Works on both sides: a function that a worker made and returned has the script's own globals at home.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from operator import attrgetter
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+# What travels as the state of a function, besides the contents of its cells and its own attributes.
+_EAGER = ("__defaults__", "__kwdefaults__", "__doc__", "__module__", "__qualname__")
+# From Python 3.14 on annotations are made when they are asked for, and may fail then.
+_ATTRIBUTES = (*_EAGER, "__annotate__" if sys.version_info >= (3, 14) else "__annotations__")
+
+FunctionState = tuple[dict[str, Any], dict[str, Any], list[tuple[CellType, Any]]]
+
+
+def module(name: str) -> ModuleType:
+    """A module by its name, imported if need be."""
+    found = sys.modules.get(name)
+    return importlib.import_module(name) if found is None else found
+
+
+def named(module_name: str, name: str) -> Any:
+    """What a module has under a name, which may have dots."""
+    return attrgetter(name)(module(module_name))
+
+
+def empty_cell() -> CellType:
+    return CellType()
+
+
+def make_function(home: str, code: CodeType, name: str, closure: tuple[CellType, ...] | None) -> FunctionType:
+    """A function without a state yet, at home in a module."""
+    return FunctionType(code, vars(module(home)), name, None, closure)
+
+
+def function_state(fn: FunctionType) -> FunctionState:
+    attributes = {name: getattr(fn, name) for name in _ATTRIBUTES}
+    if params := getattr(fn, "__type_params__", None):
+        attributes["__type_params__"] = params
+    cells = []
+    for cell in fn.__closure__ or ():
+        try:
+            cells.append((cell, cell.cell_contents))
+        except ValueError:  # it is empty
+            continue
+    return fn.__dict__, attributes, cells
+
+
+def fill_function(fn: FunctionType, state: FunctionState) -> None:
+    """The rest of a function.  Its cells are filled only now: they may hold the function itself."""
+    own, attributes, cells = state
+    for cell, contents in cells:
+        cell.cell_contents = contents
+    for name, value in attributes.items():
+        setattr(fn, name, value)
+    fn.__dict__.update(own)
