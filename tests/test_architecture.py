@@ -32,7 +32,7 @@ LAYERS = [
     # lanes: one backend
     "_toplevel _home _loading",
     "_script",
-    "_plan _worker _start",
+    "_plan _worker _start _carried",
     "_packing",
     "_definitions",
     "_parcels",

@@ -94,7 +94,7 @@ class Table:
         self.sent.update(packing.sent)
         self._done.add(plan.number)
         for record in plan.records:
-            if record.obj is None and is_definable(record.value()) and record.need[1] in self._homes:
+            if record.is_name and is_definable(record.value()) and record.need[1] in self._homes:
                 self._homes[record.need[1]].add(record.need[2], record.value(), record.stamp)
         for home in new:
             self._send_unopened(home, orders)
@@ -111,14 +111,14 @@ class Table:
         for record in plan.records:
             if record.error is None or self.sent.get(record.need, -1) >= record.stamp:
                 continue
-            home, name = record.need[1:] if record.obj is None else place_of(record.obj)
+            home, name = record.need[1:] if record.is_name else place_of(record.obj)
             top = top_level(home)
             makes = top is not None and name.partition(".")[0] in top.names
             if top is not None and makes and home not in self._ran:
                 orders.append(("run", home, top.filename, top.source))
                 self._ran.add(home)
             reason = _reason(record, name)
-            if record.obj is None:
+            if record.is_name:
                 orders.append(("lack", home, name, reason))
             elif makes:
                 orders.append(("adopt", record.need[1], home, name, reason))
@@ -202,7 +202,7 @@ def _homes(plan: Plan) -> dict[str, None]:
     """The modules of which something is needed: they come first."""
     homes = dict.fromkeys(need[1] for need in plan.others if need[0] == "module")
     for record in plan.records:
-        home = record.need[1] if record.obj is None else record.obj.__module__ if is_definable(record.obj) else None
+        home = record.need[1] if record.is_name else getattr(record.obj, "__module__", None)
         if isinstance(home, str) and goes_by_value(home) and home in sys.modules:
             homes[home] = None
     return homes
@@ -226,7 +226,7 @@ def _may_be_asked_for(name: str, value: Any) -> bool:
 
 def _reason(record: Record, name: str) -> str:
     """Why something is not in a worker, and what to do."""
-    if record.obj is None:
+    if record.is_name:
         what = f"the script's {name!r}, of type {class_name(type(record.value()))},"
     else:
         what = f"{name!r} of the script"

@@ -81,20 +81,34 @@ def digest(obj: Any, limit: int, references: References) -> tuple[bytes, int]:
 
 
 class _Nowhere(_Sink):
-    """As above, without a digest; a limit on what is in the pickle, not on the buffers beside it."""
+    """As above, without a digest."""
+
+    def __init__(self, limit: int, count_buffers: bool) -> None:
+        super().__init__()
+        self._begin(limit)
+        self._count_buffers = count_buffers
 
     def write(self, part: Any) -> int:
         self._count(len(part))
         return len(part)
 
     def take_buffer(self, buffer: Any) -> None:
-        """Beside the pickle: nothing is copied."""
+        if self._count_buffers:
+            self._count(buffer.raw().nbytes)
 
 
-def rehearse(obj: Any, limit: int, references: References, prepare: Callable[[Any], None] | None = None) -> None:
-    """Pickle an object for the sake of its references, and of what that raises.  Raises `TooLarge` at the limit."""
-    sink = _Nowhere()
-    sink._begin(limit)
+def rehearse(
+    obj: Any,
+    limit: int,
+    references: References,
+    prepare: Callable[[Any], None] | None = None,
+    count_buffers: bool = False,
+) -> None:
+    """Pickle an object for the sake of its references, and of what that raises.  Nothing large is copied.
+
+    Raises `TooLarge` at the limit; the buffers beside the pickle may count, too.
+    """
+    sink = _Nowhere(limit, count_buffers)
     pickler = CloudPickler(sink, sink.take_buffer)
     pickler.references = references
     if prepare is not None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from multiprocessing.process import current_process
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from . import _keys, _wire
@@ -81,7 +81,7 @@ class Mirror(Home):
         vars(ModuleType)["__dict__"].__get__(self).clear()
         vars(Mirror)["_names"].__set__(self, names)
 
-    __dict__ = property(lambda self: self._names)  # type: ignore[assignment]
+    __dict__ = property(lambda self: self._names)
 
     def __getattr__(self, name: str) -> Any:
         names = self._names
@@ -399,44 +399,44 @@ def _unset(key: int, label: str, _: None) -> None:
 _ENTRIES: dict[str, Callable[..., None]] = {"bind": bind, "thing": _keys.keep, "set": _set, "unset": _unset}
 
 
-class _Entries:
-    """The pickles of a frame one after the other, and the buffers behind each.
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, name: Name) -> Any:
+        """A global that is part of another one."""
+        return vars(sys.modules[name[0]])[name[1]]
 
-    One unpickler, whose memo lasts: what two of them have in common arrives as one object.
-    """
+
+class _Entries:
+    """The pickles of a frame one after the other, and the buffers behind each."""
 
     def __init__(self, raw: memoryview) -> None:
-        self._raw, self._at, self._end = raw, 0, 0
-        self._buffers: Iterator[memoryview] = iter(())
-        self._unpickler = pickle.Unpickler(self, buffers=iter(self._next_buffer, None))
+        self._raw, self._at = raw, 0
 
     def load(self, sizes: list[int]) -> Any:
-        at = self._end
-        starts = []
+        pieces = []
         for size in sizes:
-            starts.append(at)
-            at += size
-        self._at, self._end = self._end, at
-        self._buffers = iter([self._raw[s : s + size] for s, size in zip(starts[1:], sizes[1:], strict=True)])
-        self._stop = starts[0] + sizes[0]
-        return self._unpickler.load()
+            pieces.append(self._raw[self._at : self._at + size])
+            self._at += size
+        return _Unpickler(_File(pieces[0]), buffers=pieces[1:]).load()
 
-    def _next_buffer(self) -> memoryview:
-        return next(self._buffers)
+
+class _File:
+    """A file to read from that does not copy all that is in it first, as `BytesIO` does."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._left = content
 
     def read(self, size: int) -> bytes:
-        at, self._at = self._at, min(self._at + size, self._stop)
-        return bytes(self._raw[at : self._at])
+        piece, self._left = self._left[:size], self._left[size:]
+        return bytes(piece)
 
     def readinto(self, place: Any) -> int:
-        size = min(len(place), self._stop - self._at)
-        place[:size] = self._raw[self._at : self._at + size]
-        self._at += size
-        return size
+        piece = self._left[: len(place)]
+        place[: len(piece)] = piece
+        self._left = self._left[len(piece) :]
+        return len(piece)
 
     def readline(self) -> bytes:
-        piece = bytes(self._raw[self._at : self._stop])
-        return self.read(piece.index(b"\n") + 1)
+        return self.read(bytes(self._left).index(b"\n") + 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- outcomes
@@ -461,6 +461,9 @@ class AtHome:
 
     def uses_module(self, name: str) -> None:
         """As above."""
+
+    def cell(self, cell: CellType) -> Reduced | None:
+        return None
 
     def uses_name(self, home: str, name: str) -> Reduced | None:
         return named, (home, name)

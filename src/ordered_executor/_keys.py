@@ -95,6 +95,11 @@ def thing(key: int) -> Any:
     return obj
 
 
+def cell_of(key: int, index: int) -> Any:
+    """A cell of a function that has a key: another function has the same."""
+    return thing(key).__closure__[index]
+
+
 # ------------------------------------------------------------------------------------------------------- in a worker
 
 

@@ -1,20 +1,22 @@
 """Packing what a worker does not have yet of a plan.
 
 Each name has a pickle of its own, so that one that cannot be pickled, or unpickled in the worker, costs only who uses
-it.  The pickles have one memo: what two of them share arrives as one object, if they travel together.
+it.  An object that is also a global of its own, which the worker has, goes as that: it stays one object there.
 
 Large buffers are not copied: they are written from where they are.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from ._faithful import class_name, message_of
 from ._payload import SMALL_BUFFER, CloudPickler
 from ._plan import Plan, record_of
-from ._script import ABSENT, Defining, Need, Needs, Record
+from ._script import ABSENT, Defining, Need, Needs, Record, is_stable
 
+Name = tuple[str, str]  # module, name
 # kind, where it belongs, sizes of its pickle and of its buffers
 Entry = tuple[str, tuple[Any, ...], list[int]]
 
@@ -24,6 +26,15 @@ COPIED_BYTES = 1024 * 1024
 
 class Unpicklable(Exception):
     """One of them cannot be pickled, as its record says now: to be tried again without it."""
+
+
+class _AliasPickler(CloudPickler):
+    """Asks about every object whether it is a global that the worker has."""
+
+    aliases: dict[int, Name]
+
+    def persistent_id(self, obj: Any) -> Name | None:
+        return self.aliases.get(id(obj))
 
 
 class Packing:
@@ -36,14 +47,15 @@ class Packing:
         self.orders: list[tuple[Any, ...]] = []
         self._has = has
         self._plan = plan
-        self._needs = Defining(self)
+        self._new = Needs()
+        self._aliases: dict[int, Name] = {}
         self._pickle: list[bytes] = []
         self._buffers: list[Any] = []
-        self._pickler = CloudPickler(self, self._take_buffer)
-        self._pickler.references = self._needs
-        self._needs.pickler = self._pickler
-        for record in plan.records:
+        # things first: they are in all else
+        for record in sorted(plan.records, key=attrgetter("is_name")):
             self._pack(record)
+            if record.is_name and record.error is None and not is_stable(record.value()):
+                self._aliases[id(record.value())] = record.need[1], record.need[2]
 
     def __contains__(self, need: Need) -> bool:
         """Whether the worker has it: then things refer to it."""
@@ -56,18 +68,14 @@ class Packing:
     def more(self) -> Needs | None:
         """What showed only now to be needed, because it is in something large."""
         known = {record.need for record in self._plan.records} | self._plan.others
-        new = self._needs.all - known
-        if not new:
-            return None
-        needs = Needs()
-        needs.all, needs.held = new, self._needs.held
-        return needs
+        self._new.all -= known
+        return self._new if self._new.all else None
 
     def _pack(self, record: Record) -> None:
         had = self._has.get(record.need, -1)
         if record.error is not None or had >= record.stamp or record.need in self.sent:
             return
-        if record.obj is not None:
+        if not record.is_name:
             self._pack_thing(record, had)
         elif record.value() is not ABSENT:
             _, home, name = record.need
@@ -79,7 +87,9 @@ class Packing:
     def _pack_thing(self, record: Record, had: int) -> None:
         key = record.need[1]
         if had < 0:
-            self._add(record, "thing", (key,), record.obj)
+            obj = record.obj
+            if obj is not None:
+                self._add(record, "thing", (key,), obj)
             return
         for label, stamp in list(record.stamps.items()):
             if stamp > had and label in record.parts:
@@ -88,18 +98,22 @@ class Packing:
                 self._add(record, "unset", (key, label), None)
 
     def _add(self, record: Record, kind: str, where: tuple[Any, ...], value: Any) -> None:
-        self._needs.defining = record.need
+        pickler = _AliasPickler(self, self._take_buffer) if self._aliases else CloudPickler(self, self._take_buffer)
+        needs = pickler.references = Defining(self, record.need)
+        needs.use(pickler)
+        if self._aliases:
+            pickler.aliases = self._aliases
         try:
-            self._pickler.dump(value)
+            pickler.dump(value)
         except BaseException as error:
             # the text only: the error has frames, which hold the object
             record.error = f"{class_name(type(error))}: {message_of(error)}"
             raise Unpicklable from None
-        for need in self._needs.defined:
+        for need in needs.defined:
             found = record_of(need)
             if found is not None:
                 self.sent[need] = found.stamp
-        self._needs.defined.clear()
+        self._new.merge(needs)
         pickled, self._pickle = self._pickle, []
         if sum(map(len, pickled)) < COPIED_BYTES:
             pickled = [b"".join(pickled)]

@@ -18,6 +18,7 @@ from itertools import chain
 from typing import Any
 
 from . import _wire
+from ._carried import LARGE_CALLABLE, carry, stand_in
 from ._definitions import Table
 from ._dispatcher import Slice
 from ._errors import copy_error
@@ -89,8 +90,17 @@ class PackedCall:
         if shared and not kwargs and BASIC.issuperset(map(type, args)):
             return cls(fn, True, pickle.dumps((args, kwargs), PROTOCOL))
         needs = Needs()
-        packed = _dumps_call((args, kwargs) if shared else (fn, args, kwargs), needs)
+        large = None if shared else stand_in(fn, needs)
+        packed = _dumps_call((args, kwargs) if shared else (large or fn, args, kwargs), needs)
+        if not shared and large is None and _size(packed) >= LARGE_CALLABLE:
+            large = carry(fn, needs)
+            if large is not None:
+                packed = _dumps_call((large, args, kwargs), needs)
         return cls(fn, shared, packed, needs if needs.all else None)
+
+
+def _size(packed: bytes | Large) -> int:
+    return len(packed) if type(packed) is bytes else packed.size  # type: ignore[union-attr]
 
 
 def _fail_all(batch: Batch, error: BaseException) -> None:
@@ -261,7 +271,13 @@ class Parcels:
         return calls, fns
 
     def _place_function(self, fn: Any, sent: Sent) -> Any:
-        return self._place(pack_for_home(fn, self._needs), sent)
+        large = stand_in(fn, self._needs)
+        packed = pack_for_home(fn if large is None else large, self._needs)
+        if large is None and len(packed) >= LARGE_CALLABLE:
+            large = carry(fn, self._needs)
+            if large is not None:
+                packed = pack_for_home(large, self._needs)
+        return self._place(packed, sent)
 
     def _place(self, packed: bytes | Large, sent: Sent) -> Any:
         """What goes into the frame for something packed; large buffers into lane memory, if there is room."""

@@ -25,7 +25,7 @@ from collections import ChainMap
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
@@ -33,7 +33,7 @@ import cloudpickle
 from ._by_value import BY_VALUE, PLAIN, NeedsCloudpickle, goes_by_value
 from ._errors import RemoteError, add_note, is_remote_traceback, remote_traceback, set_cause
 from ._faithful import FaithfulPickler, class_name, faithful, is_simple, message_of
-from ._reducers import References, reduce, reduce_code, reduce_instance
+from ._reducers import OURS, References, reduce, reduce_code, reduce_instance
 from ._ticket import Failure
 
 PROTOCOL = 5
@@ -98,6 +98,8 @@ class _PlainPickler(ForkingPickler):
             if reduced is None or (type(reduced) is tuple and len(reduced) > 2):
                 raise NeedsCloudpickle
             return reduced
+        if references is not None and kind is MethodType and getattr(obj.__self__, obj.__name__, None) != obj:
+            raise NeedsCloudpickle  # it has another name there
         if references is not None and goes_by_value(kind.__module__) and kind not in self.dispatch_table:
             reduced = reduce_instance(obj, kind, references)
             return NotImplemented if reduced is None else reduced
@@ -144,7 +146,7 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        if self.references is not None and kind not in self.dispatch_table:
+        if self.references is not None and (kind in OURS or kind not in self.dispatch_table):
             reduced = reduce(obj, self.references)
             if reduced is not None:
                 return reduced

@@ -21,6 +21,7 @@ from ._script import ABSENT, SMALL_BYTES, Need, Needs, Record, global_value, is_
 # All that is small of a plan is pickled for each batch that is sent: no more than this, the smallest first.
 MOST_SMALL_BYTES = 4 * SMALL_BYTES
 _MOST_PLANS = 256
+_MOST_RECORDS = 5_000
 
 _records: dict[Need, Record] = {}
 _plans: dict[frozenset[Need], Plan] = {}
@@ -32,9 +33,8 @@ _function_parts = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 class Plan:
     """See the module."""
 
-    def __init__(self, needs: Iterable[Need], held: Iterable[Any]) -> None:
+    def __init__(self, needs: Iterable[Need]) -> None:
         self.number = next(_numbers)
-        self.held = list(held)
         self.records: list[Record] = []
         self.others: set[Need] = set()  # modules, submodules, files
         self._sizes: list[tuple[dict[str, Any], int]] = []  # modules all of which is needed, and how much they had
@@ -67,7 +67,7 @@ class Plan:
         small: list[tuple[int, int, Any]] = []
         for record in self.records:
             small += [(0, len(small), record.parts[label]) for label in record.digests]
-            if record.obj is None:
+            if record.is_name:
                 _, home, name = record.need
                 names = vars(sys.modules[home]) if home in sys.modules else {}
                 entry = globals_.setdefault(home, (names, [], []))
@@ -140,7 +140,17 @@ def _record(need: Need) -> Record | None:
         obj = _keys.find(need[1])
         if obj is None:
             return None
+    if len(_records) >= _MOST_RECORDS:
+        _forget_things()
     return _records.setdefault(need, Record(need, obj, seen=need in _let_go))
+
+
+def _forget_things() -> None:
+    """A program that makes classes all the time: those that live are looked at again when they are needed."""
+    for need in [need for need in list(_records) if need[0] == "thing"]:
+        _records.pop(need, None)
+        _let_go.add(need)
+    _plans.clear()
 
 
 def record_of(need: Need) -> Record | None:
@@ -153,7 +163,7 @@ def plan_for(needs: Needs) -> Plan:
     key = frozenset(needs.all)
     plan = _plans.get(key)
     if plan is None or not plan.unchanged():
-        plan = Plan(key, needs.held)
+        plan = Plan(key)
         if len(_plans) >= _MOST_PLANS:
             _plans.clear()
         _plans[key] = plan

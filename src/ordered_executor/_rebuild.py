@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable
 from operator import attrgetter
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -42,17 +43,18 @@ def make_function(home: str, code: CodeType, name: str, closure: tuple[CellType,
     return FunctionType(code, vars(module(home)), name, None, closure)
 
 
-def function_state(fn: FunctionType) -> FunctionState:
+def function_state(fn: FunctionType, cells: Iterable[CellType]) -> FunctionState:
+    """All of a function but its code, with the contents of these of its cells."""
     attributes = {name: getattr(fn, name) for name in _ATTRIBUTES}
     if params := getattr(fn, "__type_params__", None):
         attributes["__type_params__"] = params
-    cells = []
-    for cell in fn.__closure__ or ():
+    contents = []
+    for cell in cells:
         try:
-            cells.append((cell, cell.cell_contents))
+            contents.append((cell, cell.cell_contents))
         except ValueError:  # it is empty
             continue
-    return fn.__dict__, attributes, cells
+    return fn.__dict__, attributes, contents
 
 
 def fill_function(fn: FunctionType, state: FunctionState) -> None:

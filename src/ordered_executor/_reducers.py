@@ -30,6 +30,8 @@ CACHE = type(lru_cache(goes_by_value))
 _NAME_OPERATIONS = frozenset(
     number for name, number in dis.opmap.items() if "GLOBAL" in name or name in ("LOAD_NAME", "STORE_NAME")
 )
+# What cloudpickle has a way for, too.
+OURS = frozenset({CellType, ModuleType})
 _ON_THE_HEAP = 1 << 9  # among the flags of a class
 # A function that uses one of these may use any global.
 _SEES_ALL = frozenset({"globals", "vars", "eval", "exec", "dir"})
@@ -47,6 +49,9 @@ class References(Protocol):
     def uses_module(self, name: str) -> None:
         """All of a module that goes by value may be used."""
 
+    def cell(self, cell: CellType) -> Reduced | None:
+        """Reduce a cell of a function to that of a thing which shares it; None: it is new to the other side."""
+
     def uses_name(self, home: str, name: str) -> Reduced | None:
         """An object that is pickled as a name is used; None: it is that name which is being sent."""
 
@@ -61,7 +66,7 @@ def reduce(obj: Any, references: References) -> Reduced | None:
     if kind is CACHE:
         return references.refer(obj) if known_key(obj) is not None or home_name(obj) is not None else None
     if kind is CellType:
-        return empty_cell, ()
+        return references.cell(obj) or (empty_cell, ())
     if issubclass(kind, ModuleType):
         if not goes_by_value(obj.__name__):
             return None
@@ -72,8 +77,9 @@ def reduce(obj: Any, references: References) -> Reduced | None:
 
 def reduce_instance(obj: Any, kind: type, references: References) -> Reduced | None:
     """An instance of a class of the script that says how it is pickled: if by a name, the other side must have it."""
-    its, plain = (kind.__reduce__, kind.__reduce_ex__), (object.__reduce__, object.__reduce_ex__)
-    if not goes_by_value(kind.__module__) or its == plain:
+    its: Any = kind
+    own = its.__reduce__ is not object.__reduce__ or its.__reduce_ex__ is not object.__reduce_ex__
+    if not own or not goes_by_value(kind.__module__):
         return None
     reduced = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     if type(reduced) is not str:
@@ -96,7 +102,8 @@ def reduce_function(fn: FunctionType, home: str, references: References) -> Redu
     """A function by value, at home in a module of the other side."""
     references.uses(home, fn)
     args = home, fn.__code__, fn.__name__, fn.__closure__
-    return make_function, args, function_state(fn), None, None, fill_function
+    new = [cell for cell in fn.__closure__ or () if references.cell(cell) is None]
+    return make_function, args, function_state(fn, new), None, None, fill_function
 
 
 def reduce_code(code: CodeType) -> Reduced:

@@ -18,9 +18,10 @@ import linecache
 import re
 import sys
 import threading
+import weakref
 from logging import Logger
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -82,6 +83,9 @@ class Needs:
     def uses_module(self, name: str) -> None:
         self.all.add(("module", name))
 
+    def cell(self, cell: CellType) -> Reduced | None:
+        return None
+
     def uses_name(self, home: str, name: str) -> Reduced | None:
         if self.defining == ("name", home, name):
             return None
@@ -96,12 +100,14 @@ class Needs:
 class Defining(Needs):
     """The same, where things go by value that the other side does not have yet."""
 
-    __slots__ = ("defined", "pickler", "there")
+    __slots__ = ("_cells", "begun", "defined", "pickler", "there")
 
     def __init__(self, there: Any, defining: Need | None = None) -> None:
         super().__init__(defining)
         self.there = there  # the needs that the other side has; anything with `in`
         self.defined: list[Need] = []
+        self.begun: set[Need] = set()  # in this pickle
+        self._cells: dict[int, Reduced | None] = {}
         self.pickler: Any = None
 
     def refer(self, obj: Any) -> Reduced | None:
@@ -110,7 +116,26 @@ class Defining(Needs):
         if need in self.there or not is_definable(obj):
             return reference
         self.defined.append(need)
+        self.begun.add(need)
         return self._define(obj, need[1])
+
+    def cell(self, cell: CellType) -> Reduced | None:
+        """Two functions of the script may share a variable of the function that made them."""
+        if id(cell) not in self._cells:
+            self._cells[id(cell)] = self._find_cell(cell)
+        return self._cells[id(cell)]
+
+    def _find_cell(self, cell: CellType) -> Reduced | None:
+        for value in list(vars(sys.modules["__main__"]).values()):
+            if type(value) is not FunctionType or value.__closure__ is None:
+                continue
+            key = _keys.known_key(value)
+            if key is None or ("thing", key) not in self.there or ("thing", key) in self.begun:
+                continue
+            for index, other in enumerate(value.__closure__):
+                if other is cell:
+                    return _keys.cell_of, (key, index)
+        return None
 
     def use(self, pickler: CloudPickler) -> None:
         """For this pickler."""
@@ -151,7 +176,7 @@ def place_of(obj: Any) -> tuple[str, str]:
         found = home_name(obj)
         if found is not None:
             return found
-    return str(obj.__module__), str(getattr(obj, "__qualname__", ""))
+    return str(getattr(obj, "__module__", "")), str(getattr(obj, "__qualname__", ""))
 
 
 def _source_of(filename: str, names: dict[str, Any]) -> list[str] | None:
@@ -174,7 +199,9 @@ class Record:
 
     def __init__(self, need: Need, obj: Any = None, seen: bool = False) -> None:
         self.need = need
-        self.obj = obj  # the thing
+        self.is_name = need[0] == "name"
+        # Large objects that happen to be callables live as long as the user has them, or a call that is under way.
+        self._obj = (lambda: obj) if self.is_name or is_definable(obj) else weakref.ref(obj)
         self.parts: dict[str, Any] = {}
         self.digests: dict[str, bytes] = {}  # of parts that can change in place, and are small
         self.stamps: dict[str, int] = {}  # when each part last changed, or went
@@ -186,12 +213,17 @@ class Record:
             self.stamp = 0
             self.stamps = dict.fromkeys(self.stamps, 0)
 
+    @property
+    def obj(self) -> Any:
+        """The thing; None if it is gone."""
+        return self._obj()
+
     def value(self) -> Any:
         return self.parts.get("", ABSENT)
 
     def look(self, first: bool = False) -> None:
         """See whether a part has changed; if so, what it needs now."""
-        parts = current_parts(self.need, self.obj)
+        parts = self._parts_now()
         digests: dict[str, bytes] = {}
         changed = self.parts.keys() - parts.keys()
         for label, value in parts.items():
@@ -213,32 +245,32 @@ class Record:
             self.stamps.update(dict.fromkeys(changed, stamp))
             self.stamp = stamp
 
+    def _parts_now(self) -> dict[str, Any]:
+        """The parts by their names, as they are now."""
+        if self.is_name:
+            value = global_value(self.need[1], self.need[2])
+            return {} if value is ABSENT else {"": value}
+        obj = self.obj
+        if isinstance(obj, type):
+            return {label: value for label, value in dict(vars(obj)).items() if label not in _VOLATILE}
+        if type(obj) is FunctionType:
+            own = {"__code__": obj.__code__, "__defaults__": obj.__defaults__, "__kwdefaults__": obj.__kwdefaults__}
+            return own | obj.__dict__
+        return {}
+
     def _needs(self, parts: dict[str, Any]) -> tuple[set[Need], str | None]:
-        needs = Defining(_AllBut(self.need), self.need) if self.obj is not None else Needs(self.need)
-        obj = self.obj if self.obj is not None else parts.get("")
+        needs = Needs(self.need) if self.is_name else Defining(_AllBut(self.need), self.need)
+        obj = parts.get("") if self.is_name else self.obj
         if type(obj) in BASIC:
             return set(), None
         try:
-            limit = SMALL_BYTES if self.obj is None else _ANY
+            limit = SMALL_BYTES if self.is_name else _ANY
             rehearse(obj, limit, needs, needs.use if isinstance(needs, Defining) else None)
         except TooLarge:
             pass  # what else it needs is seen when it is sent
         except BaseException as error:
             return needs.all - {self.need}, f"{class_name(type(error))}: {message_of(error)}"
         return needs.all - {self.need}, None
-
-
-def current_parts(need: Need, obj: Any) -> dict[str, Any]:
-    """The parts of a thing or global by their names, as they are now."""
-    if obj is None:
-        value = global_value(need[1], need[2])
-        return {} if value is ABSENT else {"": value}
-    if isinstance(obj, type):
-        return {label: value for label, value in dict(vars(obj)).items() if label not in _VOLATILE}
-    if type(obj) is FunctionType:
-        own = {"__code__": obj.__code__, "__defaults__": obj.__defaults__, "__kwdefaults__": obj.__kwdefaults__}
-        return own | obj.__dict__
-    return {}
 
 
 def global_value(home: str, name: str) -> Any:
