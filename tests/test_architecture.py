@@ -17,12 +17,12 @@ MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_ticket _errors _check _os _parking _wire _poller _warm _keys _rebuild",
+    "_ticket _errors _check _os _parking _wire _poller _warm _keys _rebuild _slow",
     "_exit _loky _audience _semaphores _faithful _by_value",
     "_reducers",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future",
-    "_gate _functions _map _results _queue_worker _digest",
+    "_gate _functions _refusals _map _results _queue_worker _digest",
     "_dispatcher",
     "_losses _front",
     # the core: everything in order, on whatever backend

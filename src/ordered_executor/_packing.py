@@ -11,6 +11,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
+from . import _slow
 from ._faithful import class_name, message_of
 from ._payload import SMALL_BUFFER, CloudPickler
 from ._plan import Plan, record_of
@@ -26,6 +27,11 @@ COPIED_BYTES = 1024 * 1024
 
 class Unpicklable(Exception):
     """One of them cannot be pickled, as its record says now: to be tried again without it."""
+
+
+def _name_of(where: tuple[Any, ...], record: Record) -> str:
+    label = where[1] if record.is_name else f"{getattr(record.obj, '__qualname__', 'an object')}.{where[1]}"
+    return f"{label!r} of the script"
 
 
 class _AliasPickler(CloudPickler):
@@ -114,6 +120,9 @@ class Packing:
             if found is not None:
                 self.sent[need] = found.stamp
         self._new.merge(needs)
+        size = sum(map(len, self._pickle)) + sum(map(len, self._buffers))
+        if record.need in self._has and kind != "thing":
+            _slow.note(_name_of(where, record), size, _slow.SET_ANEW)
         pickled, self._pickle = self._pickle, []
         if sum(map(len, pickled)) < COPIED_BYTES:
             pickled = [b"".join(pickled)]

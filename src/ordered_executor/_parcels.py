@@ -25,6 +25,7 @@ from ._errors import copy_error
 from ._functions import is_thing, may_be_shared, pack_for_home
 from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole, without_frames
+from ._refusals import refusal
 from ._script import Needs
 from ._ticket import Batch
 
@@ -93,7 +94,7 @@ class PackedCall:
         large = None if shared else stand_in(fn, needs)
         packed = _dumps_call((args, kwargs) if shared else (large or fn, args, kwargs), needs)
         if not shared and large is None and _size(packed) >= LARGE_CALLABLE:
-            large = carry(fn, needs)
+            large = carry(fn, _size(packed), needs)
             if large is not None:
                 packed = _dumps_call((large, args, kwargs), needs)
         return cls(fn, shared, packed, needs if needs.all else None)
@@ -118,7 +119,10 @@ def _cannot_change(values: list[Any]) -> bool:
 
 
 def _dumps_call(call: tuple[Any, ...], needs: Needs) -> bytes | Large:
-    packed = dumps(call, needs)
+    try:
+        packed = dumps(call, needs)
+    except BaseException as error:
+        raise refusal(error, *call[-2:]) from None
     return dumps_whole(call, needs) if type(packed) is Large and len(packed.head) >= MOST_HEAD_BYTES else packed
 
 
@@ -274,7 +278,7 @@ class Parcels:
         large = stand_in(fn, self._needs)
         packed = pack_for_home(fn if large is None else large, self._needs)
         if large is None and len(packed) >= LARGE_CALLABLE:
-            large = carry(fn, self._needs)
+            large = carry(fn, len(packed), self._needs)
             if large is not None:
                 packed = pack_for_home(large, self._needs)
         return self._place(packed, sent)

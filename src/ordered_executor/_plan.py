@@ -16,7 +16,7 @@ from typing import Any
 
 from . import _keys
 from ._digest import TooLarge, digest
-from ._script import ABSENT, SMALL_BYTES, Need, Needs, Record, global_value, is_definable
+from ._script import ABSENT, SMALL_BYTES, Need, Needs, Record, carried, global_value, is_definable
 
 # All that is small of a plan is pickled for each batch that is sent: no more than this, the smallest first.
 MOST_SMALL_BYTES = 4 * SMALL_BYTES
@@ -73,6 +73,8 @@ class Plan:
                 entry = globals_.setdefault(home, (names, [], []))
                 entry[1].append(name)
                 entry[2].append(record.value())
+            elif not is_definable(record.obj):
+                continue
             elif type(record.obj) is FunctionType:
                 self._functions.append(record.obj)
             elif isinstance(record.obj, type):
@@ -191,6 +193,7 @@ def sweep() -> None:
 def gone(need: Need) -> None:
     """A thing is gone."""
     _let_go.discard(need)
+    carried.discard(need[1])
     _records.pop(need, None)
 
 

@@ -111,8 +111,10 @@ class Defining(Needs):
         self.pickler: Any = None
 
     def refer(self, obj: Any) -> Reduced | None:
-        reference = super().refer(obj)
         need = "thing", _keys.key_of(obj)
+        if need == self.defining and need[1] in carried:
+            return None
+        reference = super().refer(obj)
         if need in self.there or not is_definable(obj):
             return reference
         self.defined.append(need)
@@ -166,8 +168,14 @@ class _AllBut:
         return need != self._need
 
 
+carried: set[int] = set()  # keys of large callables: see `_carried`
+
+
 def is_definable(obj: Any) -> bool:
-    return isinstance(obj, type) or type(obj) in (FunctionType, CACHE)
+    """Whether an object is a thing of the script; not something large that happens to have a key, too."""
+    if isinstance(obj, type):
+        return True
+    return type(obj) in (FunctionType, CACHE) and _keys.known_key(obj) not in carried
 
 
 def place_of(obj: Any) -> tuple[str, str]:
@@ -251,6 +259,8 @@ class Record:
             value = global_value(self.need[1], self.need[2])
             return {} if value is ABSENT else {"": value}
         obj = self.obj
+        if not is_definable(obj):
+            return {}
         if isinstance(obj, type):
             return {label: value for label, value in dict(vars(obj)).items() if label not in _VOLATILE}
         if type(obj) is FunctionType:

@@ -1,3 +1,6 @@
+# ruff: noqa
+# mypy: ignore-errors
+# Written as users write their scripts: without annotations, with globals.
 """What must hold in any script, one function a row: `test_script` runs this file as a `__main__` of each kind.
 
 A row gets the way to make executors and says by an assertion what did not hold.  `GUARDED`: the top level can be run.
