@@ -1,4 +1,3 @@
-# ruff: noqa
 # mypy: ignore-errors
 # Written as users write their scripts: without annotations, with globals.
 """What must hold in any script, one function a row: `test_script` runs this file as a `__main__` of each kind.
