@@ -28,7 +28,6 @@ from ordered_executor._payload import (
     BASIC,
     LARGE_BYTES,
     Large,
-    call_name,
     dumps,
     dumps_whole,
     loads,
@@ -37,6 +36,7 @@ from ordered_executor._payload import (
     unpack,
     without_frames,
 )
+from ordered_executor._shorten import call_name
 from ordered_executor._ticket import Failure
 
 
