@@ -32,12 +32,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
+from ._locks import Lock
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-_deciding = threading.RLock()
+_deciding = Lock()
 # What becomes of each state.
 _WHEN_STARTED = {PENDING: RUNNING, RUNNING: RUNNING, CANCELLED_AND_NOTIFIED: CANCELLED_AND_NOTIFIED, FINISHED: FINISHED}
 _WHEN_CANCELLED = {**_WHEN_STARTED, PENDING: CANCELLED_AND_NOTIFIED, RUNNING: RUNNING}
@@ -131,8 +132,11 @@ class Future(StandardFuture[T]):
         audience = self._audience
         if audience is None:
             audience = Audience()
-            with _deciding:
+            +_deciding
+            try:
                 self._audience = audience = self._audience or audience
+            finally:
+                -_deciding
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -157,8 +161,11 @@ class Future(StandardFuture[T]):
         A cancelled future is done at once: waiters wake, callbacks run, here and now.
         """
         try:
-            with _deciding:
+            +_deciding
+            try:
                 self._st = _WHEN_CANCELLED[self._st]
+            finally:
+                -_deciding
             if self._st != CANCELLED_AND_NOTIFIED:
                 return False
             self.call = None
@@ -221,8 +228,11 @@ class Future(StandardFuture[T]):
 
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
-        with _deciding:
+        +_deciding
+        try:
             self._st = _WHEN_STARTED[self._st]
+        finally:
+            -_deciding
         return self._st == RUNNING
 
     def finish(self, value: Any, error: BaseException | None) -> None:
@@ -256,8 +266,11 @@ class Future(StandardFuture[T]):
         """Run the callbacks, unless somebody else is at it.  Interrupted, it leaves the rest to the next."""
         me = object()
         try:
-            with _deciding:
+            +_deciding
+            try:
                 audience.caller = audience.caller or me
+            finally:
+                -_deciding
             for key in list(audience.callbacks) if audience.caller is me else ():
                 callback = audience.callbacks.pop(key, None)
                 if callback is not None:  # else whoever added it calls
@@ -306,7 +319,7 @@ class Future(StandardFuture[T]):
 
 def _in_forked_child() -> None:
     global _deciding
-    _deciding = threading.RLock()
+    _deciding = Lock()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
