@@ -22,6 +22,7 @@ import time
 from typing import Any
 
 from . import _exit, _wire
+from ._check import check_seconds
 from ._lane import ENDING, Lane, LaneKind
 from ._locks import Lock
 from ._parking import ParkingLot
@@ -144,13 +145,17 @@ def _watch() -> None:
         _watcher.park(lambda: _changes != changes, due - now)  # noqa: B023 (asked here only)
 
 
-def end_idle_workers(patience: float = 5.0) -> None:
+def end_idle_workers(patience: float | None = 5.0) -> None:
     """End the idle workers that wait for the next executor, and wait until they are gone.
 
     For suites that check for left-over processes, and for programs that want the memory back at once.  Waits at most
-    about `patience` seconds for workers to leave by themselves; then they are killed.
+    about `patience` seconds (`None`: as long as it takes) for workers to leave by themselves; then they are killed.
+
+    Raises `ValueError` or `TypeError`, before it ends anything, if `patience` is not a number of seconds.
     """
     global _changes, _lanes
+    limit = check_seconds("patience", patience, zero=True)
+    patience = threading.TIMEOUT_MAX if limit is None else limit
     nothing: list[tuple[float, Any, Lane]] = []
     +_lock  # nothing is called meanwhile: the releaser comes here too, and a handler may wait for it (`_claims`)
     try:

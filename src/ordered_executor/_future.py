@@ -9,8 +9,9 @@ Whether a task is started or cancelled is decided under `_deciding`, a lock that
 call or a jump: no signal handler or finalizer runs meanwhile (see `_claims`), so the releaser gets it at once.  Whether
 somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
 
-Nothing here may ask a future for its `__dict__`: from 3.11 on Python makes that dictionary when it is first asked for,
-one more object for the garbage collector to walk over with each of a million futures.
+No future has a `__dict__`: Python keeps attributes without one as long as nobody asks for it, and as long as it knew
+their names when the class was young (see `_learn_names`).  A dictionary would be one more object for the garbage
+collector to walk over with each of a million futures, and twice the memory.
 """
 
 from __future__ import annotations
@@ -315,6 +316,21 @@ class Future(StandardFuture[T]):
         """Somebody has looked at the outcome."""
         if self._unseen is not None:
             self._unseen.error = None
+
+
+def _learn_names() -> None:
+    """Have Python learn all names of attributes from the first future there is.
+
+    A class remembers the names of its instances' attributes, and reserves less room for new ones with each instance
+    made.  A name that first comes after some thirty futures (the result, say) would give each future a dictionary.
+    """
+    first: Any = Future.__new__(Future)
+    names = ("first", "call", "options", "_owner", "_st", "_unread", "_result", "_exception", "_unseen", "_audience")
+    for name in (*names, "skipped", "killed", "losses", "apart"):
+        setattr(first, name, None)
+
+
+_learn_names()
 
 
 def _in_forked_child() -> None:
