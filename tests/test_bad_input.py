@@ -7,6 +7,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ordered_executor import OrderedProcessPoolExecutor
+import ordered_executor
+from ordered_executor import OrderedProcessPoolExecutor, _depot, end_idle_workers
 from ordered_executor._check import MOST, check_count, check_optional_count, check_seconds
 
 from .fake import HandExecutor, ThreadedExecutor
@@ -324,3 +326,22 @@ def test_good_times_become_plain_floats_or_no_limit(value: float) -> None:
     seconds = check_seconds("t", value, zero=True)
     assert seconds is None or (type(seconds) is float and 0 <= seconds <= threading.TIMEOUT_MAX)
     assert (seconds is None) == (value > threading.TIMEOUT_MAX)
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    """Also where nothing else has asked for it."""
+    assert ordered_executor.__version__ == metadata.version("ordered-executor")
+    assert "__version__" in dir(ordered_executor)
+
+
+@pytest.mark.parametrize("patience", ["soon", -1, float("nan"), True])
+def test_end_idle_workers_refuses_bad_patience(patience: Any) -> None:
+    """And it ends no worker before it has looked at what it was given."""
+    with OrderedProcessPoolExecutor(1) as executor:
+        executor.submit(abs, 1).result()
+    (pid,) = (lane.pid for _, _, lane in _depot._lanes)
+    with pytest.raises((TypeError, ValueError), match="patience must be"):
+        end_idle_workers(patience)
+    assert [lane.pid for _, _, lane in _depot._lanes] == [pid]
+    end_idle_workers(None)  # however long it takes
+    assert not _depot._lanes

@@ -10,10 +10,10 @@ Who ends the wait of a `submit`: `leave` (a reader), and `close` (shutdown, brok
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from ._locks import Lock
 from ._parking import ParkingLot
 
 logger = logging.getLogger("ordered_executor")
@@ -28,7 +28,7 @@ class Backlog:
     def __init__(self, most: int | None, all_done: Callable[[], bool]) -> None:
         self._most = most
         self._all_done = all_done
-        self._lock = threading.RLock()  # reentrant: finalizers and signal handlers submit too
+        self._lock = Lock()  # reentrant: finalizers and signal handlers submit too
         # Who has looked for room adds under _lock; who need not, and who takes out, by one atomic operation.
         self._unread: dict[Any, None] = {}
         self._closed = False
@@ -54,10 +54,13 @@ class Backlog:
         if not may_wait:  # the releaser does not: no lock that a user's thread may be interrupted with
             self._unread[ticket] = None
             return True
-        with self._lock:
+        +self._lock
+        try:
             if room := self._has_room():
                 self._unread[ticket] = None
             return room
+        finally:
+            -self._lock
 
     def _has_room(self) -> bool:
         assert self._most is not None

@@ -9,8 +9,9 @@ Whether a task is started or cancelled is decided under `_deciding`, a lock that
 call or a jump: no signal handler or finalizer runs meanwhile (see `_claims`), so the releaser gets it at once.  Whether
 somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
 
-Nothing here may ask a future for its `__dict__`: from 3.11 on Python makes that dictionary when it is first asked for,
-one more object for the garbage collector to walk over with each of a million futures.
+No future has a `__dict__`: Python keeps attributes without one as long as nobody asks for it, and as long as it knew
+their names when the class was young (see `_learn_names`).  A dictionary would be one more object for the garbage
+collector to walk over with each of a million futures, and twice the memory.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
 from ._shorten import as_call, call_text, error_text, short
+from ._locks import Lock
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-_deciding = threading.RLock()
+_deciding = Lock()
 # What becomes of each state.
 _WHEN_STARTED = {PENDING: RUNNING, RUNNING: RUNNING, CANCELLED_AND_NOTIFIED: CANCELLED_AND_NOTIFIED, FINISHED: FINISHED}
 _WHEN_CANCELLED = {**_WHEN_STARTED, PENDING: CANCELLED_AND_NOTIFIED, RUNNING: RUNNING}
@@ -133,8 +135,11 @@ class Future(StandardFuture[T]):
         audience = self._audience
         if audience is None:
             audience = Audience()
-            with _deciding:
+            +_deciding
+            try:
                 self._audience = audience = self._audience or audience
+            finally:
+                -_deciding
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -173,8 +178,11 @@ class Future(StandardFuture[T]):
         A cancelled future is done at once: waiters wake, callbacks run, here and now.
         """
         try:
-            with _deciding:
+            +_deciding
+            try:
                 self._st = _WHEN_CANCELLED[self._st]
+            finally:
+                -_deciding
             if self._st != CANCELLED_AND_NOTIFIED:
                 return False
             self.call = None
@@ -237,8 +245,11 @@ class Future(StandardFuture[T]):
 
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
-        with _deciding:
+        +_deciding
+        try:
             self._st = _WHEN_STARTED[self._st]
+        finally:
+            -_deciding
         return self._st == RUNNING
 
     def finish(self, value: Any, error: BaseException | None) -> None:
@@ -272,8 +283,11 @@ class Future(StandardFuture[T]):
         """Run the callbacks, unless somebody else is at it.  Interrupted, it leaves the rest to the next."""
         me = object()
         try:
-            with _deciding:
+            +_deciding
+            try:
                 audience.caller = audience.caller or me
+            finally:
+                -_deciding
             for key in list(audience.callbacks) if audience.caller is me else ():
                 callback = audience.callbacks.pop(key, None)
                 if callback is not None:  # else whoever added it calls
@@ -320,9 +334,24 @@ class Future(StandardFuture[T]):
             self._unseen.error = None
 
 
+def _learn_names() -> None:
+    """Have Python learn all names of attributes from the first future there is.
+
+    A class remembers the names of its instances' attributes, and reserves less room for new ones with each instance
+    made.  A name that first comes after some thirty futures (the result, say) would give each future a dictionary.
+    """
+    first: Any = Future.__new__(Future)
+    names = ("first", "call", "options", "_owner", "_st", "_unread", "_result", "_exception", "_unseen", "_audience")
+    for name in (*names, "skipped", "killed", "losses", "apart"):
+        setattr(first, name, None)
+
+
+_learn_names()
+
+
 def _in_forked_child() -> None:
     global _deciding
-    _deciding = threading.RLock()
+    _deciding = Lock()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

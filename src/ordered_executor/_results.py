@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 import weakref
 from collections import deque
@@ -30,6 +29,7 @@ from ._check import check_seconds
 from ._errors import ResultsTimeoutError, error_group
 from ._exit import members
 from ._future import Future, log_unseen
+from ._locks import Lock
 from ._parking import ParkingLot
 from ._ticket import Outcome
 
@@ -77,7 +77,7 @@ class Stream:
         self._leave = leave  # a future is about to be handed out
         self._kept: dict[int, Future[Any] | _Held] = {}
         self._gone: deque[_Held] = deque()  # whose futures are gone, to be swept from _kept
-        self._taking = threading.RLock()
+        self._taking = Lock()
         self._position = first  # guarded by: _taking
         self._route: deque[int] = deque()  # guarded by: _taking; the next tickets, where few are left of many
         self.delivered = 0  # guarded by: _taking
@@ -121,7 +121,7 @@ class Stream:
 
     def abandon(self) -> None:
         """In a forked child."""
-        self._taking = threading.RLock()
+        self._taking = Lock()
         self._ended = True
 
     # ------------------------------------------------------------------------------------------- from any thread
@@ -182,8 +182,12 @@ class Stream:
             raise RuntimeError("results() has nothing to yield: the executor was made with keep_results=False")
         while True:
             ended = self._ended  # before looking: what came before the end is seen
-            with self._taking:
+            taking = self._taking  # a forked child has another one
+            +taking
+            try:
                 future = self._next_locked()
+            finally:
+                -taking
             if future is not None:
                 return future
             position = self._position
