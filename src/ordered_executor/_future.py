@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
-from ._shorten import as_call, call_text, error_text, short
 from ._locks import Lock
+from ._shorten import as_call, call_text, error_text, short
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
