@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -206,7 +205,7 @@ class Future(StandardFuture[T]):
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
             if not self._join_audience().lot.park(self.done, timeout):
-                raise FuturesTimeoutError
+                raise TimeoutError
         if self._st == CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if self._unread:

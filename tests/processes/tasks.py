@@ -325,7 +325,7 @@ def raise_local() -> NoReturn:
 
 def raise_group() -> NoReturn:
     """Raise a group."""
-    raise ExceptionGroup("group", [ValueError("one"), TypeError("two")])  # noqa: F821
+    raise ExceptionGroup("group", [ValueError("one"), TypeError("two")])
 
 
 def fork_and_come_back() -> str:

@@ -22,7 +22,6 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from typing import Any
 
 import pytest
@@ -85,7 +84,7 @@ def test_as_completed_with_a_timeout(pool: MakePool, valve: MakeValve) -> None:
     blocked.reached()
     iterator = as_completed(futures, timeout=0.05)
     assert next(iterator) is futures[0]
-    with pytest.raises(FuturesTimeoutError, match=r"1 \(of 2\) futures unfinished"):
+    with pytest.raises(TimeoutError, match=r"1 \(of 2\) futures unfinished"):
         next(iterator)
 
 
@@ -156,7 +155,7 @@ def test_cancelled_read_loses_nothing(pool: MakePool, valve: MakeValve) -> None:
     async def main() -> list[str]:
         results = executor.results()
         for _ in range(5):
-            with pytest.raises(asyncio.TimeoutError):
+            with pytest.raises(TimeoutError):
                 await asyncio.wait_for(results.__anext__(), 0.01)
         blocked.open()
         return [value async for value in results]
