@@ -572,3 +572,28 @@ def test_ctrl_c_in_a_callback_of_cancel_comes_out() -> None:
         future.cancel()
     assert future.cancelled()
     assert owner.skipped == [future]
+
+
+@pytest.mark.parametrize("in_callback", [False, True])
+def test_a_snapshot_is_a_read(in_callback: bool) -> None:
+    """Asyncio of Python 3.15 takes one in the place of the result, for a future that is done in a done-callback."""
+    owner = Owner()
+    pending, cancelled, finished, failed = (fresh(owner) for _ in range(4))
+    cancelled.cancel()
+    finished.finish("value", None)
+    failed.finish(None, error := ValueError("bad"))
+    snapshots: list[Any] = []
+    for future in (pending, cancelled, finished, failed):
+        if in_callback and future.done():
+            future.add_done_callback(lambda it: snapshots.append(it._get_snapshot()))
+        else:
+            snapshots.append(future._get_snapshot())
+    assert snapshots == [
+        (False, False, None, None),
+        (True, True, None, None),
+        (True, False, "value", None),
+        (True, False, None, error),
+    ]
+    assert owner.reads == 2
+    assert failed.unseen_error is None
+    assert _future.in_callback.depth == 0

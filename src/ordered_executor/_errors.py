@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 # The standard library's own class, although its name is private: tools that show remote tracebacks know it.
 # tests/test_private_names.py notices when it goes.
-from concurrent.futures.process import _RemoteTraceback
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import Any
 
 from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorkerError
@@ -54,8 +54,11 @@ class TaskTimeoutError(TimeoutError):
         self.pid = pid
 
 
-class TaskKilledError(RuntimeError):
-    """The task was stopped by `Future.kill()`, or by `shutdown(kill_workers=True)`.  Attribute: `ticket`."""
+class TaskKilledError(BrokenProcessPool):
+    """The task was stopped, by `Future.kill()`, or with all others by `kill_workers()`.  Attribute: `ticket`.
+
+    A `concurrent.futures.process.BrokenProcessPool`, which futures of ProcessPoolExecutor get from its `kill_workers`.
+    """
 
     def __init__(self, message: str, ticket: int | None = None) -> None:
         super().__init__(message)

@@ -212,6 +212,21 @@ class Future(StandardFuture[T]):
             self._owner.note_read(self)
         return self._exception
 
+    def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
+        """(done, cancelled, value, exception): in the place of `result`, asyncio asks for this from Python 3.15 on.
+
+        A read, as `exception()` is one: asyncio hands the outcome to whoever awaits it.  Also in a done-callback: if
+        the future is done, asyncio reads it there, on the thread of its loop (until 3.14 it did so later).
+        """
+        if self._st != FINISHED:
+            cancelled = self.cancelled()
+            return cancelled, cancelled, None, None
+        depth, in_callback.depth = in_callback.depth, 0
+        try:
+            return True, False, self._result, self.exception()
+        finally:
+            in_callback.depth = depth
+
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.
 

@@ -145,6 +145,33 @@ def test_asynchronous_stream(pool: MakePool) -> None:
     assert turns > 10
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_what_asyncio_awaits_is_read(pool: MakePool, done: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It leaves the backlog, and a failure counts as seen: whether it was done when it was wrapped, or not.
+
+    From Python 3.15 on asyncio asks the future by `_get_snapshot`; for one that is done, in a done-callback.
+    """
+    executor = pool(1, backlog=2)
+
+    async def main() -> None:
+        for number in range(5):
+            future = executor.submit(fail if number % 2 else same, number)
+            if done:
+                wait([future])
+            awaited = asyncio.wrap_future(future)
+            if number % 2:
+                with pytest.raises(ValueError, match=str(number)):
+                    await awaited
+            else:
+                assert await awaited == number
+            assert executor._releaser.backlog.unread == 0
+
+    asyncio.run(main())
+    executor.shutdown()
+    gc.collect()
+    assert not caplog.records
+
+
 def test_cancelled_read_loses_nothing(pool: MakePool, valve: MakeValve) -> None:
     """A read that `wait_for` gives up takes nothing with it; the next one has the outcome."""
     executor = pool(1)
