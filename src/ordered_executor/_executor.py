@@ -25,7 +25,16 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ._backend import Backend
-from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds, iterate
+from ._check import (
+    check_buffersize,
+    check_callable,
+    check_choice,
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_seconds,
+    iterate,
+)
 from ._errors import ShutdownTimeoutError
 from ._front import Marked
 from ._future import Future
@@ -135,7 +144,7 @@ class OrderedExecutor(Executor):
         check_callable("fn", fn)
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
-        buffersize = check_optional_count("buffersize", buffersize, 1)
+        buffersize = check_buffersize(buffersize)
         iterators = [iterate(iterable) for iterable in iterables]
         single = len(iterators) == 1
         inputs = iterators[0] if single else zip(*iterators)  # noqa: B905 (to the shortest, as map does)

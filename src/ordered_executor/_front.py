@@ -150,8 +150,9 @@ class Front:
     def cancel_waiting(self) -> None:
         self.post(self._cancel_waiting)
 
-    def kill_all(self) -> None:
-        self.post(self._kill_all)
+    def kill_all(self, end: Callable[[], None] | None = None) -> None:
+        """Everything unfinished fails, and the workers are killed; by `end`, if it is given, on the releaser."""
+        self.post(lambda: self._kill_all(end))
 
     def abandon(self) -> None:
         """In a forked child: the executor is the parent's.  Its locks may be held by threads that are not here."""
@@ -201,5 +202,5 @@ class Front:
     def _cancel_waiting(self) -> None:
         raise NotImplementedError
 
-    def _kill_all(self) -> None:
+    def _kill_all(self, end: Callable[[], None] | None) -> None:
         raise NotImplementedError

@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -206,12 +205,27 @@ class Future(StandardFuture[T]):
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
             if not self._join_audience().lot.park(self.done, timeout):
-                raise FuturesTimeoutError
+                raise TimeoutError
         if self._st == CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if self._unread:
             self._owner.note_read(self)
         return self._exception
+
+    def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
+        """(done, cancelled, value, exception): in the place of `result`, asyncio asks for this from Python 3.15 on.
+
+        A read, as `exception()` is one: asyncio hands the outcome to whoever awaits it.  Also in a done-callback: if
+        the future is done, asyncio reads it there, on the thread of its loop (until 3.14 it did so later).
+        """
+        if self._st != FINISHED:
+            cancelled = self.cancelled()
+            return cancelled, cancelled, None, None
+        depth, in_callback.depth = in_callback.depth, 0
+        try:
+            return True, False, self._result, self.exception()
+        finally:
+            in_callback.depth = depth
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.

@@ -14,6 +14,7 @@ All of it runs on the releaser, but `wake` and what loky's own threads post when
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 import time
 from collections import deque
@@ -40,6 +41,8 @@ from ._warm import warm
 TREE_SECONDS = 0.3
 # The same, when all are to be killed.
 LEAVE_SECONDS = 1.0
+# How long a worker may take to follow SIGTERM.
+TERMINATE_SECONDS = 5.0
 # How long loky may take to say how a process ended that it has reaped.
 REAP_SECONDS = 0.3
 # epoll takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
@@ -450,6 +453,20 @@ class LokyBackend:
                 self._end(lane)
             else:
                 lane.kill_at = time.monotonic() + END_SECONDS  # it ends when it is ready, if that is soon
+
+    def terminate(self) -> None:
+        """As `close(kill=True)`, but SIGTERM comes first, and each worker has some seconds to follow it."""
+        self._closing = True
+        for lane in tuple(self._lanes):
+            if lane.state == SERVING:
+                self._end(lane)
+            if lane.process is None:  # it is starting, and has nothing to put in order
+                lane.state = ENDING
+                lane.kill_at = time.monotonic() + TREE_SECONDS
+                lane.kill_tree()
+            else:
+                lane.process.signal(signal.SIGTERM)
+                lane.kill_at = time.monotonic() + TERMINATE_SECONDS
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""

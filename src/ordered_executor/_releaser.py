@@ -382,16 +382,18 @@ class Releaser(Front):
                 entry.cancel()
                 self._skip(entry)
 
-    def _kill_all(self) -> None:
-        """shutdown(kill_workers=True)."""
-        if self._killed or self.finished.is_set():
+    def _kill_all(self, end: Callable[[], None] | None = None) -> None:
+        """shutdown(kill_workers=True).  Again: whoever is still ending is killed now, if `end` does not spare it."""
+        if self.finished.is_set():
             return
-        self._killed = True
-        self._take_claims()
-        self._fail_all(
-            TaskKilledError("the executor was shut down with kill_workers=True before this task was finished")
-        )
-        self.backend.close(kill=True)
+        if not self._killed:
+            self._killed = True
+            self._take_claims()
+            self._fail_all(TaskKilledError("the workers were killed before this task was finished"))
+        if end is None:
+            self.backend.close(kill=True)
+        else:
+            end()
 
     def _begin_closing(self) -> None:
         self._closing = True
