@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from . import _exit
 from ._backend import Backend
 from ._backlog import Backlog
 from ._claims import Claims
@@ -50,7 +49,6 @@ class Front:
         self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
         self.finished = Latch()
         self.abandoned = False
-        self._primed = Latch()
         self._posts: deque[Callable[[], None]] = deque()
         self._asleep = False
         self._thread: threading.Thread | None = None
@@ -68,28 +66,15 @@ class Front:
         self._hand_over(self.claims.claim, entry)
 
     def claim_future(self, future: Future[Any]) -> None:
-        needs_lane = type(future.call) is not Marked
         try:
             self.backlog.enter(future, may_wait=not (self.on_releaser() or in_callback))
             self.claim(future)
         except BaseException:
             self.backlog.leave(future)  # refused; or interrupted, and then it may have been claimed after all
             raise
-        if needs_lane and not _exit.primed.is_set():
-            self._wait_for_first_lane()
 
     def claim_span(self, span: Span) -> None:
         self.claim(span)
-        if not _exit.primed.is_set():
-            self._wait_for_first_lane()
-
-    def _wait_for_first_lane(self) -> None:
-        """Once in a process: what is submitted at the very end of a program needs the exit hook, which needs a lane.
-
-        Ended by the turn in which the releaser starts a lane, whether that succeeds or not; and by the last turn.
-        """
-        if self._thread is not None and not self.on_releaser():
-            self._primed.wait()
 
     def report_unseen(self, may_raise: bool) -> None:
         """When all is finished: failures that nobody looked at are raised or logged, as `unseen_errors` says."""
