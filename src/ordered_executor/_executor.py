@@ -219,7 +219,7 @@ class OrderedExecutor(Executor):
             releaser.kill_all()
         if not wait or releaser.on_releaser():
             return
-        if not releaser.finished.wait(timeout):
+        if not releaser.wait(timeout):
             unfinished = releaser.unfinished()
             what = (
                 f"tickets {unfinished[:10]}{' …' if len(unfinished) > 10 else ''} are unfinished"

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from . import _os
 from ._backend import Backend
 from ._backlog import Backlog
 from ._claims import Claims
@@ -23,6 +24,9 @@ from ._map import Span
 from ._parking import Latch
 from ._results import Stream
 from ._sequencer import Sequencer
+
+# How long the thread may take to end when it has done all it has to: it only returns.
+END_SECONDS = 1.0
 
 
 class Marked:
@@ -79,6 +83,14 @@ class Front:
     def report_unseen(self, may_raise: bool) -> None:
         """When all is finished: failures that nobody looked at are raised or logged, as `unseen_errors` says."""
         self.stream.report_unseen(self.unseen_errors, may_raise)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until all is finished, and the thread is gone: a fork warns of those that are there."""
+        if not self.finished.wait(timeout):
+            return False
+        if self._thread is not None and not self.on_releaser():
+            _os.join(self._thread, END_SECONDS)
+        return True
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the releaser call something.  Never waits."""

@@ -44,7 +44,6 @@ class _Popen(popen_loky_posix.Popen):  # type: ignore[misc]
     """The running process, as `multiprocessing` wants to see one."""
 
     DupFd = _Inherited
-    _child: subprocess.Popen[bytes]
 
     def __init__(self, process: Any) -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -73,8 +72,7 @@ class _Popen(popen_loky_posix.Popen):  # type: ignore[misc]
                 self.sentinel, held = _os.pipe()
                 theirs.callback(os.close, held)
                 ours.callback(os.close, self.sentinel)
-                self._child = _run(process.name, read, [*self._fds, read, held], process.env)
-                self.pid = self._child.pid
+                self.pid = _run(process.name, read, [*self._fds, read, held], process.env)
                 with contextlib.suppress(BrokenPipeError):  # it is gone already
                     to_child.write(data.getbuffer())
                     to_child.flush()
@@ -84,19 +82,10 @@ class _Popen(popen_loky_posix.Popen):  # type: ignore[misc]
     def close(self) -> None:
         self._close()
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        self.returncode = self._child.poll() if flag == os.WNOHANG else self._child.wait()
-        return self.returncode
 
-    def wait(self, timeout: float | None = None) -> int | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.returncode = self._child.wait(timeout)
-        return self.returncode
-
-
-def _run(name: str, pipe: int, fds: list[int], env: dict[str, str]) -> subprocess.Popen[bytes]:
+def _run(name: str, pipe: int, fds: list[int], env: dict[str, str]) -> int:
     command = [spawn.get_executable(), "-m", popen_loky_posix.__name__, "--process-name", name, "--pipe", str(pipe)]
-    return subprocess.Popen(
+    child = subprocess.Popen(
         command,
         pass_fds=fds,
         env=os.environ | env,
@@ -105,6 +94,8 @@ def _run(name: str, pipe: int, fds: list[int], env: dict[str, str]) -> subproces
         stderr=_stream(2),
         restore_signals=False,
     )
+    child.returncode = 0  # it is multiprocessing that will ask for it
+    return child.pid
 
 
 def _stream(fd: int) -> int | None:

@@ -324,6 +324,14 @@ def kill_all(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def join(thread: threading.Thread, seconds: float) -> None:
+    """Wait for a thread that is about to end; and, before Python 3.13, for that of the system as well: forks see it."""
+    thread.join(seconds)
+    until = time.monotonic() + seconds / 100
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < until:  # noqa: PTH110 (see _status)
+        time.sleep(0)
+
+
 def descriptor_limit() -> int:
     """How many descriptors this process may have open at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
