@@ -17,14 +17,14 @@ import logging
 import multiprocessing.process
 import multiprocessing.util
 import os
-import subprocess
 import sys
+from collections.abc import Iterator
 from multiprocessing.context import BaseContext, set_spawning_popen
 from typing import Any
 
 from loky import process_executor
 from loky.backend import context as lokys
-from loky.backend import popen_loky_posix, reduction, resource_tracker, spawn
+from loky.backend import fork_exec, popen_loky_posix, reduction, resource_tracker, spawn
 from loky.backend.process import LokyProcess
 
 from . import _os
@@ -85,26 +85,20 @@ class _Popen(popen_loky_posix.Popen):  # type: ignore[misc]
 
 def _run(name: str, pipe: int, fds: list[int], env: dict[str, str]) -> int:
     command = [spawn.get_executable(), "-m", popen_loky_posix.__name__, "--process-name", name, "--pipe", str(pipe)]
-    child = subprocess.Popen(
-        command,
-        pass_fds=fds,
-        env=os.environ | env,
-        stdin=subprocess.DEVNULL,  # the program's own is not for its workers
-        stdout=_stream(1),
-        stderr=_stream(2),
-        restore_signals=False,
-    )
-    child.returncode = 0  # it is multiprocessing that will ask for it
-    return child.pid
+    with _standard_descriptors():
+        pid: int = fork_exec.fork_exec(command, fds, env)
+    return pid
 
 
-def _stream(fd: int) -> int | None:
-    """The program's own; or nothing, if that is closed: else a file that the worker opens would take its place."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return subprocess.DEVNULL
-    return None
+@contextlib.contextmanager
+def _standard_descriptors() -> Iterator[None]:
+    """Meanwhile there are all three: where one is closed, a file that the worker opens would take its place."""
+    with contextlib.ExitStack() as opened:
+        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+            opened.callback(os.close, fd)
+            os.set_inheritable(fd, True)
+        os.close(fd)
+        yield
 
 
 class _Process(LokyProcess):  # type: ignore[misc]

@@ -9,7 +9,6 @@ import os
 import platform
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -122,7 +121,7 @@ def test_error_that_does_not_pass_breaks_the_executor(
 
     pipes: Iterator[Callable[[], Any]] = iter([_os.roomy_pipe, refuse] if fails == "the second pipe" else [refuse])
     if fails == "the process":
-        monkeypatch.setattr(subprocess, "Popen", refuse)
+        monkeypatch.setattr("loky.backend.fork_exec.fork_exec", refuse)
     else:
         monkeypatch.setattr(_os, "roomy_pipe", next_pipe)
     executor = pool(1, reuse=False)
