@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from ordered_executor import OrderedExecutor, _exit
+from ordered_executor import OrderedExecutor
 from ordered_executor._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
 from ordered_executor._dispatcher import Slice
 from ordered_executor._gate import Window
@@ -593,6 +593,5 @@ class ThreadedExecutor(_FakeExecutor):
     """With its thread; workers come as soon as they are wanted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _exit.primed.set()  # no first lane to wait for
         super().__init__(*args, **kwargs)
         self.backend.open_by_itself = True

@@ -356,9 +356,9 @@ def test_end_idle_workers_refuses_bad_patience(patience: Any) -> None:
     """And it ends no worker before it has looked at what it was given."""
     with OrderedProcessPoolExecutor(1) as executor:
         executor.submit(abs, 1).result()
-    (pid,) = (lane.pid for _, _, lane in _depot._lanes)
+    (pid,) = (lane.pid for _, lane in _depot._lanes)
     with pytest.raises((TypeError, ValueError), match="patience must be"):
         end_idle_workers(patience)
-    assert [lane.pid for _, _, lane in _depot._lanes] == [pid]
+    assert [lane.pid for _, lane in _depot._lanes] == [pid]
     end_idle_workers(None)  # however long it takes
     assert not _depot._lanes

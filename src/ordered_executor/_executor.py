@@ -86,8 +86,7 @@ class OrderedExecutor(Executor):
         """Run `fn(*args, **kwargs)` in a worker; return its future at once.
 
         Order: futures complete in the order of their submission, whoever finishes first.
-        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback;
-        and once in a process, until the first worker is being started.
+        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback.
         Raises: `RuntimeError` after shutdown, `BrokenProcessPool` if no worker can run, `TypeError` if `fn` cannot
         be called.  What is wrong with the arguments (they cannot be pickled) shows in the future.
         Cost: some microseconds; the arguments are pickled later, when the task is sent to a worker.
@@ -229,7 +228,7 @@ class OrderedExecutor(Executor):
             releaser.kill_all()
         if not wait or releaser.on_releaser():
             return
-        if not releaser.finished.wait(timeout):
+        if not releaser.wait(timeout):
             unfinished = releaser.unfinished()
             what = (
                 f"tickets {unfinished[:10]}{' …' if len(unfinished) > 10 else ''} are unfinished"

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from . import _exit
+from . import _os
 from ._backend import Backend
 from ._backlog import Backlog
 from ._claims import Claims
@@ -24,6 +24,9 @@ from ._map import Span
 from ._parking import Latch
 from ._results import Stream
 from ._sequencer import Sequencer
+
+# How long the thread may take to end when it has done all it has to: it only returns.
+END_SECONDS = 1.0
 
 
 class Marked:
@@ -50,7 +53,6 @@ class Front:
         self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
         self.finished = Latch()
         self.abandoned = False
-        self._primed = Latch()
         self._posts: deque[Callable[[], None]] = deque()
         self._asleep = False
         self._thread: threading.Thread | None = None
@@ -68,32 +70,27 @@ class Front:
         self._hand_over(self.claims.claim, entry)
 
     def claim_future(self, future: Future[Any]) -> None:
-        needs_lane = type(future.call) is not Marked
         try:
             self.backlog.enter(future, may_wait=not (self.on_releaser() or in_callback))
             self.claim(future)
         except BaseException:
             self.backlog.leave(future)  # refused; or interrupted, and then it may have been claimed after all
             raise
-        if needs_lane and not _exit.primed.is_set():
-            self._wait_for_first_lane()
 
     def claim_span(self, span: Span) -> None:
         self.claim(span)
-        if not _exit.primed.is_set():
-            self._wait_for_first_lane()
-
-    def _wait_for_first_lane(self) -> None:
-        """Once in a process: what is submitted at the very end of a program needs the exit hook, which needs a lane.
-
-        Ended by the turn in which the releaser starts a lane, whether that succeeds or not; and by the last turn.
-        """
-        if self._thread is not None and not self.on_releaser():
-            self._primed.wait()
 
     def report_unseen(self, may_raise: bool) -> None:
         """When all is finished: failures that nobody looked at are raised or logged, as `unseen_errors` says."""
         self.stream.report_unseen(self.unseen_errors, may_raise)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until all is finished, and the thread is gone: a fork warns of those that are there."""
+        if not self.finished.wait(timeout):
+            return False
+        if self._thread is not None and not self.on_releaser():
+            _os.join(self._thread, END_SECONDS)
+        return True
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the releaser call something.  Never waits."""

@@ -90,7 +90,6 @@ class Releaser(Front):
             self._asleep = False
             self.dispatcher.lanes.clear()
             self.backend.release()
-            self._primed.set()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
@@ -136,8 +135,6 @@ class Releaser(Front):
             self._release()
         if self.dispatcher.waiting_tickets and self.sequencer.head == self.sequencer.tail:
             self.dispatcher.clear()  # all of them were cancelled
-        if not self._primed.is_set() and _exit.primed.is_set():
-            self._primed.set()
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
             self._close_backend()
 

@@ -36,7 +36,6 @@ from typing import Any
 
 import distributed
 
-from . import _exit
 from ._backend import Arrived, Broken, Ended, Event, Ready
 from ._check import check_count, check_optional_count
 from ._dispatcher import Slice
@@ -258,7 +257,6 @@ class DaskBackend:
             slot = Slot(number)
             self._lanes[slot] = deque()
             self._events.append(Ready(slot))
-        _exit.register()
 
     def retire(self, lane: Any) -> None:
         del self._lanes[lane]

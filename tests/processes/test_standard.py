@@ -459,12 +459,12 @@ def test_child_forked_while_a_worker_starts_does_not_keep_it_alive(script: Start
         "-c",
         "import os, time\n"
         "from ordered_executor import OrderedProcessPoolExecutor, _lane\n"
-        "start, others = _lane.told_early, []\n"
+        "start, others = _lane._start_trackers, []\n"
         "def fork_and_start():\n"
         "    others.append(os.fork())\n"
         "    if others[-1] == 0: time.sleep(60); os._exit(0)\n"
         "    return start()\n"
-        "_lane.told_early = fork_and_start\n"
+        "_lane._start_trackers = fork_and_start\n"
         "executor = OrderedProcessPoolExecutor(1)\n"
         "print(executor.submit(os.getpid).result(), *others, flush=True)\n"
         "os.kill(os.getpid(), 9)\n",
