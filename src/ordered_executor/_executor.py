@@ -54,13 +54,14 @@ class OrderedExecutor(Executor):
         backlog: int | None,
         retries: int,
         timeout: float | None,
-        keep_results: bool,
+        keep_results: bool | None,
         unseen_errors: str,
     ) -> None:
         backlog = check_optional_count("backlog", backlog, 1)
         retries = check_count("retries", retries, 0)
         timeout = check_seconds("task_timeout", timeout)
-        check_flag("keep_results", keep_results)
+        if keep_results is not None:
+            check_flag("keep_results", keep_results)
         check_choice("unseen_errors", unseen_errors, ("log", "raise", "ignore"))
         self._max_workers = max_workers
         self._options = Options(retries, timeout)

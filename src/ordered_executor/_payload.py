@@ -301,6 +301,13 @@ def without_frames(error: BaseException) -> BaseException:
     return error
 
 
+def packed_size(outcome: Any) -> int:
+    """How many bytes an outcome takes that is not of a basic type; 0 for what the parent made itself."""
+    if type(outcome) is bytes:
+        return len(outcome)
+    return outcome.size if type(outcome) is Large else 0
+
+
 def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | None]:
     """Turn an outcome that came home into `(value, error)`.  Never raises; errors carry the remote traceback.
 
