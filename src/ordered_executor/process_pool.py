@@ -37,9 +37,9 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         task_timeout: seconds a task may run before it is stopped and gets `TaskTimeoutError`.  It holds for the
             initializer, too.  Default: any time.
         retries: how often a task is run again whose worker died.  Default: not at all.
-        keep_results: what is kept for `results()`.  Default: an outcome is kept until its future was read, waited for or
-            given up, and nobody holds it; once `results()` has been called, until it was read.  `True`: until it was
-            read, but not in a done-callback.  `False`: nothing is kept.
+        keep_results: what is kept for `results()`.  Default: an outcome is kept until its future was read, waited for
+            or given up, and nobody holds it; once `results()` has been called, until it was read.  `True`: until it
+            was read, but not in a done-callback.  `False`: nothing is kept.
         unseen_errors: what becomes of failures nobody looked at, when their future goes or at shutdown: `"log"`,
             `"raise"` (at shutdown, as a group) or `"ignore"`.
         reuse: lend warm workers of earlier executors, and leave these to later ones.  Of executors, that is, with the
