@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from ._locks import Lock
 from ._parking import ParkingLot
 
 logger = logging.getLogger("ordered_executor")
@@ -33,7 +33,7 @@ class Backlog:
     def __init__(self, most: int | None, all_done: Callable[[], bool]) -> None:
         self._most = most
         self._all_done = all_done
-        self._lock = threading.RLock()  # reentrant: finalizers and signal handlers submit too
+        self._lock = Lock()  # reentrant: finalizers and signal handlers submit too
         # Who has looked for room adds under _lock; who need not, and who takes out, by one atomic operation.
         self._unread: dict[Any, None] = {}
         self._undone: dict[Any, None] = {}  # those of them that are not done; single operations only
@@ -65,10 +65,13 @@ class Backlog:
                 self._wait()
 
     def _entered(self, ticket: Any, has_room: Callable[[], bool]) -> bool:
-        with self._lock:
+        +self._lock
+        try:
             if room := has_room():
                 self._admit(ticket)
             return room
+        finally:
+            -self._lock
 
     def _admit(self, ticket: Any) -> None:
         self._undone[ticket] = None

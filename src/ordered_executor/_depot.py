@@ -24,9 +24,10 @@ from typing import Any
 from . import _exit, _wire
 from ._check import check_seconds
 from ._lane import ENDING, Lane, LaneKind
+from ._locks import Lock
 from ._parking import ParkingLot
 
-_lock = threading.RLock()
+_lock = Lock()
 _lanes: list[tuple[float, Any, Lane]] = []  # guarded by: _lock.  (deadline, key, lane), in the order given
 _threads: list[threading.Thread] = []  # guarded by: _lock; those that may live, to be joined
 _watching = False  # guarded by: _lock; whether one of them will look at the lanes again
@@ -59,8 +60,9 @@ def take(kind: LaneKind) -> Lane | None:
     """A warm lane of this kind, if there is one that lives."""
     if not _lanes:
         return None
-    key = _key(kind)
-    with _lock:
+    key, lock = _key(kind), _lock
+    +lock
+    try:
         for place in range(len(_lanes) - 1, -1, -1):  # the warmest first
             _, its_key, lane = _lanes[place]
             if its_key != key or not _same(lane.kind, kind):
@@ -69,7 +71,9 @@ def take(kind: LaneKind) -> Lane | None:
             if lane.lives():
                 return lane
             lane.bury()
-    return None
+        return None
+    finally:
+        -lock
 
 
 def _same(one: LaneKind, other: LaneKind) -> bool:
@@ -89,13 +93,17 @@ def give(lane: Lane, idle_timeout: float | None) -> bool:
     """
     global _changes
     assert lane.state != ENDING and not lane.parcels.busy, lane
-    with _lock:
+    lock = _lock
+    +lock
+    try:
         if not _watching and not _start_watching_locked():
             return False
         lane.unwatch()  # if it dies here, `take` sees it
         deadline = math.inf if idle_timeout is None else time.monotonic() + idle_timeout
         _lanes.append((deadline, _key(lane.kind), lane))
         _changes += 1
+    finally:
+        -lock
     _watcher.unpark_all()
     return True
 
@@ -116,7 +124,9 @@ def _watch() -> None:
     """Wait until the time of some lanes is up, and end them.  Somebody else watches the others from then on."""
     global _watching
     while True:
-        with _lock:
+        lock = _lock
+        +lock
+        try:
             changes = _changes
             now = time.monotonic()
             over = [lane for deadline, _, lane in _lanes if deadline <= now]
@@ -126,6 +136,8 @@ def _watch() -> None:
                 _watching, relieved = False, True
             else:
                 relieved = bool(over) and _start_watching_locked()
+        finally:
+            -lock
         if over:
             _end(over)
         if relieved:
@@ -145,9 +157,12 @@ def end_idle_workers(patience: float | None = 5.0) -> None:
     limit = check_seconds("patience", patience, zero=True)
     patience = threading.TIMEOUT_MAX if limit is None else limit
     nothing: list[tuple[float, Any, Lane]] = []
-    with _lock:  # nothing is called meanwhile: the releaser comes here too, and a handler may wait for it (`_claims`)
+    +_lock  # nothing is called meanwhile: the releaser comes here too, and a handler may wait for it (`_claims`)
+    try:
         over, _lanes = _lanes, nothing
         _changes += 1
+    finally:
+        -_lock
     threads = _threads.copy()
     _watcher.unpark_all()
     _end([lane for _, _, lane in over], patience)
@@ -172,7 +187,7 @@ def _end(lanes: list[Lane], patience: float = 5.0) -> None:
 
 def _in_forked_child() -> None:
     global _lock, _watching
-    _lock = threading.RLock()
+    _lock = Lock()
     _lanes.clear()
     _threads.clear()
     _watching = False

@@ -33,12 +33,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
+from ._locks import Lock
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-_deciding = threading.RLock()
+_deciding = Lock()
 
 # Why an outcome need not be kept for the stream (see `_retention`).  After "tickets 3, 5 were …".
 READ_IN_CALLBACK = "read in a done-callback"
@@ -140,8 +141,11 @@ class Future(StandardFuture[T]):
         audience = self._audience
         if audience is None:
             audience = Audience()
-            with _deciding:
+            +_deciding
+            try:
                 self._audience = audience = self._audience or audience
+            finally:
+                -_deciding
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -173,8 +177,11 @@ class Future(StandardFuture[T]):
 
     def _cancel(self) -> bool:
         try:
-            with _deciding:
+            +_deciding
+            try:
                 self._st = _WHEN_CANCELLED[self._st]
+            finally:
+                -_deciding
             if self._st != CANCELLED_AND_NOTIFIED:
                 return False
             self.call = None
@@ -237,8 +244,11 @@ class Future(StandardFuture[T]):
 
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
-        with _deciding:
+        +_deciding
+        try:
             self._st = _WHEN_STARTED[self._st]
+        finally:
+            -_deciding
         return self._st == RUNNING
 
     def finish(self, value: Any, error: BaseException | None) -> None:
@@ -274,8 +284,11 @@ class Future(StandardFuture[T]):
         """Run the callbacks, unless somebody else is at it.  Interrupted, it leaves the rest to the next."""
         me = object()
         try:
-            with _deciding:
+            +_deciding
+            try:
                 audience.caller = audience.caller or me
+            finally:
+                -_deciding
             for key in list(audience.callbacks) if audience.caller is me else ():
                 callback = audience.callbacks.pop(key, None)
                 if callback is not None:  # else whoever added it calls
@@ -345,7 +358,7 @@ _learn_names()
 
 def _in_forked_child() -> None:
     global _deciding
-    _deciding = threading.RLock()
+    _deciding = Lock()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

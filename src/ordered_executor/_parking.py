@@ -7,7 +7,7 @@ thread waits.  Whoever waits adds itself to the sleepers and then looks once mor
 first and then wakes the sleepers there are.  No wake-up is lost, and an interrupted sleeper leaves nothing behind but
 itself among the sleepers, where a wake-up more does no harm.
 
-Plain locks are taken by `with lock:`, which no interrupt can part (docs/design.md has them all, with the exceptions).
+Plain locks are taken in a form that no interrupt can part: see `_locks` (docs/design.md has them all).
 
 Invariant: `_sleepers` is changed by single dictionary operations only (atomic).
 """

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 import weakref
 from collections import deque
@@ -30,6 +29,7 @@ from ._check import check_seconds
 from ._errors import ResultsTimeoutError, error_group
 from ._exit import members
 from ._future import Future, log_unseen
+from ._locks import Lock
 from ._parking import ParkingLot
 from ._retention import HEAVY, Handed, Unread
 from ._ticket import Outcome
@@ -78,7 +78,7 @@ class Stream:
         self._handed = Handed()
         self._unread = Unread()
         self._gone: deque[_Held] = deque()  # whose futures are gone, to be swept from _kept
-        self._taking = threading.RLock()
+        self._taking = Lock()
         self._position = first  # guarded by: _taking
         self._route: deque[int] = deque()  # guarded by: _taking; the next tickets, where few are left of many
         self.delivered = 0  # guarded by: _taking
@@ -125,7 +125,7 @@ class Stream:
 
     def abandon(self) -> None:
         """In a forked child."""
-        self._taking = threading.RLock()
+        self._taking = Lock()
         self._ended = True
 
     # ------------------------------------------------------------------------------------------- from any thread
@@ -157,11 +157,14 @@ class Stream:
     def ask(self) -> None:
         """Somebody wants the stream: from now on it misses nothing."""
         if self._lets_go:
-            with self._taking:
+            +self._taking
+            try:
                 # The second time for what was handed over before it was known that no more may be.
                 self._handed.give_back(self._kept)
                 self._lets_go = False
                 self._handed.give_back(self._kept)
+            finally:
+                -self._taking
 
     def _sweep(self) -> None:
         """Forget those whose holders have let them go."""
@@ -216,8 +219,12 @@ class Stream:
             )
         while True:
             ended = self._ended  # before looking: what came before the end is seen
-            with self._taking:
+            taking = self._taking  # a forked child has another one
+            +taking
+            try:
                 future = self._next_locked()
+            finally:
+                -taking
             if future is not None:
                 return future
             position = self._position
