@@ -157,14 +157,15 @@ class Stream:
     def ask(self) -> None:
         """Somebody wants the stream: from now on it misses nothing."""
         if self._lets_go:
-            +self._taking
+            taking = self._taking  # a forked child has another one
+            +taking
             try:
                 # The second time for what was handed over before it was known that no more may be.
                 self._handed.give_back(self._kept)
                 self._lets_go = False
                 self._handed.give_back(self._kept)
             finally:
-                -self._taking
+                -taking
 
     def _sweep(self) -> None:
         """Forget those whose holders have let them go."""
