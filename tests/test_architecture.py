@@ -21,7 +21,7 @@ LAYERS = [
     "_ticket _errors _check _os _locks _parking _wire _poller _warm",
     "_exit _loky _audience _faithful _by_value",
     # pure parts, one concept each
-    "_sequencer _backend _backlog _claims _payload _lane_memory _future",
+    "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _map _results _queue_worker",
     "_dispatcher",
     "_losses _front",

@@ -31,6 +31,7 @@ class Owner:
         self.skipped: list[Any] = []
         self.killed: list[Any] = []
         self.reads = 0
+        self.handed: list[str] = []
         self.why_not: str | None = None
         self.here = True
 
@@ -50,6 +51,10 @@ class Owner:
         future.see()
         if future.take_unread():
             self.reads += 1
+
+    def note_handed(self, future: Future[Any], why: str) -> None:
+        assert future.done()
+        self.handed.append(why)
 
     def must_not_wait(self) -> str | None:
         return self.why_not
