@@ -19,10 +19,10 @@ MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
     "_ticket _errors _check _os _locks _parking _wire _poller _warm _sketch",
-    "_exit _loky _audience _semaphores _faithful _by_value _counts",
+    "_exit _loky _audience _faithful _by_value _counts",
     "_shorten",
     # pure parts, one concept each
-    "_sequencer _backend _backlog _claims _payload _lane_memory _future",
+    "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _map _results _queue_worker",
     "_dispatcher",
     "_losses _running",
