@@ -12,9 +12,9 @@ from typing import Any
 from . import _keys, _slow
 from ._digest import TooLarge, rehearse
 from ._functions import is_thing
-from ._payload import call_name
 from ._reducers import CACHE
 from ._script import SMALL_BYTES, Needs, carried
+from ._shorten import call_name
 
 # From here on a callable travels once, and not with each batch: below, a copy costs less than keeping account of it.
 LARGE_CALLABLE = SMALL_BYTES

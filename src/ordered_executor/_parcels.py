@@ -77,11 +77,20 @@ class Sent:
 class PackedCall:
     """A call that was packed: its arguments are what they were then, also if it must be sent again."""
 
-    __slots__ = ("fn", "needs", "packed", "shared")
+    __slots__ = ("args", "fn", "kwargs", "needs", "packed", "shared")
 
-    def __init__(self, fn: Any, shared: bool, packed: bytes | Large, needs: Needs | None = None) -> None:
+    def __init__(
+        self,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        shared: bool,
+        packed: bytes | Large,
+        needs: Needs | None = None,
+    ) -> None:
+        self.fn = fn  # because it is packed once a batch
+        self.args, self.kwargs = args, kwargs  # with `fn` for messages, and for whoever asks what has failed
         self.needs = needs  # what of the script its arguments refer to
-        self.fn = fn  # for messages, and because it is packed once a batch
         self.shared = shared  # whether it is packed apart from its arguments
         self.packed = packed
 
@@ -89,7 +98,7 @@ class PackedCall:
     def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
         shared = may_be_shared(fn) or is_thing(fn)
         if shared and not kwargs and BASIC.issuperset(map(type, args)):
-            return cls(fn, True, pickle.dumps((args, kwargs), PROTOCOL))
+            return cls(fn, args, kwargs, True, pickle.dumps((args, kwargs), PROTOCOL))
         needs = Needs()
         large = None if shared else stand_in(fn, needs)
         packed = _dumps_call((args, kwargs) if shared else (large or fn, args, kwargs), needs)
@@ -97,7 +106,7 @@ class PackedCall:
             large = carry(fn, _size(packed), needs)
             if large is not None:
                 packed = _dumps_call((large, args, kwargs), needs)
-        return cls(fn, shared, packed, needs if needs.all else None)
+        return cls(fn, args, kwargs, shared, packed, needs if needs.all else None)
 
 
 def _size(packed: bytes | Large) -> int:
