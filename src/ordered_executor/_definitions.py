@@ -21,6 +21,7 @@ from ._digest import TooLarge, dump_small
 from ._faithful import class_name
 from ._packing import Entry, Packing, Unpicklable
 from ._plan import Plan, plan_for
+from ._rebuild import names_in
 from ._script import ABSENT, SMALL_BYTES, Defining, Need, Needs, Record, is_definable, place_of, source, stamps
 from ._toplevel import top_level
 
@@ -129,7 +130,7 @@ class Table:
     # ------------------------------------------------------------------------------------------- what may be asked for
 
     def _send_unopened(self, home: str, orders: list[Order]) -> None:
-        for name, value in list(vars(sys.modules[home]).items()):
+        for name, value in list(names_in(home).items()):
             if ("name", home, name) not in self.sent and _may_be_asked_for(name, value):
                 self._add_unopened(home, name, value, orders)
 
@@ -151,7 +152,7 @@ class Table:
     def _look_again(self, home: str, names: _Names, needs: Needs, orders: list[Order]) -> None:
         """Names that are others now, or new: functions and classes go again, the rest is dropped."""
         _plan.sweep()
-        now = vars(sys.modules[home])
+        now = names_in(home)
         for name, value in list(now.items()):
             if not is_definable(value) or not _may_be_asked_for(name, value) or names.has(name, value):
                 continue
@@ -174,7 +175,7 @@ class _Names:
 
     @property
     def _now(self) -> dict[str, Any]:
-        return vars(sys.modules[self._home]) if self._home in sys.modules else {}
+        return names_in(self._home)
 
     def add(self, name: str, value: Any, stamp: int) -> None:
         self._values[name] = value

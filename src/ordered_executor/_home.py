@@ -30,10 +30,9 @@ from typing import Any, NamedTuple
 from . import _keys, _wire
 from ._by_value import Reduced
 from ._faithful import class_name, message_of
-from ._rebuild import named
+from ._rebuild import AS_SPAWN_DOES, MAIN, named, names_in
 from ._reducers import CACHE
 
-MAIN, AS_SPAWN_DOES = "__main__", "__mp_main__"
 Name = tuple[str, str]  # module, name
 
 
@@ -100,7 +99,7 @@ def settle() -> None:
     found = sys.modules[MAIN]
     _left.append(found)
     if found.__name__ == AS_SPAWN_DOES:
-        names = next(_globals_of_functions(found), vars(found))
+        names = names_in(MAIN)
         home: Home = Mirror(MAIN, names)
         names["__name__"] = MAIN
         _ran[MAIN] = set(names)
@@ -109,13 +108,6 @@ def settle() -> None:
         home = Home(MAIN)
         home.__dict__["__builtins__"] = builtins
     sys.modules[MAIN] = sys.modules[AS_SPAWN_DOES] = home
-
-
-def _globals_of_functions(found: ModuleType) -> Iterator[dict[str, Any]]:
-    for value in list(vars(found).values()):
-        for each in [value, *(vars(value).values() if isinstance(value, type) else ())]:
-            if type(each) is FunctionType and each.__globals__.get("__name__") == AS_SPAWN_DOES:
-                yield each.__globals__
 
 
 def _rename(names: dict[str, Any]) -> None:

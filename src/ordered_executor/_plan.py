@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections.abc import Iterable
 from itertools import chain, repeat
 from operator import attrgetter, is_
@@ -16,6 +15,7 @@ from typing import Any
 
 from . import _keys
 from ._digest import TooLarge, digest
+from ._rebuild import names_in
 from ._script import ABSENT, SMALL_BYTES, Need, Needs, Record, carried, global_value, is_definable
 
 # All that is small of a plan is pickled for each batch that is sent: no more than this, the smallest first.
@@ -54,7 +54,7 @@ class Plan:
             else:
                 self.others.add(need)
                 if need[0] == "module":
-                    names = vars(sys.modules[need[1]])
+                    names = names_in(need[1])
                     self._sizes.append((names, len(names)))
                     more = [("name", need[1], name) for name in list(names) if name[:2] != "__"]
             todo += [each for each in more if each not in seen]
@@ -69,7 +69,7 @@ class Plan:
             small += [(0, len(small), record.parts[label]) for label in record.digests]
             if record.is_name:
                 _, home, name = record.need
-                names = vars(sys.modules[home]) if home in sys.modules else {}
+                names = names_in(home)
                 entry = globals_.setdefault(home, (names, [], []))
                 entry[1].append(name)
                 entry[2].append(record.value())

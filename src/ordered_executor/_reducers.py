@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from ._by_value import Reduced, goes_by_value
 from ._keys import known_key
-from ._rebuild import empty_cell, fill_function, function_state, make_function, module, named
+from ._rebuild import MAIN, empty_cell, fill_function, function_state, make_function, module, named, names_in
 
 CACHE = type(lru_cache(goes_by_value))
 _NAME_OPERATIONS = frozenset(
@@ -139,7 +139,7 @@ def importable(fn: Any) -> bool:
 def home_name(obj: Any) -> tuple[str, str] | None:
     """The module that goes by value and has this object as a global, and under which name."""
     for home in _homes(obj):
-        names = vars(sys.modules[home])
+        names = names_in(home)
         own = str(getattr(obj, "__name__", ""))
         if names.get(own) is obj:
             return home, own
@@ -151,7 +151,7 @@ def home_name(obj: Any) -> tuple[str, str] | None:
 
 def _homes(obj: Any) -> Iterator[str]:
     names = getattr(obj, "__globals__", None) or getattr(getattr(obj, "__wrapped__", None), "__globals__", {})
-    for home in dict.fromkeys((obj.__module__, names.get("__name__"), "__main__")):
+    for home in dict.fromkeys((obj.__module__, names.get("__name__"), MAIN)):
         if isinstance(home, str) and goes_by_value(home) and home in sys.modules:
             yield home
 
@@ -160,7 +160,7 @@ def home_of(fn: FunctionType) -> str | None:
     """The module whose globals are the function's, if the other side has it."""
     name = fn.__globals__.get("__name__")
     found = sys.modules.get(name) if isinstance(name, str) else None
-    if found is None or vars(found) is not fn.__globals__:
+    if found is None or names_in(str(name)) is not fn.__globals__:
         return None
     return name if goes_by_value(name) or _can_be_imported(found) else None
 

@@ -31,7 +31,7 @@ from ._by_value import BY_VALUE, Reduced, goes_by_value
 from ._digest import TooLarge, digest, rehearse
 from ._faithful import class_name, message_of
 from ._payload import BASIC, CloudPickler
-from ._rebuild import named
+from ._rebuild import AS_SPAWN_DOES, MAIN, named, names_in
 from ._reducers import CACHE, home_name, home_of, names_of, reduce_function, sees_all, submodules
 
 Need = tuple[Any, ...]  # ("thing", key), ("name", module, name), ("module", name), ("import", name), ("source", file)
@@ -128,7 +128,7 @@ class Defining(Needs):
         return self._cells[id(cell)]
 
     def _find_cell(self, cell: CellType) -> Reduced | None:
-        for value in list(vars(sys.modules["__main__"]).values()):
+        for value in list(names_in(MAIN).values()):
             if type(value) is not FunctionType or value.__closure__ is None:
                 continue
             key = _keys.known_key(value)
@@ -151,6 +151,8 @@ class Defining(Needs):
         else:
             home = home_of(obj) if type(obj) is FunctionType else None
             if home is None:
+                if obj.__module__ == AS_SPAWN_DOES:  # cloudpickle would take that for something to import
+                    cloudpickle.register_pickle_by_value(sys.modules[AS_SPAWN_DOES])
                 reduced = cloudpickle.CloudPickler.reducer_override(self.pickler, obj)
             else:
                 reduced = reduce_function(obj, home, self)
@@ -285,9 +287,7 @@ class Record:
 
 def global_value(home: str, name: str) -> Any:
     found = sys.modules.get(home)
-    if found is None:
-        return ABSENT
-    value = vars(found).get(name, ABSENT)
+    value = names_in(home).get(name, ABSENT)
     if value is ABSENT and type(found) is _home.Home:
         value = getattr(found, name, ABSENT)  # in a worker that has workers of its own
     return value

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ._by_value import goes_by_value
+from ._rebuild import AS_SPAWN_DOES, MAIN
 
 
 class TopLevel(NamedTuple):
@@ -48,7 +49,7 @@ def _read(found: ModuleType, home: str) -> TopLevel | None:
     if source is None:
         return None
     body = ast.parse(source).body
-    if home == "__main__" and not any(map(_is_guard, body)):
+    if home in (MAIN, AS_SPAWN_DOES) and not any(map(_is_guard, body)):
         return None
     return TopLevel(filename, source, frozenset(_bound(body)))
 
