@@ -25,17 +25,19 @@ from typing import Any
 from loky.backend import resource_tracker as lokys_tracker
 from loky.process_executor import ProcessPoolExecutor
 
-from . import _loky, _os, _wire, _worker
+from . import _loky, _os, _recall, _wire, _worker
+from ._backend import ALL
 from ._gate import Seat
 from ._lane_memory import (
     CREDIT_BACK,
     HEAD,
     LIMIT,
     MASK,
+    RECALL,
     TAKEN,
     LaneMemory,
 )
-from ._parcels import Parcels
+from ._parcels import Parcels, Sent
 from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
 from ._semaphores import told_early
 from ._ticket import Batch
@@ -118,7 +120,9 @@ class Lane:
         self.pid: int | None = None
         self.process: _os.Process | None = None
         self.lease = 0
-        self.generation = 0
+        self.generation = 0  # guarded by: _recall.recalling
+        self.heeds = False  # the barriers of this process
+        self.last_row: _recall.Row | None = None  # when its memory is closed
         self.writing = False
         self.seat = Seat()  # one of the executor's, for the time of a lease
         self.head = 0  # of the executor
@@ -133,6 +137,8 @@ class Lane:
         self.peek_after = PEEK_SECONDS
         self.call_ended = False
         self.taken = 0
+        self.slow = False  # the task that runs, when it was last looked at
+        self.hurried = False  # that is worth a look
         self.after = 0  # how many lanes the executor had lost when this one was begun
 
     # ---------------------------------------------------------------------------------------------------- start, end
@@ -201,8 +207,8 @@ class Lane:
         self.call_ended = True
         self._on_death(self)
 
-    def ready(self, pid: int) -> None:
-        self.pid = pid
+    def ready(self, pid: int, heeds: bool = False) -> None:
+        self.pid, self.heeds = pid, heeds
         self.process = _os.Process(pid)
         self.start_deadline = None
         if self.state == STARTING:
@@ -234,6 +240,7 @@ class Lane:
             os.close(fd)
         if self.process is not None:
             self.process.close()
+        self.last_row = _recall.read_row(self.memory)
         self.memory.close()
         # Let go of loky's queues now, not when the garbage collector finds the cycle.
         self._post = self._on_death = _nobody
@@ -272,7 +279,8 @@ class Lane:
         """The lane is lent to an executor: nothing of the one before it may show."""
         self.lease = next(_leases) & 0xFFFFFFFF
         self.seat = seat
-        self.generation = self.taken = 0
+        self.taken = 0
+        self._next_generation()
         self.parcels.forget()
         self.memory.reset()
         self.open(head, limit)
@@ -283,9 +291,42 @@ class Lane:
         words[LIMIT] = limit & MASK
         words[HEAD] = head & MASK
 
+    def lease_frame(self, credit: int) -> bytes:
+        return self.frame(_wire.LEASE, _wire.pack((self.generation, credit, self.seat.unreleased)))
+
     def give_back(self, size: int) -> None:
         words = self.memory.words
         words[CREDIT_BACK] = (words[CREDIT_BACK] + size) & MASK
+
+    # ------------------------------------------------------------------------------------- taking back, on any thread
+
+    def _next_generation(self) -> None:
+        """What is sent from now on, no recall of before meets.  On the releaser."""
+        with _recall.recalling:
+            self.generation += 1
+
+    def recall(self) -> None:
+        words = self.memory.words
+        with contextlib.suppress(ValueError), _recall.recalling:  # its memory is closed: it is gone
+            words[RECALL] = self.generation + 1
+
+    def begun(self, number: int) -> int:
+        row = self._row()
+        return 0 if row is None else _recall.begun(row, number)
+
+    def settled(self, number: int) -> int:
+        """See `_backend.Backend`."""
+        try:
+            row = _recall.settle(self.memory) if self.heeds else None
+        except ValueError:  # nothing begins there any more
+            row = self.last_row
+        return ALL if row is None else _recall.begun(row, number)
+
+    def _row(self) -> _recall.Row | None:
+        try:
+            return _recall.read_row(self.memory)
+        except ValueError:
+            return self.last_row
 
     # -------------------------------------------------------------------------------------------------------- frames
 
@@ -306,7 +347,7 @@ class Lane:
 
     def handed_back(self, number: int, start: int) -> None:
         """What the worker has not started of the batch, and those behind it, will be sent again, maybe elsewhere."""
-        self.generation += 1
+        self._next_generation()
         self.parcels.handed_back(number, start)
 
     def read_stream(self, stream: memoryview) -> list[Any]:
@@ -335,13 +376,15 @@ class Lane:
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
+    def has_head(self, sent: Sent) -> bool:
+        """Before it has the head, nobody misses the outcomes of a batch; of a single one none is ever missed."""
+        return sent.count > 1 and sent.first <= self.head < sent.first + sent.count
+
     @property
     def peek_at(self) -> float | None:
-        """When to look for finished outcomes of a batch that is not.  Before it has the head, nobody misses them."""
+        """When to look how far the worker is: for finished outcomes of a batch that is not, or because it is slow."""
         current = self.parcels.current
-        if current is None or current.count == 1 or self.state != SERVING:
-            return None
-        if not current.first <= self.head < current.first + current.count:
+        if current is None or self.state != SERVING or not (self.has_head(current) or self.hurried):
             return None
         return max(self.heard, self.peeked) + max(self.peek_after, current.typical + LATE_SECONDS)
 
