@@ -73,9 +73,10 @@ NUMBERS = frozenset({int, float, bool})  # pickles of a few bytes
 SHORT_TEXT = LARGE_BYTES // 4
 PACKED_NONE = pack_value(None)  # an outcome that is held back must not look like none
 ONE_MORE = 1 << COUNT_BITS  # what PROGRESS grows by, besides the length of a pickle
-NONE_OPCODE = pickle.NONE[0]
+NONE_OPCODE, NONE_STEP = pickle.NONE[0], ONE_MORE + 1
 INT_OPCODE, INT_LIMIT = pickle.BININT[0], 1 << 31
 INT_SIZE = struct.calcsize("<Bi")
+INT_STEP = ONE_MORE + INT_SIZE
 write_int = struct.Struct("<Bi").pack_into
 
 
@@ -307,11 +308,11 @@ class _Worker:
             if outcome is None and at < most:
                 memory[at] = NONE_OPCODE
                 at += 1
-                progress += ONE_MORE + 1
+                progress += NONE_STEP
             elif type(outcome) is int and -INT_LIMIT <= outcome < INT_LIMIT and at + INT_SIZE <= most:
                 write_int(memory, at, INT_OPCODE, outcome)
                 at += INT_SIZE
-                progress += ONE_MORE + INT_SIZE
+                progress += INT_STEP
             elif type(outcome) is Large or at + len(pickled := dumps(outcome)) > most:
                 self._at = at
                 return index, PACKED_NONE if outcome is None else outcome
