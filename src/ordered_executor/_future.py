@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -33,12 +32,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
+from ._locks import Lock
 from ._ticket import Batch, Options
 
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-_deciding = threading.RLock()
+_deciding = Lock()
+
+# Why an outcome need not be kept for the stream (see `_retention`).  After "tickets 3, 5 were …".
+READ_IN_CALLBACK = "read in a done-callback"
+GIVEN_UP = "given up by cancel()"
+
 # What becomes of each state.  A future runs from when it is given to a lane until it ends, or is taken back.
 _UNCHANGED = {state: state for state in (PENDING, RUNNING, CANCELLED_AND_NOTIFIED, FINISHED)}
 _WHEN_STARTED = {**_UNCHANGED, PENDING: RUNNING}
@@ -56,12 +61,13 @@ class Owner(Protocol):
     def recall(self, batch: Batch, index: int) -> bool: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
+    def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
     def on_releaser(self) -> bool: ...
 
 
 class _InCallback(threading.local):
-    """Whether this thread is in a done-callback: what is read there stays unread for the stream."""
+    """Whether this thread is in a done-callback."""
 
     depth = 0
 
@@ -105,6 +111,8 @@ class Future(StandardFuture[T]):
     _unseen: _Unseen | None = None
     _unread = False  # of the class: as it reads when the instance's has been deleted
     _audience: Audience | None = None
+    _handed: str | None = None  # why its outcome need not be kept for the stream: see `_retention`
+    weight = 0  # the bytes of a large outcome; owned by the releaser
     sent: Batch | None = None  # while a lane has it, and its outcome is not home; owned by the releaser
     begun = False  # where a worker died: it may run again, and is not cancelled any more; owned by the releaser
     skipped = False  # its skip is with the sequencer; owned by the releaser
@@ -138,8 +146,11 @@ class Future(StandardFuture[T]):
         audience = self._audience
         if audience is None:
             audience = Audience()
-            with _deciding:
+            +_deciding
+            try:
                 self._audience = audience = self._audience or audience
+            finally:
+                -_deciding
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -156,15 +167,22 @@ class Future(StandardFuture[T]):
         future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that moment keeps its
         outcome.
         """
-        return not self.done() and (self.cancel() or self._owner.kill(self))
+        return not self.done() and (self._cancel() or self._owner.kill(self))
 
     def cancel(self) -> bool:
         """Cancel the task if no worker has begun it; its ticket is skipped.  Returns whether it is cancelled.
 
         A cancelled future is done at once: waiters wake, callbacks run, here and now.  Never waits.  If a worker has
         the task, it takes one look at the worker, some microseconds, and what else that one has not begun goes to
-        others.
+        others.  A future that is not cancelled is given up: nobody will read it, unless somebody does, or has asked for
+        the stream.
         """
+        if self._cancel():
+            return True
+        self.hand_over(GIVEN_UP)
+        return False
+
+    def _cancel(self) -> bool:
         try:
             while not self._decide_cancel():
                 pass  # it was sent, or came back, in this very moment
@@ -191,9 +209,12 @@ class Future(StandardFuture[T]):
         elif batch is not None and self._st not in DONE:
             change = _WHEN_CANCELLED_SENT if self._owner.recall(batch, self.first - batch.first) else _UNCHANGED
         changes = (_UNCHANGED, change)  # made before: see `_claims`
-        with _deciding:
+        +_deciding
+        try:
             same = self.sent is batch
             self._st = changes[same][self._st]
+        finally:
+            -_deciding
         return same
 
     def cancelled(self) -> bool:
@@ -224,17 +245,32 @@ class Future(StandardFuture[T]):
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
             if not self._join_audience().lot.park(self.done, timeout):
-                raise FuturesTimeoutError
+                raise TimeoutError
         if self._st == CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if self._unread:
             self._owner.note_read(self)
         return self._exception
 
+    def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
+        """(done, cancelled, value, exception): in the place of `result`, asyncio asks for this from Python 3.15 on.
+
+        A read, as `exception()` is one: asyncio hands the outcome to whoever awaits it.  Also in a done-callback: if
+        the future is done, asyncio reads it there, on the thread of its loop (until 3.14 it did so later).
+        """
+        if self._st != FINISHED:
+            cancelled = self.cancelled()
+            return cancelled, cancelled, None, None
+        depth, in_callback.depth = in_callback.depth, 0
+        try:
+            return True, False, self._result, self.exception()
+        finally:
+            in_callback.depth = depth
+
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.
 
-        If it is done already: here and now.  What a callback reads counts as unread for the stream.
+        If it is done already: here and now.  What a callback reads is read, unless somebody has asked for the stream.
         """
         if not self.done():
             callbacks, key = self._join_audience().callbacks, object()
@@ -247,9 +283,12 @@ class Future(StandardFuture[T]):
 
     def start(self, batch: Batch | None = None) -> bool:
         """Pending to running, in that batch, unless it is cancelled.  On the releaser."""
-        with _deciding:
+        +_deciding
+        try:
             self.sent = batch
             self._st = _WHEN_STARTED[self._st]
+        finally:
+            -_deciding
         if self._st == RUNNING:
             return True
         self.sent = None
@@ -257,17 +296,23 @@ class Future(StandardFuture[T]):
 
     def leave(self) -> bool:
         """No lane has it any more, and nobody can cancel it, unless it is taken back.  False if it was cancelled."""
-        with _deciding:
+        +_deciding
+        try:
             self.sent = None
+        finally:
+            -_deciding
         return self._st != CANCELLED_AND_NOTIFIED
 
     def take_back(self, begun: bool = False) -> bool:
         """No lane has it any more; unless it has ever begun it is pending again.  False if it was cancelled."""
         self.begun = self.begun or begun  # before: whoever cancels it looks there
         change = _UNCHANGED if self.begun else _WHEN_TAKEN_BACK
-        with _deciding:
+        +_deciding
+        try:
             self.sent = None
             self._st = change[self._st]
+        finally:
+            -_deciding
         return self._st != CANCELLED_AND_NOTIFIED
 
     def finish(self, value: Any, error: BaseException | None) -> None:
@@ -283,6 +328,8 @@ class Future(StandardFuture[T]):
                 self._unseen = _Unseen(self.first, error)
         self._st = FINISHED
         self._tell_all()
+        if self._handed is not None:  # looked at after the state was changed: see `hand_over`
+            self._owner.note_handed(self, self._handed)
 
     def complete_cancel(self) -> None:
         """Tell those whom `cancel` could not: waiters of `wait()`, and, should it have been interrupted, the others.
@@ -303,8 +350,11 @@ class Future(StandardFuture[T]):
         """Run the callbacks, unless somebody else is at it.  Interrupted, it leaves the rest to the next."""
         me = object()
         try:
-            with _deciding:
+            +_deciding
+            try:
                 audience.caller = audience.caller or me
+            finally:
+                -_deciding
             for key in list(audience.callbacks) if audience.caller is me else ():
                 callback = audience.callbacks.pop(key, None)
                 if callback is not None:  # else whoever added it calls
@@ -326,6 +376,12 @@ class Future(StandardFuture[T]):
             in_callback.depth -= 1
 
     # ------------------------------------------------------------------------------------------------------- the stream
+
+    def hand_over(self, why: str) -> None:
+        """Its outcome need not be kept for the stream, now or when it comes.  From any thread."""
+        self._handed = why
+        if self._st == FINISHED:  # else whoever finishes it looks
+            self._owner.note_handed(self, why)
 
     def take_unread(self) -> bool:
         """Claim being the first to read the outcome."""
@@ -358,20 +414,8 @@ def _learn_names() -> None:
     made.  A name that first comes after some thirty futures (the result, say) would give each future a dictionary.
     """
     first: Any = Future.__new__(Future)
-    names = (
-        "first",
-        "call",
-        "options",
-        "_owner",
-        "_st",
-        "sent",
-        "_unread",
-        "_result",
-        "_exception",
-        "_unseen",
-        "_audience",
-    )
-    for name in (*names, "skipped", "killed", "losses", "apart", "begun"):
+    names = ("first", "call", "options", "_owner", "_st", "_unread", "_result", "_exception", "_unseen", "_audience")
+    for name in (*names, "sent", "skipped", "killed", "losses", "apart", "begun", "_handed", "weight"):
         setattr(first, name, None)
 
 
@@ -380,7 +424,7 @@ _learn_names()
 
 def _in_forked_child() -> None:
     global _deciding
-    _deciding = threading.RLock()
+    _deciding = Lock()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

@@ -37,8 +37,7 @@ followed all the same: what has not begun comes back when the running task has e
 from __future__ import annotations
 
 import os
-import threading
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from . import _os
 from ._backend import ALL
@@ -49,11 +48,13 @@ from ._lane_memory import (
     HELD,
     NO_SEGMENT,
     PROGRESS,
+    RECALL,
     RUNNING,
     SEGMENT,
     STATE,
     LaneMemory,
 )
+from ._locks import Lock
 
 # A recalled worker writes a dozen times at most before it has handed back, and stands between.
 _LOOKS = 32
@@ -101,12 +102,41 @@ def settle(memory: LaneMemory) -> Row | None:
     return None
 
 
-recalling = threading.RLock()  # of all lanes; reentrant: a signal handler may recall, too
+recalling = Lock()  # of all lanes
+
+
+class Recallable(Protocol):
+    """A lane."""
+
+    memory: LaneMemory
+    generation: int  # guarded by: recalling
+
+
+def next_generation(lane: Recallable) -> None:
+    """What is sent from now on is met by no recall of before.  On the releaser."""
+    +recalling
+    try:
+        lane.generation += 1
+    finally:
+        -recalling
+
+
+def recall(lane: Recallable) -> None:
+    """On any thread; a signal handler may come back here."""
+    words = lane.memory.words
+    try:
+        +recalling
+        try:
+            words[RECALL] = lane.generation + 1
+        finally:
+            -recalling
+    except ValueError:
+        pass  # its memory is closed: it is gone
 
 
 def _in_forked_child() -> None:
     global recalling
-    recalling = threading.RLock()
+    recalling = Lock()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
