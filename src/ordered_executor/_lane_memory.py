@@ -3,8 +3,8 @@
 One anonymous file, mapped by the parent and by the worker.  Every word is eight aligned bytes with one writer, so a
 read never tears; what needs two words is put into one, or read between two looks at a third.
 
-    words     | LIMIT HEAD CREDIT_BACK TAKEN RECALL  (the parent writes)
-              | STATE SEGMENT PROGRESS STARTED FLOOR (the worker writes)
+    words     | LIMIT HEAD CREDIT_BACK TAKEN RECALL        (the parent writes)
+              | STATE SEGMENT PROGRESS STARTED FLOOR SINCE (the worker writes)
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
     to parent | large buffers of results
     to worker | large buffers of arguments
@@ -36,7 +36,7 @@ from . import _os
 WORDS = 512
 LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
 RECALL = 8  # on a cache line of its own: the worker reads it before each task
-STATE, SEGMENT, PROGRESS, STARTED, FLOOR = 16, 17, 18, 19, 20
+STATE, SEGMENT, PROGRESS, STARTED, FLOOR, SINCE = 16, 17, 18, 19, 20, 21
 
 STREAM_AT = 4096
 STREAM_BYTES = 256 * 1024
@@ -76,6 +76,8 @@ STATE_NAMES = (
     "sent results",
     "left, as nobody needed it",
 )
+# The same, as users see them.
+STATES = ("starting", "starting", "idle", "loading", "running", "packing", "gated", "packing", "idle")
 
 
 def distance(first: int, last: int) -> int:
