@@ -117,7 +117,7 @@ class Bench:
         self.backend._seated[lane.seat] = lane
         self.backend.open(0, window)
         self.worker = _worker._Worker(_worker.LaneEnd(to_worker, from_worker, -1, os.dup(lane.memory.fd)))
-        self.worker._take_lease(1, CREDIT, 0)
+        self.worker._take_lease(1, 0, CREDIT, 0)
         self.home: list[Any] = []
 
     def send(self) -> None:

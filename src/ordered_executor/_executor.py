@@ -48,6 +48,9 @@ from ._running import Running, table, take_running
 from ._statistics import Statistics, describe, take_statistics
 from ._ticket import Options, Outcome
 
+# How long `cancel_pending` waits for the releaser, which may be in a callback.
+CANCEL_SECONDS = 1.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -125,8 +128,8 @@ class OrderedExecutor(Executor):
         """Yield `fn(*args)` for the arguments that `zip(*iterables)` gives, in their order.
 
         A call that fails raises at its place, and the iterator goes on behind it; so does an error of the input.
-        Closing the iterator, or letting go of it half way, cancels what no worker has.  Yielded results are not kept.
-        Not part of `results()`.
+        Closing the iterator, or letting go of it half way, cancels what no worker has begun.  Yielded results are not
+        kept.  Not part of `results()`.
 
         `timeout`: seconds from now within which a result must be there when it is asked for, else a `TimeoutError`.
         `chunksize`: how many calls are sent to a worker together, at most; `None` finds out what is best.
@@ -220,6 +223,22 @@ class OrderedExecutor(Executor):
 
     # ----------------------------------------------------------------------------------------------------- shutdown
 
+    def cancel_pending(self, *, kill: bool = False) -> None:
+        """Cancel all that was submitted, or drawn by a `map`, and that no worker has begun.  The executor goes on.
+
+        For notebooks, servers and Ctrl-C.  Futures are cancelled; a `map` yields what had begun, then it raises
+        `CancelledError`.  `kill`: what runs is stopped, too, and gets `TaskKilledError` at its place.
+
+        Does not wait for tasks, but, unless it is called in a done-callback, for the executor's thread, at most a
+        second: when it returns, the futures are cancelled, if no callback keeps that thread so long.
+        """
+        check_flag("kill", kill)
+        releaser = self._releaser
+        releaser.cancel_waiting()
+        if kill:
+            releaser.kill_begun()
+        releaser.wait_for_turn(CANCEL_SECONDS)
+
     def shutdown(
         self,
         wait: bool = True,
@@ -232,8 +251,8 @@ class OrderedExecutor(Executor):
 
         `wait`: return when all of that is done, or after `timeout` seconds with a `ShutdownTimeoutError` that lists
         what is not (call again, or kill).  In a done-callback it never waits.  `cancel_futures`: cancel what no worker
-        has.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled if
-        `cancel_futures` says so.  May be called again, from any thread, at any time.
+        has begun.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled
+        if `cancel_futures` says so.  May be called again, from any thread, at any time.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("wait", wait)

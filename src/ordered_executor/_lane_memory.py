@@ -3,8 +3,8 @@
 One anonymous file, mapped by the parent and by the worker.  Every word is eight aligned bytes with one writer, so a
 read never tears; what needs two words is put into one, or read between two looks at a third.
 
-    words     | LIMIT HEAD CREDIT_BACK TAKEN   (the parent writes)
-              | STATE SEGMENT PROGRESS STARTED SINCE (the worker writes)
+    words     | LIMIT HEAD CREDIT_BACK TAKEN RECALL        (the parent writes)
+              | STATE SEGMENT PROGRESS STARTED FLOOR SINCE (the worker writes)
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
     to parent | large buffers of results
     to worker | large buffers of arguments
@@ -18,7 +18,8 @@ large buffers is there as a reference, `(head, place, *lengths)`: the buffers li
 
 Order of the worker's writes, so that whoever reads after its death never sees the outcomes of one batch as another's:
 a new segment first sets `PROGRESS` to nothing, then `SEGMENT`.  Read in between, it counts less than nothing, which
-means: all that was there has been sent.
+means: all that was there has been sent.  Before both it sets `FLOOR`, to the same as `SEGMENT`: so there is always a
+word that says how far the worker has come at least.  `RECALL` and `FLOOR` are for taking back (see `_recall`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from . import _os
 
 WORDS = 512
 LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
-STATE, SEGMENT, PROGRESS, STARTED, SINCE = 16, 17, 18, 19, 21
+RECALL = 8  # on a cache line of its own: the worker reads it before each task
+STATE, SEGMENT, PROGRESS, STARTED, FLOOR, SINCE = 16, 17, 18, 19, 20, 21
 
 STREAM_AT = 4096
 STREAM_BYTES = 256 * 1024
@@ -53,6 +55,7 @@ MASK = (1 << 64) - 1
 HALF = 1 << 63
 COUNT_BITS = 32
 COUNT_MASK = (1 << COUNT_BITS) - 1
+NO_SEGMENT = MASK  # in SEGMENT, from the beginning of a lease to its first batch
 HELD = 1 << 31  # in PROGRESS, above the length: the next outcome is finished, and is not in the stream
 LENGTH_MASK = HELD - 1
 
@@ -138,7 +141,7 @@ class LaneMemory:
         return os.pread(self.fd, STACK_BYTES, TOTAL_BYTES).decode(errors="replace")
 
     def reset(self) -> None:
-        """For a new lease.  While the worker is idle, by the parent."""
+        """For a new lease.  While the worker is idle, by the parent.  RECALL only grows (see `_recall`)."""
         for word in (LIMIT, HEAD, CREDIT_BACK, TAKEN):
             self.words[word] = 0
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from . import _depot, _os, _wire
-from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row
+from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
 from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
@@ -78,6 +78,7 @@ class LokyBackend:
         self._head = 0
         self._limit = 0
         self._closing = False
+        self._hurried = False
         self._wanted = 0
         self._lost = 0  # lanes
         self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
@@ -139,7 +140,8 @@ class LokyBackend:
     def _lend(self, lane: Lane) -> None:
         seat = self._free_seats.pop()
         lane.begin_lease(seat, self._head, self._limit)
-        self._put(lane, lane.frame(_wire.LEASE, _wire.pack((self._window.credit, seat.unreleased))))
+        lane.hurried = self._hurried
+        self._put(lane, lane.lease_frame(self._window.credit))
         self._seated[seat] = lane
         self._events.append(Ready(lane, self._quota))
 
@@ -232,12 +234,12 @@ class LokyBackend:
         self._judge(lane)
 
     def _on_returned(self, lane: Lane, body: memoryview) -> None:
-        number, start, apart = _wire.unpack(body)
+        number, start, apart, recalled = _wire.unpack(body)
         lane.handed_back(number, start)
-        self._events.append(Returned(lane, number, start, apart))
+        self._events.append(Returned(lane, number, start, apart, recalled))
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
-        lane.ready()
+        lane.ready(*_wire.unpack(body))
         if self._closing:
             self._end(lane)
         else:
@@ -332,8 +334,26 @@ class LokyBackend:
         gated = lane in self._gated
         if peeked := look_for_outcomes(lane, now, gated=gated):
             self._arrive(lane, *peeked, 0, 0.0)
+        if lane.slow and lane.hurried:
+            self._events.append(Slow(lane))
         if lane.timeout_at is not None and now >= lane.timeout_at:
             look_at_running(lane, now, gated=gated)
+
+    # ------------------------------------------------------------------------- taking back; the first three, any thread
+
+    def recall(self, lane: Any) -> None:
+        lane.recall()
+
+    def begun(self, lane: Any, number: int) -> int:
+        return int(lane.begun(number))
+
+    def settled(self, lane: Any, number: int) -> int:
+        return int(lane.settled(number))
+
+    def hurry(self, on: bool) -> None:
+        self._hurried = on
+        for lane in self._lanes:
+            lane.hurried = on
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 
@@ -387,17 +407,19 @@ class LokyBackend:
             # The gate did not see all of it: one batch a dead worker, at most.
             self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
         deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
+        ran = blame
         if lane.doomed is not None:
             charged, reason = lane.doomed
             deliberate = charged is not None
-            blame = charged or blame
+            blame = ran = charged or blame
             if void(lane):
                 blame = suspect = None
             if stack := lane.memory.read_stack():
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
         self._lost += 1
-        self._events.append(Lost(lane, lane.after, blame, reason, deliberate, suspect))
+        begun = None if ran is None else ran.number
+        self._events.append(Lost(lane, lane.after, blame, reason, deliberate, suspect, begun))
 
     # ------------------------------------------------------------------------------------------------------- lanes end
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import starmap
+from itertools import repeat, starmap
 from typing import Any
 
 from ._errors import add_note
@@ -40,7 +40,9 @@ class Loader:
             self._left = len(calls)
             return partial(self._next_call, fns, iter(calls), inline)
         fn, args = self._load_function(fns[0], inline), self._load(many, inline)
-        return (map if single else starmap)(fn, _letting_go(args)).__next__
+        args.reverse()
+        # Each is gone from the list when its task begins.  `IndexError` behind the last, which nobody asks for.
+        return (map if single else starmap)(fn, map(list.pop, repeat(args))).__next__
 
     def _next_call(self, fns: list[Any], calls: Iterator[Any], inline: memoryview) -> Any:
         call = next(calls)
@@ -74,10 +76,3 @@ class Loader:
             return pickle.loads(views[0])
         # Copies: the place is used again, and a view would be shared with whatever this process forks.
         return pickle.loads(head, buffers=[warm.copy(view) for view in views])
-
-
-def _letting_go(args: list[Any]) -> Iterator[Any]:
-    """The arguments in turn, each gone from the list when its task begins."""
-    args.reverse()
-    while args:
-        yield args.pop()

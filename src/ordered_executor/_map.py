@@ -20,7 +20,7 @@ from ._locks import AT_ONCE, Lock
 from ._parking import ParkingLot
 from ._payload import BASIC, is_failure, unpack
 from ._shorten import call_name, call_text
-from ._ticket import Options, Skip
+from ._ticket import Batch, Options, Skip
 
 # How long one refill of a bounded map may pull from the input before the reader gets its outcome.
 REFILL_SECONDS = 0.001
@@ -68,6 +68,7 @@ class Span:
         self.chunksize = chunksize  # how many go to a worker together, at most; None: as many as pays
         self.losses: dict[int, int] = {}  # per index, how often its worker died
         self.cancelled = False
+        self.sent: dict[int, Batch] = {}  # those that lanes have; by the releaser, by single dictionary operations
         self.delivery = delivery
 
     def let_go(self, begin: int, outcomes: list[Any] | None, count: int) -> None:
@@ -98,7 +99,7 @@ class MapResults(Iterator[Any]):
     """The results of a `map`, in order.
 
     A call that failed raises here, and the next `next()` goes on behind it.  Closing it (or letting it go) cancels
-    the calls that no worker has.  Results that were yielded are not kept.
+    the calls that no worker has begun.  Results that were yielded are not kept.
     """
 
     def __init__(
@@ -304,9 +305,8 @@ class MapResults(Iterator[Any]):
         except IndexError:  # somebody closed it, in a signal handler or in another thread
             raise StopIteration from None
         if type(outcomes[0]) is Skip:
-            # The executor was shut down with cancel_futures: as with the standard ones, the rest is cancelled.
-            self._delivery.closed = True
-            self._input_error = None
+            # They were cancelled with all that waited: as with the standard executors, the rest is cancelled, too.
+            self.close()
             raise CancelledError(f"the calls from ticket {first} on were cancelled")
         while self._spans and self._spans[0].first + self._spans[0].count <= first:
             self._spans.popleft()
@@ -333,7 +333,7 @@ class MapResults(Iterator[Any]):
             raise ResultsTimeoutError("the results of the map did not all come within its timeout")
 
     def close(self) -> None:
-        """Cancel the calls that no worker has; yield nothing more."""
+        """Cancel the calls that no worker has begun; yield nothing more."""
         if self._delivery.closed:
             return
         self._delivery.closed = True

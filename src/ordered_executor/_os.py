@@ -14,10 +14,12 @@ import os
 import resource
 import select
 import signal
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import loky
 
@@ -27,6 +29,9 @@ _F_SETSIG = getattr(fcntl, "F_SETSIG", 10)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _PIPE_BYTES = 1024 * 1024
 _LONGEST_POLL = 24 * 24 * 3600.0  # seconds; what waits longer may as well wait for ever
+# The numbers of the system call, for which the C library has no function, and its commands (of linux/membarrier.h).
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
+_BARRIER, _HEED_BARRIERS = 1 << 1, 1 << 2
 # what a lane takes in the parent (measured: 7); while it starts, about as many again
 DESCRIPTORS_A_LANE = 8
 
@@ -56,6 +61,29 @@ def reserve(fd: int, start: int, size: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@cache
+def _membarrier() -> Callable[[int], int]:
+    """The system call: it returns 0, or anything else where it is not to be had."""
+    if sys.platform != "linux" or sys.maxsize < 1 << 32 or (machine := os.uname().machine) not in _MEMBARRIER:
+        return lambda _: -1
+    syscall, number = ctypes.CDLL(None).syscall, ctypes.c_long(_MEMBARRIER[machine])
+    return lambda command: int(syscall(number, command, 0, 0))
+
+
+def heed_barriers() -> bool:
+    """Let the barriers of other processes hold in this one, too.  Whether they do: before Linux 4.16 there are none."""
+    return _membarrier()(_HEED_BARRIERS) == 0
+
+
+def barrier() -> bool:
+    """A full memory barrier in this thread, and at some instant meanwhile in every process that heeds it.
+
+    There what was written before that instant is visible here now; what is read after it sees what was written here
+    before.  It takes microseconds, tens of them where that process is busy.  False: there is no such thing.
+    """
+    return _membarrier()(_BARRIER) == 0
 
 
 def keep_freed_memory() -> None:

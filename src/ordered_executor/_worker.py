@@ -7,6 +7,10 @@
 A finished outcome is in lane memory before the next task starts, so a crash costs only the task that runs.  `PROGRESS`
 says how many tickets of the batch are finished, and with that which one runs.
 
+Before each start it looks whether it was recalled (see `_recall`).  Then it begins nothing more: it sends what is
+finished, hands back the rest, and drops unseen what else it is sent before the parent hears of that.  Invariant: when
+it looks, `STATE` and `PROGRESS` say already that the task runs.
+
 Nothing here is kept in a function's globals: what a task is made of may bring globals of its own (see cloudpickle).
 """
 
@@ -30,6 +34,7 @@ from ._lane_memory import (
     COUNT_BITS,
     COUNT_MASK,
     EMPTY_STREAM_AT,
+    FLOOR,
     GATED,
     HELD,
     HOLDING,
@@ -37,7 +42,9 @@ from ._lane_memory import (
     INITIALIZING,
     LEFT,
     LOADING,
+    NO_SEGMENT,
     PROGRESS,
+    RECALL,
     RUNNING,
     SEGMENT,
     SENDING,
@@ -70,9 +77,10 @@ NUMBERS = frozenset({int, float, bool})  # pickles of a few bytes
 SHORT_TEXT = LARGE_BYTES // 4
 PACKED_NONE = pack_value(None)  # an outcome that is held back must not look like none
 ONE_MORE = 1 << COUNT_BITS  # what PROGRESS grows by, besides the length of a pickle
-NONE_OPCODE = pickle.NONE[0]
+NONE_OPCODE, NONE_STEP = pickle.NONE[0], ONE_MORE + 1
 INT_OPCODE, INT_LIMIT = pickle.BININT[0], 1 << 31
 INT_SIZE = struct.calcsize("<Bi")
+INT_STEP = ONE_MORE + INT_SIZE
 write_int = struct.Struct("<Bi").pack_into
 
 
@@ -162,7 +170,7 @@ class _Worker:
                 return False
         self._words[STARTED] = 0
         self._enter(IDLE)
-        self._send(_wire.READY)
+        self._send(_wire.READY, _wire.pack((_os.heed_barriers(),)))
         return True
 
     def _take_definitions(self) -> None:
@@ -212,13 +220,13 @@ class _Worker:
         self._words[STATE] = LEFT
         return False
 
-    def _take_lease(self, lease: int, credit: int, unreleased: int) -> None:
+    def _take_lease(self, lease: int, generation: int, credit: int, unreleased: int) -> None:
         self._lease = lease
-        self._generation = 0
+        self._generation = generation
         self._room.forget()
         self._gate = Gate(self._memory, credit, unreleased, self._ask, self._wait_for_open)
         self._words[PROGRESS] = 0
-        self._words[SEGMENT] = COUNT_MASK << COUNT_BITS
+        self._words[SEGMENT] = NO_SEGMENT
 
     # ------------------------------------------------------------------------------------------------- one batch
 
@@ -238,8 +246,11 @@ class _Worker:
     ) -> None:
         if generation != self._generation:
             return  # it was handed back, unseen
-        self._enter(LOADING)
         self._number = number
+        if self._recalled():
+            self._hand_back(0)
+            return
+        self._enter(LOADING)
         self._new_segment(0)
         try:
             step = self._loader.steps(fns, single, many, calls, inline)
@@ -274,7 +285,7 @@ class _Worker:
             passing, credit = self._gate.room(first)
             most = STREAM_AT + credit - self._placed_bytes
             index, held = self._sail(index, max(index, min(count, passing)), most, step, until)
-            if held is None and index < count and clock() <= until:
+            if held is None and index < count and clock() <= until and not self._recalled():
                 held = self._outcome(step)  # outside the window, as things were
             if held is not None:
                 self._hold()
@@ -285,13 +296,17 @@ class _Worker:
                     until += clock() - waited  # waiting is not work
                 index += 1
                 self._enter(RUNNING)
-            if clock() > until:
+            if clock() > until or self._recalled():
                 break
         self._enter(SENDING)
         self._flush(index)
         self._loader.last_arguments = None
         if index < count:
             self._hand_back(index)
+
+    def _recalled(self) -> bool:
+        """Whether nothing more is to be begun of what is here."""
+        return self._words[RECALL] > self._generation
 
     def _enter(self, state: int) -> None:
         """Change the state, and say when: for those who look.  Not for each of many short tasks."""
@@ -319,9 +334,13 @@ class _Worker:
         that pickle would write, which is three times as fast.
         """
         words, memory, dumps, clock = self._words, self._memory.bytes, pickle.dumps, time.monotonic
+        recall, generation = RECALL, self._generation
         at, most = self._at, min(most, STREAM_AT + STREAM_BYTES)
         progress = index << COUNT_BITS | (at - STREAM_AT)
         for index in range(index, stop):  # noqa: B020, PLR1704 (it goes on from where it was)
+            if words[recall] > generation:
+                self._at = at
+                return index, None
             try:
                 outcome = step()
                 if (
@@ -335,11 +354,11 @@ class _Worker:
             if outcome is None and at < most:
                 memory[at] = NONE_OPCODE
                 at += 1
-                progress += ONE_MORE + 1
+                progress += NONE_STEP
             elif type(outcome) is int and -INT_LIMIT <= outcome < INT_LIMIT and at + INT_SIZE <= most:
                 write_int(memory, at, INT_OPCODE, outcome)
                 at += INT_SIZE
-                progress += ONE_MORE + INT_SIZE
+                progress += INT_STEP
             elif type(outcome) is Large or at + len(pickled := dumps(outcome)) > most:
                 self._at = at
                 return index, PACKED_NONE if outcome is None else outcome
@@ -369,9 +388,10 @@ class _Worker:
 
     def _new_segment(self, index: int, held: bool = False) -> None:
         """The stream begins again, with the outcome of `index`."""
-        words = self._words
+        words, segment = self._words, (self._number & COUNT_MASK) << COUNT_BITS | index
+        words[FLOOR] = segment
         words[PROGRESS] = 0
-        words[SEGMENT] = (self._number & COUNT_MASK) << COUNT_BITS | index
+        words[SEGMENT] = segment
         self._memory.bytes[STREAM_AT:EMPTY_STREAM_AT] = STREAM_OPEN
         words[PROGRESS] = index << COUNT_BITS | len(STREAM_OPEN) | (HELD if held else 0)
         self._start, self._at = index, EMPTY_STREAM_AT
@@ -464,8 +484,9 @@ class _Worker:
 
     def _hand_back(self, index: int, apart: bool = False) -> None:
         """What has not started of this batch, and every batch behind it, is not ours any more."""
+        recalled = self._recalled()
         self._generation += 1
-        self._send(_wire.RETURNED, _wire.pack((self._number, index, apart)))
+        self._send(_wire.RETURNED, _wire.pack((self._number, index, apart, recalled)))
         self._enter(IDLE)
 
     # ------------------------------------------------------------------------------------------------- the gate
