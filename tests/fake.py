@@ -496,7 +496,7 @@ class _FakeExecutor(OrderedExecutor):
         backlog: int | None = None,
         retries: int = 0,
         timeout: float | None = None,
-        keep_results: bool = True,
+        keep_results: bool | None = None,
         unseen_errors: str = "ignore",
     ) -> None:
         bounds = Window(window, window_bytes, lanes)
@@ -595,3 +595,16 @@ class ThreadedExecutor(_FakeExecutor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.backend.open_by_itself = True
+
+    def work_by_itself(self) -> None:
+        """The lanes run what they have whenever the releaser goes to wait."""
+        backend, before = self.backend, self.backend.wait
+
+        def work_and_wait(timeout: float | None) -> list[Event]:
+            for lane in backend.lanes:
+                while lane.running is not None:
+                    lane.work()
+            return before(timeout)
+
+        backend.wait = work_and_wait  # type: ignore[method-assign]
+        backend.wake()

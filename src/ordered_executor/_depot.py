@@ -14,14 +14,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 import time
 from typing import Any
 
 from . import _exit, _wire
+from ._check import check_seconds
 from ._lane import ENDING, Lane, LaneKind, kill
+from ._locks import Lock
 
-_lock = threading.RLock()
+# What no worker needs to end; more than that, the system does not take.
+LONGEST_SECONDS = 1_000_000.0
+
+_lock = Lock()
 _lanes: list[tuple[Any, Lane]] = []  # guarded by: _lock.  (key, lane), in the order given
 
 
@@ -51,15 +55,18 @@ def take(kind: LaneKind) -> Lane | None:
     """A warm lane of this kind, if there is one that lives."""
     if not _lanes:
         return None
-    key = _key(kind)
-    with _lock:
+    key, lock = _key(kind), _lock
+    +lock
+    try:
         _bury_the_dead_locked()
         for place in range(len(_lanes) - 1, -1, -1):  # the warmest first
             its_key, lane = _lanes[place]
             if its_key == key and _same(lane.kind, kind) and lane.lives():
                 del _lanes[place]
                 return lane
-    return None
+        return None
+    finally:
+        -lock
 
 
 def _same(one: LaneKind, other: LaneKind) -> bool:
@@ -76,9 +83,13 @@ def give(lane: Lane, idle_timeout: float | None) -> None:
     """Keep an idle, healthy lane, or one that is starting, for `idle_timeout` seconds."""
     assert lane.state != ENDING and not lane.parcels.busy, lane
     lane.writer.put(lane.frame(_wire.IDLE, _wire.pack((idle_timeout,))))
-    with _lock:
+    lock = _lock
+    +lock
+    try:
         _bury_the_dead_locked()
         _lanes.append((_key(lane.kind), lane))
+    finally:
+        -lock
 
 
 def _bury_the_dead_locked() -> None:
@@ -89,16 +100,23 @@ def _bury_the_dead_locked() -> None:
             entry[1].bury()
 
 
-def end_idle_workers(patience: float = 5.0) -> None:
+def end_idle_workers(patience: float | None = 5.0) -> None:
     """End the idle workers that wait for the next executor, and wait until they are gone.
 
     For suites that check for left-over processes, and for programs that want the memory back at once.  Waits at most
-    about `patience` seconds for workers to leave by themselves; then they are killed.
+    about `patience` seconds (`None`: as long as it takes) for workers to leave by themselves; then they are killed.
+
+    Raises `ValueError` or `TypeError`, before it ends anything, if `patience` is not a number of seconds.
     """
     global _lanes
+    limit = check_seconds("patience", patience, zero=True)
+    patience = LONGEST_SECONDS if limit is None else min(limit, LONGEST_SECONDS)
     nothing: list[tuple[Any, Lane]] = []
-    with _lock:  # nothing is called meanwhile: the releaser comes here too, and a handler may wait for it (`_claims`)
+    +_lock  # nothing is called meanwhile: the releaser comes here too, and a handler may wait for it (`_claims`)
+    try:
         over, _lanes = _lanes, nothing
+    finally:
+        -_lock
     _end([lane for _, lane in over], patience)
 
 
@@ -117,7 +135,7 @@ def _end(lanes: list[Lane], patience: float) -> None:
 
 def _in_forked_child() -> None:
     global _lock
-    _lock = threading.RLock()
+    _lock = Lock()
     _lanes.clear()
 
 

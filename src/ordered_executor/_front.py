@@ -19,7 +19,7 @@ from . import _os
 from ._backend import Backend
 from ._backlog import Backlog
 from ._claims import Claims
-from ._future import Future, in_callback
+from ._future import READ_IN_CALLBACK, Future, in_callback
 from ._map import Span
 from ._parking import Latch
 from ._results import Stream
@@ -42,11 +42,11 @@ class Front:
     """See the module.  The releaser is built on it."""
 
     def __init__(
-        self, backend: Backend, backlog: int | None, keep_results: bool, unseen_errors: str, first_ticket: int
+        self, backend: Backend, backlog: int | None, keep_results: bool | None, unseen_errors: str, first_ticket: int
     ) -> None:
         self.backend = backend
         self.unseen_errors = unseen_errors
-        self.keep_results = keep_results
+        self.keeps_nothing = keep_results is False
         self.claims = Claims(first_ticket)
         self.sequencer = Sequencer(first_ticket)
         self.backlog = Backlog(backlog, self._all_done)
@@ -123,10 +123,16 @@ class Front:
         """Its holder has read a finished future."""
         future.see()
         if in_callback:
-            return  # whoever reads the stream has not seen it
+            self.note_handed(future, READ_IN_CALLBACK)
+            return
         self.backlog.leave(future)
         self.stream.let_go(future)
         future.take_unread()
+
+    def note_handed(self, future: Future[Any], why: str) -> None:
+        """Somebody has the outcome of a finished future in another way than by reading it: see `_retention`."""
+        if self.stream.hand_over(future, why):
+            self.backlog.leave(future)
 
     def orphan(self) -> None:
         """Nobody holds the executor any more: what was submitted is finished, and nobody can ask for the stream."""
@@ -147,8 +153,9 @@ class Front:
     def cancel_waiting(self) -> None:
         self.post(self._cancel_waiting)
 
-    def kill_all(self) -> None:
-        self.post(self._kill_all)
+    def kill_all(self, end: Callable[[], None] | None = None) -> None:
+        """Everything unfinished fails, and the workers are killed; by `end`, if it is given, on the releaser."""
+        self.post(lambda: self._kill_all(end))
 
     def abandon(self) -> None:
         """In a forked child: the executor is the parent's.  Its locks may be held by threads that are not here."""
@@ -198,5 +205,5 @@ class Front:
     def _cancel_waiting(self) -> None:
         raise NotImplementedError
 
-    def _kill_all(self) -> None:
+    def _kill_all(self, end: Callable[[], None] | None) -> None:
         raise NotImplementedError

@@ -12,6 +12,7 @@ All of it runs on the releaser, but `wake`.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from ._warm import warm
 
 # How long a worker that was told to end may still take when all are to be killed.
 LEAVE_SECONDS = 1.0
+# How long a worker may take to follow SIGTERM.
+TERMINATE_SECONDS = 5.0
 # How often to look for the end of a process where nothing tells of it; and soon after its pipe has ended.
 LOOK_SECONDS, SOON_SECONDS = 0.1, 0.005
 # How long a fork server may take to say how a process ended.
@@ -435,6 +438,16 @@ class LokyBackend:
         for lane in killed:
             lane.state = ENDING
             lane.kill_at = now + END_SECONDS  # once more
+
+    def terminate(self) -> None:
+        """As `close(kill=True)`, but SIGTERM comes first, and each worker has some seconds to follow it."""
+        self._closing = True
+        now = time.monotonic()
+        for lane in tuple(self._lanes):
+            if lane.state == SERVING:
+                self._end(lane)
+            lane.process.signal(signal.SIGTERM)
+            lane.kill_at = now + TERMINATE_SECONDS
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""

@@ -9,7 +9,6 @@ import random
 import signal
 import threading
 import time
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from pathlib import Path
 
 import pytest
@@ -190,7 +189,7 @@ def test_timeout_that_the_task_raises_is_its_own(pool: MakePool) -> None:
     error = executor.submit(raise_timeout).exception()
     assert type(error) is TimeoutError
     blocked = executor.submit(time.sleep, 0.2)
-    with pytest.raises(FuturesTimeoutError) as caught:
+    with pytest.raises(TimeoutError) as caught:
         blocked.result(timeout=0.01)
     assert not isinstance(caught.value, TaskTimeoutError)
     assert blocked.result() is None
