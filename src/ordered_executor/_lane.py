@@ -157,6 +157,8 @@ class Lane:
                 args = end, multiprocessing.get_start_method(allow_none=True), initializer, kind.initargs
                 lane._child = _loky.start(kind.context, kind.env, _worker.serve, args)
             lane.pid = lane._child.pid
+            ours.callback(os.kill, lane.pid, signal.SIGKILL)
+            _os.watchdog.watch(lane.pid)
             lane.process = _os.Process(lane.pid, partial(getattr, lane._child, "exitcode"))
             ours.pop_all()
         lane.reader = _wire.FrameReader(lane.reader_fd)
@@ -176,6 +178,7 @@ class Lane:
     def bury(self) -> None:
         """The process is gone: let go of everything."""
         self.state = ENDING
+        _os.watchdog.forget(self.pid)
         _alive.discard(self)  # before its descriptors are another's
         for fd in (self.reader_fd, self.writer_fd, self._lifeline):
             os.close(fd)

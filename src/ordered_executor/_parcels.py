@@ -21,7 +21,7 @@ from . import _wire
 from ._dispatcher import Slice
 from ._errors import copy_error
 from ._functions import may_be_shared, pack_function
-from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
+from ._lane_memory import COUNT_MASK, TO_WORKER, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole, without_frames
 from ._ticket import Batch
 
@@ -106,7 +106,7 @@ class Parcels:
 
     def __init__(self, memory: LaneMemory) -> None:
         self._memory = memory
-        self._room = BufferRoom(memory, TO_WORKER_AT)
+        self._room = BufferRoom(memory, TO_WORKER)
         self.sent: deque[Sent] = deque()
         self._inline: list[bytes] = []  # of the batch that is being packed: what found no room in lane memory
         self._given_up: deque[Sent] = deque()
