@@ -19,10 +19,12 @@ from . import _os
 from ._backend import Backend
 from ._backlog import Backlog
 from ._claims import Claims
+from ._dispatcher import Dispatcher
 from ._future import READ_IN_CALLBACK, Future, in_callback
 from ._map import Span
 from ._parking import Latch
 from ._results import Stream
+from ._running import seconds_in_worker
 from ._sequencer import Sequencer
 
 # How long the thread may take to end when it has done all it has to: it only returns.
@@ -45,6 +47,7 @@ class Front:
         self, backend: Backend, backlog: int | None, keep_results: bool | None, unseen_errors: str, first_ticket: int
     ) -> None:
         self.backend = backend
+        self.dispatcher: Dispatcher  # see Releaser
         self.unseen_errors = unseen_errors
         self.keeps_nothing = keep_results is False
         self.claims = Claims(first_ticket)
@@ -109,6 +112,9 @@ class Front:
         # Only the releaser clears the flag: whoever is interrupted between clearing and waking would leave it deaf.
         if self._asleep:
             self.backend.wake()
+
+    def seconds_in_worker(self, ticket: int) -> float | None:
+        return seconds_in_worker(self, ticket)
 
     def skip(self, future: Future[Any]) -> None:
         self.post(lambda: self._skip(future))

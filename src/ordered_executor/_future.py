@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
 from ._locks import Lock
+from ._shorten import as_call, call_text, error_text, short
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
@@ -57,6 +58,7 @@ class Owner(Protocol):
     def skip(self, future: Future[Any]) -> None: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
+    def seconds_in_worker(self, ticket: int) -> float | None: ...
     def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
     def on_releaser(self) -> bool: ...
@@ -153,6 +155,20 @@ class Future(StandardFuture[T]):
     def ticket(self) -> int:
         """Its place in the order, from 0 on for the first task submitted."""
         return self.first
+
+    def __repr__(self) -> str:
+        return f"<Future {self.first} {self._in_words()}>"
+
+    def _in_words(self) -> str:
+        state, call, error = self._st, self.call, self._exception
+        if state == FINISHED:
+            # not by the error's own text, which is the user's
+            return f"finished {short(self._result)}" if error is None else f"failed {error_text(error)}"
+        if state != RUNNING:
+            return "cancelled" if state == CANCELLED_AND_NOTIFIED else f"pending {call_text(*as_call(call))}"
+        seconds = self._owner.seconds_in_worker(self.first)
+        since = "(a worker has it)" if seconds is None else f"{seconds:.1f} s"
+        return f"running {call_text(*as_call(call))} {since}"
 
     def kill(self) -> bool:
         """Stop this task, even while it runs: its worker is killed, no other task notices.

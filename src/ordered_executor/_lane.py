@@ -25,14 +25,22 @@ from typing import Any
 from loky.backend import resource_tracker as lokys_tracker
 
 from . import _loky, _os, _wire, _worker
+from ._backend import Row
 from ._gate import Seat
 from ._lane_memory import (
+    COUNT_BITS,
     CREDIT_BACK,
+    GATED,
     HEAD,
     LEFT,
     LIMIT,
     MASK,
+    PROGRESS,
+    SEGMENT,
+    SINCE,
+    STARTED,
     STATE,
+    STATES,
     TAKEN,
     LaneMemory,
 )
@@ -239,7 +247,7 @@ class Lane:
         self.generation += 1
         self.parcels.handed_back(number, start)
 
-    def read_stream(self, stream: memoryview) -> list[Any]:
+    def read_stream(self, stream: bytes) -> list[Any]:
         outcomes: list[Any] = pickle.loads(stream)  # basic types, bytes, references: nothing of the user's runs here
         return outcomes
 
@@ -262,6 +270,25 @@ class Lane:
         """One outcome whose large buffers are behind its frame."""
         (number, index, size, nanoseconds, head, lengths), inline = _wire.split(body)
         return number, index, size, nanoseconds, _copy_large(head, inline, lengths)
+
+    # ---------------------------------------------------------------------------------------------- for those who look
+
+    def row(self, now: float, *, gated: bool) -> Row | None:
+        """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""
+        if self.state == ENDING:
+            return None
+        try:
+            words = self.memory.words
+            state, since = words[STATE], words[STARTED] or words[SINCE]
+            segment, progress = words[SEGMENT], words[PROGRESS]
+        except (AttributeError, ValueError):  # there is no memory yet, or no more
+            return None
+        number, seconds = self.seat.number, max(0.0, now - since * 1e-9) if since else 0.0
+        if self.state == STARTING or STATES[state] in ("starting", "idle"):
+            return Row(self, number, self.pid, STATES[state], seconds)
+        name = STATES[GATED if gated else state]  # a large outcome waits without a word
+        index = (progress >> COUNT_BITS) - (state == GATED)  # its outcome is in the stream already
+        return Row(self, number, self.pid, name, seconds, segment >> COUNT_BITS, index)
 
     # ------------------------------------------------------------------------------------------------------ the clock
 

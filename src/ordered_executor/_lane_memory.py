@@ -4,7 +4,7 @@ One anonymous file, mapped by the parent and by the worker.  Every word is eight
 read never tears; what needs two words is put into one, or read between two looks at a third.
 
     words     | LIMIT HEAD CREDIT_BACK TAKEN   (the parent writes)
-              | STATE SEGMENT PROGRESS STARTED (the worker writes)
+              | STATE SEGMENT PROGRESS STARTED SINCE (the worker writes)
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
     to parent | large buffers of results
     to worker | large buffers of arguments
@@ -34,7 +34,7 @@ from . import _os
 
 WORDS = 512
 LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
-STATE, SEGMENT, PROGRESS, STARTED = 16, 17, 18, 19
+STATE, SEGMENT, PROGRESS, STARTED, SINCE = 16, 17, 18, 19, 21
 
 STREAM_AT = 4096
 STREAM_BYTES = 256 * 1024
@@ -75,6 +75,8 @@ STATE_NAMES = (
     "sent results",
     "left, as nobody needed it",
 )
+# The same, as users see them.
+STATES = ("starting", "starting", "idle", "loading", "running", "packing", "gated", "packing", "idle")
 
 
 def distance(first: int, last: int) -> int:

@@ -21,13 +21,13 @@ from functools import partial
 from typing import Any
 
 from . import _depot, _os, _wire
-from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
+from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row
 from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
 from ._lane_memory import LEFT, STATE
-from ._payload import unpack
+from ._payload import ERROR_BEGINS, unpack
 from ._poller import make_poller
 from ._postmortem import examine
 from ._starter import Starter
@@ -71,7 +71,7 @@ class LokyBackend:
         self._reuse = reuse and quota is None
         self._idle_timeout = idle_timeout
         self._lanes: set[Lane] = set()
-        self._free_seats = [Seat() for _ in range(max_lanes)]
+        self._free_seats = [Seat(number) for number in reversed(range(max_lanes))]  # the last is taken first
         self._seated: dict[Seat, Lane] = {}
         self._gated: set[Lane] = set()
         self._events: list[Event] = []
@@ -251,12 +251,14 @@ class LokyBackend:
 
     def _on_done(self, lane: Lane, body: memoryview) -> None:
         number, start, count, placed, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
-        outcomes = lane.read_stream(body[_wire.DONE_HEAD.size :])
+        stream = bytes(body[_wire.DONE_HEAD.size :])
+        outcomes = lane.read_stream(stream)
         assert len(outcomes) == count, (len(outcomes), count)
         if placed:
             lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
         lane.parcels.told(count)
-        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9)
+        failures = placed > 0 or ERROR_BEGINS in stream
+        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9, failures=failures)
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
@@ -277,6 +279,7 @@ class LokyBackend:
             and one.rescued == other.rescued
         ):
             one.outcomes += other.outcomes
+            one.failures = one.failures or other.failures
             one.size += other.size
             one.seconds += other.seconds
             self._events.pop()
@@ -290,12 +293,13 @@ class LokyBackend:
         size: int,
         seconds: float,
         rescued: bool = False,
+        failures: bool = True,
     ) -> None:
         if lane.state == ENDING:
             size = 0  # known already; it would be counted for who has the seat now
         lane.seat.unreleased += size
         lane.parcels.arrived(number, start + len(outcomes))
-        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued))
+        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued, failures))
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -471,6 +475,10 @@ class LokyBackend:
 
     def abandon(self) -> None:
         self._poller.close()  # the lanes close their own (see _lane)
+
+    def rows(self) -> list[Row]:
+        now = time.monotonic()
+        return [row for lane in list(self._lanes) if (row := lane.row(now, gated=lane in self._gated)) is not None]
 
     def snapshot(self) -> dict[str, Any]:
         lanes = list(self._lanes)

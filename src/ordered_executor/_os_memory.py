@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import resource
 import secrets
@@ -81,12 +82,12 @@ def _file_in(folder: str) -> int:
 def _posix() -> int:
     """`multiprocessing.shared_memory` would tell a tracker of it, and could not let go of the name."""
     try:
-        from _posixshmem import shm_open, shm_unlink  # noqa: PLC0415 (it is not everywhere)
+        shared = importlib.import_module("_posixshmem")  # it is not everywhere
     except ImportError as error:
         raise OSError(errno.ENOSYS, "there is no such function") from error
     name = f"/oe-{secrets.token_hex(8)}"  # macOS takes 31 characters
-    fd: int = shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)
-    shm_unlink(name)
+    fd: int = shared.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)
+    shared.shm_unlink(name)
     os.set_inheritable(fd, False)
     return fd
 

@@ -41,6 +41,7 @@ from ._lane_memory import (
     RUNNING,
     SEGMENT,
     SENDING,
+    SINCE,
     STARTED,
     STATE,
     STREAM_AT,
@@ -149,7 +150,7 @@ class _Worker:
                 self._send(_wire.INIT_FAILED, _wire.pack((pack_error_whole(error),)))
                 return False
         self._words[STARTED] = 0
-        self._words[STATE] = IDLE
+        self._enter(IDLE)
         self._send(_wire.READY)
         return True
 
@@ -214,8 +215,7 @@ class _Worker:
     ) -> None:
         if generation != self._generation:
             return  # it was handed back, unseen
-        words = self._words
-        words[STATE] = LOADING
+        self._enter(LOADING)
         self._number = number
         self._new_segment(0)
         try:
@@ -224,9 +224,9 @@ class _Worker:
             # Together they cannot be loaded: have them sent one by one.
             self._hand_back(0, apart=True)
             return
-        words[STATE] = RUNNING
+        self._enter(RUNNING)
         self._run(first, count, max(OVERRUN_SECONDS, 2 * seconds), self._timed(step) if timed else step)
-        words[STATE] = IDLE
+        self._enter(IDLE)
 
     def _timed(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """The same, and the time of each start in lane memory."""
@@ -261,14 +261,19 @@ class _Worker:
                     self._send_held(first + index, index, held)
                     until += clock() - waited  # waiting is not work
                 index += 1
-                self._words[STATE] = RUNNING
+                self._enter(RUNNING)
             if clock() > until:
                 break
-        self._words[STATE] = SENDING
+        self._enter(SENDING)
         self._flush(index)
         self._loader.last_arguments = None
         if index < count:
             self._hand_back(index)
+
+    def _enter(self, state: int) -> None:
+        """Change the state, and say when: for those who look.  Not for each of many short tasks."""
+        self._words[STATE] = state
+        self._words[SINCE] = time.monotonic_ns()
 
     @staticmethod
     def _outcome(step: Callable[[], Any]) -> Any:
@@ -330,7 +335,7 @@ class _Worker:
     def _hold(self) -> None:
         """The ticket that ran is finished, and its outcome is not in the stream."""
         self._words[PROGRESS] |= HELD
-        self._words[STATE] = HOLDING
+        self._enter(HOLDING)
 
     def _append(self, index: int, pickled: bytes) -> None:
         """Put the outcome of `index` into the stream: it is held no more."""
@@ -405,7 +410,7 @@ class _Worker:
             return
         if len(pickled) <= STREAM_BYTES - len(STREAM_OPEN):
             self._append(index, pickled)
-            self._words[STATE] = GATED
+            self._enter(GATED)
         size = len(STREAM_OPEN) + len(pickled) - 1 + self._placed_bytes
         seconds = time.monotonic() - self._flushed
         self._gate.enter(ticket, size)
@@ -438,7 +443,7 @@ class _Worker:
         """What has not started of this batch, and every batch behind it, is not ours any more."""
         self._generation += 1
         self._send(_wire.RETURNED, _wire.pack((self._number, index, apart)))
-        self._words[STATE] = IDLE
+        self._enter(IDLE)
 
     # ------------------------------------------------------------------------------------------------- the gate
 
