@@ -171,6 +171,8 @@ class Lane:
                 args = end, multiprocessing.get_start_method(allow_none=True), start
                 lane._child = _loky.start(kind.context, kind.env, _worker.serve, args)
             lane.pid = lane._child.pid
+            ours.callback(os.kill, lane.pid, signal.SIGKILL)
+            _os.watchdog.watch(lane.pid)
             lane.process = _os.Process(lane.pid, partial(getattr, lane._child, "exitcode"))
             if start is not None:
                 definitions = lane.definitions_frame(lane.parcels.table.update(start.needs))
@@ -194,6 +196,7 @@ class Lane:
     def bury(self) -> None:
         """The process is gone: let go of everything."""
         self.state = ENDING
+        _os.watchdog.forget(self.pid)
         _alive.discard(self)  # before its descriptors are another's
         for fd in (self.reader_fd, self.writer_fd, self._lifeline):
             os.close(fd)

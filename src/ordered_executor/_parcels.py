@@ -23,7 +23,7 @@ from ._definitions import Table
 from ._dispatcher import Slice
 from ._errors import copy_error
 from ._functions import is_thing, may_be_shared, pack_for_home
-from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
+from ._lane_memory import COUNT_MASK, TO_WORKER, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole, without_frames
 from ._refusals import refusal
 from ._script import Needs
@@ -140,7 +140,7 @@ class Parcels:
 
     def __init__(self, memory: LaneMemory) -> None:
         self._memory = memory
-        self._room = BufferRoom(memory, TO_WORKER_AT)
+        self._room = BufferRoom(memory, TO_WORKER)
         self.sent: deque[Sent] = deque()
         self.table = Table()  # what the worker has of the script
         self._needs = Needs()  # of the batch that is being packed

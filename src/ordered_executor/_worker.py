@@ -56,8 +56,7 @@ from ._lane_memory import (
     STREAM_CLOSE,
     STREAM_OPEN,
     TAKEN,
-    TO_PARENT_AT,
-    TOTAL_BYTES,
+    TO_PARENT,
     BufferRoom,
     LaneMemory,
     distance,
@@ -119,9 +118,8 @@ def serve(depth: int, end: LaneEnd, start_method: str | None, start: bytes | Non
     _payload.refer_in_outcomes(_home.AtHome())
     worker = _Worker(end)
     if worker.initialize(start):
-        _os.dump_stack_on_signal(
-            end.memory, TOTAL_BYTES
-        )  # after the initializer, which may close what it does not know
+        # after the initializer, which may close what it does not know
+        _os.dump_stack_on_signal(end.memory, worker.stack_at)
         worker.work()
     _exit.end_nested()
     _loky.end_worker()
@@ -132,13 +130,14 @@ class _Worker:
     def __init__(self, end: LaneEnd) -> None:
         self._memory = LaneMemory(end.memory)
         self._memory.keep_from_forks()
+        self.stack_at = self._memory.stack_at
         self._words = self._memory.words
         self._frames: io.BufferedReader = os.fdopen(end.read, "rb", buffering=1024 * 1024)  # type: ignore[assignment]
         self._out = end.write
         self._stash: deque[tuple[int, int, _wire.Body]] = deque()
         self._lease = 0
         self._generation = 0
-        self._room = BufferRoom(self._memory, TO_PARENT_AT)
+        self._room = BufferRoom(self._memory, TO_PARENT)
         self._gate = Gate(self._memory, 0, 0, self._ask, self._wait_for_open)
         self._loader = Loader(self._memory)
         self._number = 0  # of the batch that runs
