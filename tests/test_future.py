@@ -32,6 +32,7 @@ class Owner:
         self.skipped: list[Any] = []
         self.killed: list[Any] = []
         self.reads = 0
+        self.handed: list[str] = []
         self.why_not: str | None = None
         self.here = True
 
@@ -52,8 +53,15 @@ class Owner:
         if future.take_unread():
             self.reads += 1
 
+    def note_handed(self, future: Future[Any], why: str) -> None:
+        assert future.done()
+        self.handed.append(why)
+
     def must_not_wait(self) -> str | None:
         return self.why_not
+
+    def seconds_in_worker(self, ticket: int) -> float | None:
+        return 3.21 if ticket == 8 else None
 
 
 def fresh(owner: Owner | None = None) -> Future[Any]:
@@ -84,13 +92,26 @@ def test_states_are_the_standard_ones() -> None:
     """Pending, running, finished, as `running()`, `done()`, `cancelled()` and `repr()` tell it."""
     future = fresh()
     assert (future.running(), future.done(), future.cancelled()) == (False, False, False)
-    assert "state=pending" in repr(future)
+    assert repr(future) == "<Future 7 pending len()>"
     assert future.start()
     assert (future.running(), future.done(), future.cancelled()) == (True, False, False)
-    assert "state=running" in repr(future)
+    assert repr(future) == "<Future 7 running len() (a worker has it)>"
+    future.first = 8
+    assert repr(future) == "<Future 8 running len() 3.2 s>"
     future.finish(5, None)
     assert (future.running(), future.done(), future.cancelled()) == (False, True, False)
-    assert "state=finished returned int" in repr(future)
+    assert repr(future) == "<Future 8 finished 5>"
+
+
+def test_a_failed_and_a_cancelled_one_say_so() -> None:
+    """The error by its class and arguments, not by its own text, which may be anything."""
+    failed, cancelled = fresh(), fresh()
+    failed.start()
+    failed.finish(None, ValueError("no such file"))
+    failed.see()
+    assert repr(failed) == "<Future 7 failed ValueError('no such file')>"
+    cancelled.cancel()
+    assert repr(cancelled) == "<Future 7 cancelled>"
 
 
 @pytest.mark.parametrize("looked_at", [False, True], ids=["nobody looked", "somebody looked"])

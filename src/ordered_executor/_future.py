@@ -33,12 +33,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
 from ._locks import Lock
+from ._shorten import as_call, call_text, error_text, short
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
 _deciding = Lock()
+
+# Why an outcome need not be kept for the stream (see `_retention`).  After "tickets 3, 5 were …".
+READ_IN_CALLBACK = "read in a done-callback"
+GIVEN_UP = "given up by cancel()"
+
 # What becomes of each state.
 _WHEN_STARTED = {PENDING: RUNNING, RUNNING: RUNNING, CANCELLED_AND_NOTIFIED: CANCELLED_AND_NOTIFIED, FINISHED: FINISHED}
 _WHEN_CANCELLED = {**_WHEN_STARTED, PENDING: CANCELLED_AND_NOTIFIED, RUNNING: RUNNING}
@@ -52,12 +58,14 @@ class Owner(Protocol):
     def skip(self, future: Future[Any]) -> None: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
+    def seconds_in_worker(self, ticket: int) -> float | None: ...
+    def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
     def on_releaser(self) -> bool: ...
 
 
 class _InCallback(threading.local):
-    """Whether this thread is in a done-callback: what is read there stays unread for the stream."""
+    """Whether this thread is in a done-callback."""
 
     depth = 0
 
@@ -101,6 +109,8 @@ class Future(StandardFuture[T]):
     _unseen: _Unseen | None = None
     _unread = False  # of the class: as it reads when the instance's has been deleted
     _audience: Audience | None = None
+    _handed: str | None = None  # why its outcome need not be kept for the stream: see `_retention`
+    weight = 0  # the bytes of a large outcome; owned by the releaser
     skipped = False  # its skip is with the sequencer; owned by the releaser
     killed: BaseException | None = None  # what it ends with, should it be about to run; owned by the releaser
 
@@ -146,6 +156,20 @@ class Future(StandardFuture[T]):
         """Its place in the order, from 0 on for the first task submitted."""
         return self.first
 
+    def __repr__(self) -> str:
+        return f"<Future {self.first} {self._in_words()}>"
+
+    def _in_words(self) -> str:
+        state, call, error = self._st, self.call, self._exception
+        if state == FINISHED:
+            # not by the error's own text, which is the user's
+            return f"finished {short(self._result)}" if error is None else f"failed {error_text(error)}"
+        if state != RUNNING:
+            return "cancelled" if state == CANCELLED_AND_NOTIFIED else f"pending {call_text(*as_call(call))}"
+        seconds = self._owner.seconds_in_worker(self.first)
+        since = "(a worker has it)" if seconds is None else f"{seconds:.1f} s"
+        return f"running {call_text(*as_call(call))} {since}"
+
     def kill(self) -> bool:
         """Stop this task, even while it runs: its worker is killed, no other task notices.
 
@@ -153,13 +177,20 @@ class Future(StandardFuture[T]):
         future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that moment keeps its
         outcome.
         """
-        return not self.done() and (self.cancel() or self._owner.kill(self))
+        return not self.done() and (self._cancel() or self._owner.kill(self))
 
     def cancel(self) -> bool:
         """Cancel the task if it is not with a worker yet; its ticket is skipped.  Returns whether it is cancelled.
 
-        A cancelled future is done at once: waiters wake, callbacks run, here and now.
+        A cancelled future is done at once: waiters wake, callbacks run, here and now.  One that is not is given up:
+        nobody will read it, unless somebody does, or has asked for the stream.
         """
+        if self._cancel():
+            return True
+        self.hand_over(GIVEN_UP)
+        return False
+
+    def _cancel(self) -> bool:
         try:
             +_deciding
             try:
@@ -230,7 +261,7 @@ class Future(StandardFuture[T]):
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.
 
-        If it is done already: here and now.  What a callback reads counts as unread for the stream.
+        If it is done already: here and now.  What a callback reads is read, unless somebody has asked for the stream.
         """
         if not self.done():
             callbacks, key = self._join_audience().callbacks, object()
@@ -262,6 +293,8 @@ class Future(StandardFuture[T]):
                 self._unseen = _Unseen(self.first, error)
         self._st = FINISHED
         self._tell_all()
+        if self._handed is not None:  # looked at after the state was changed: see `hand_over`
+            self._owner.note_handed(self, self._handed)
 
     def complete_cancel(self) -> None:
         """Tell those whom `cancel` could not: waiters of `wait()`, and, should it have been interrupted, the others.
@@ -308,6 +341,12 @@ class Future(StandardFuture[T]):
 
     # ------------------------------------------------------------------------------------------------------- the stream
 
+    def hand_over(self, why: str) -> None:
+        """Its outcome need not be kept for the stream, now or when it comes.  From any thread."""
+        self._handed = why
+        if self._st == FINISHED:  # else whoever finishes it looks
+            self._owner.note_handed(self, why)
+
     def take_unread(self) -> bool:
         """Claim being the first to read the outcome."""
         try:
@@ -340,7 +379,7 @@ def _learn_names() -> None:
     """
     first: Any = Future.__new__(Future)
     names = ("first", "call", "options", "_owner", "_st", "_unread", "_result", "_exception", "_unseen", "_audience")
-    for name in (*names, "skipped", "killed", "losses", "apart"):
+    for name in (*names, "skipped", "killed", "losses", "apart", "_handed", "weight"):
         setattr(first, name, None)
 
 

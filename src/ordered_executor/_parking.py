@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 
@@ -73,6 +74,7 @@ class Latch:
     def __init__(self) -> None:
         self._flag = False
         self._lot = ParkingLot()
+        self._watchers: deque[Callable[[], object]] = deque()
 
     def is_set(self) -> bool:
         return self._flag
@@ -80,6 +82,18 @@ class Latch:
     def set(self) -> None:
         self._flag = True
         self._lot.unpark_all()
+        self._tell()
+
+    def tell(self, watcher: Callable[[], object]) -> None:
+        """Have `watcher` called once it is set: once, by whoever sets it, or here and now."""
+        self._watchers.append(watcher)
+        if self._flag:
+            self._tell()
+
+    def _tell(self) -> None:
+        while self._watchers:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self._watchers.popleft()()
 
     def clear(self) -> None:
         self._flag = False

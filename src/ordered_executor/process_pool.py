@@ -37,7 +37,9 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         task_timeout: seconds a task may run before it is stopped and gets `TaskTimeoutError`.  It holds for the
             initializer, too.  Default: any time.
         retries: how often a task is run again whose worker died.  Default: not at all.
-        keep_results: keep unread outcomes for `results()`.
+        keep_results: what is kept for `results()`.  Default: an outcome is kept until its future was read, waited for
+            or given up, and nobody holds it; once `results()` has been called, until it was read.  `True`: until it
+            was read, but not in a done-callback.  `False`: nothing is kept.
         unseen_errors: what becomes of failures nobody looked at, when their future goes or at shutdown: `"log"`,
             `"raise"` (at shutdown, as a group) or `"ignore"`.
         reuse: lend warm workers of earlier executors, and leave these to later ones.  Of executors, that is, with the
@@ -66,7 +68,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         backlog: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
-        keep_results: bool = True,
+        keep_results: bool | None = None,
         unseen_errors: str = "log",
         reuse: bool = True,
         idle_timeout: float | None = 10.0,

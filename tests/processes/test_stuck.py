@@ -338,7 +338,7 @@ def test_the_main_thread_takes_the_signal(script: StartScript, tmp_path: Path) -
     counts = script("-c", COUNT_UNTIL_KILLED, str(path))
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 4096) as counter:
         until(lambda: any(counter[:8]))
-        process = _os.Process(counts.process.pid)
+        process = _os.Process(counts.process.pid, counts.process.poll)
         assert process.stop()
         before = counter[:8]
         assert process.signal_main_thread(_os.STACK_SIGNAL)
