@@ -18,6 +18,8 @@ so that an executor nobody holds any more can go (what was submitted is finished
 
 from __future__ import annotations
 
+import contextlib
+import html
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -25,15 +27,25 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ._backend import Backend
-from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds, iterate
+from ._check import (
+    check_buffersize,
+    check_callable,
+    check_choice,
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_seconds,
+    iterate,
+)
 from ._errors import ShutdownTimeoutError
 from ._front import Marked
 from ._future import Future
 from ._gate import Window
-from ._map import MapResults
+from ._map import MapResults, length_of
 from ._releaser import Releaser
 from ._results import Results, read_either, read_outcome, read_value
-from ._statistics import Statistics, take_statistics
+from ._running import Running, table, take_running
+from ._statistics import Statistics, describe, take_statistics
 from ._ticket import Options, Outcome
 
 P = ParamSpec("P")
@@ -54,13 +66,14 @@ class OrderedExecutor(Executor):
         backlog: int | None,
         retries: int,
         timeout: float | None,
-        keep_results: bool,
+        keep_results: bool | None,
         unseen_errors: str,
     ) -> None:
         backlog = check_optional_count("backlog", backlog, 1)
         retries = check_count("retries", retries, 0)
         timeout = check_seconds("task_timeout", timeout)
-        check_flag("keep_results", keep_results)
+        if keep_results is not None:
+            check_flag("keep_results", keep_results)
         check_choice("unseen_errors", unseen_errors, ("log", "raise", "ignore"))
         self._max_workers = max_workers
         self._options = Options(retries, timeout)
@@ -77,8 +90,7 @@ class OrderedExecutor(Executor):
         """Run `fn(*args, **kwargs)` in a worker; return its future at once.
 
         Order: futures complete in the order of their submission, whoever finishes first.
-        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback;
-        and once in a process, until the first worker is being started.
+        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback.
         Raises: `RuntimeError` after shutdown, `BrokenProcessPool` if no worker can run, `TypeError` if `fn` cannot
         be called.  What is wrong with the arguments (they cannot be pickled) shows in the future.
         Cost: some microseconds; the arguments are pickled later, when the task is sent to a worker.
@@ -135,11 +147,12 @@ class OrderedExecutor(Executor):
         check_callable("fn", fn)
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
-        buffersize = check_optional_count("buffersize", buffersize, 1)
+        buffersize = check_buffersize(buffersize)
+        length = length_of(iterables)
         iterators = [iterate(iterable) for iterable in iterables]
         single = len(iterators) == 1
         inputs = iterators[0] if single else zip(*iterators)  # noqa: B905 (to the shortest, as map does)
-        return MapResults(self._releaser, fn, inputs, single, options, timeout, buffersize, chunksize)
+        return MapResults(self._releaser, fn, inputs, single, options, timeout, buffersize, chunksize, length)
 
     def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
         """A light view on this executor whose `submit` and `map` use other settings.
@@ -152,6 +165,11 @@ class OrderedExecutor(Executor):
         mine = self._options
         limit = mine.timeout if timeout is None else check_seconds("timeout", timeout)
         return OptionsView(self, Options(mine.retries if retries is None else retries, limit))
+
+    @property
+    def max_workers(self) -> int:
+        """How many tasks run at a time, at most."""
+        return self._max_workers
 
     # --------------------------------------------------------------------------------------------------------- read
 
@@ -185,6 +203,20 @@ class OrderedExecutor(Executor):
     def statistics(self) -> Statistics:
         """A snapshot of the executor.  Does not wait; the numbers are of about the same moment."""
         return take_statistics(self._releaser)
+
+    def running(self) -> list[Running]:
+        """What each worker is doing now: the head first, then by ticket, then those that are idle.
+
+        Reads what the workers write into shared memory anyway: from any thread, at any time, also after a shutdown
+        (then there is nobody).  Does not wait.  Cost: some ten microseconds a worker.
+        """
+        return take_running(self._releaser)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {describe(self._releaser)}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{table(self.running())}"
 
     # ----------------------------------------------------------------------------------------------------- shutdown
 
@@ -220,7 +252,7 @@ class OrderedExecutor(Executor):
             releaser.kill_all()
         if not wait or releaser.on_releaser():
             return
-        if not releaser.finished.wait(timeout):
+        if not releaser.wait(timeout):
             unfinished = releaser.unfinished()
             what = (
                 f"tickets {unfinished[:10]}{' …' if len(unfinished) > 10 else ''} are unfinished"
@@ -248,6 +280,35 @@ class OrderedExecutor(Executor):
             self._shutdown(True, None, True, True, may_raise=False)
             raise
 
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The same without blocking the loop.
+
+        Left because the loop's task was cancelled, it cancels what no worker has, and waits for what runs.  Cancelled
+        while it waits, it does not wait any more.
+        """
+        import asyncio  # noqa: PLC0415 (there a loop runs, so it is loaded; workers do without)
+
+        loop, finished = asyncio.get_running_loop(), asyncio.Event()
+        cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        self._shutdown(False, None, cancelled, False, may_raise=False)
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(finished.set)
+
+        self._releaser.finished.tell(tell)
+        try:
+            await finished.wait()
+        except BaseException:
+            self._shutdown(False, None, True, False, may_raise=False)
+            raise
+        self._releaser.report_unseen(may_raise=kind is None)
+
 
 class OptionsView:
     """What `OrderedExecutor.options` returns: `submit` and `map` of the same executor, with other settings."""
@@ -255,6 +316,10 @@ class OptionsView:
     def __init__(self, executor: OrderedExecutor, options: Options) -> None:
         self._executor = executor
         self._options = options
+
+    def __repr__(self) -> str:
+        retries, timeout = self._options
+        return f"<OptionsView retries={retries} timeout={timeout} of {self._executor!r}>"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As the executor's `submit`, with the view's settings."""

@@ -6,21 +6,25 @@ segment by segment and unpacked by the reader, one by one, as it yields them: no
 
 from __future__ import annotations
 
-import threading
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from itertools import islice
+from operator import length_hint
 from typing import Any, Protocol
 
 from ._errors import ResultsTimeoutError
+from ._locks import AT_ONCE, Lock
 from ._parking import ParkingLot
-from ._payload import BASIC, call_name, unpack
+from ._payload import BASIC, is_failure, unpack
+from ._shorten import call_name, call_text
 from ._ticket import Options, Skip
 
 # How long one refill of a bounded map may pull from the input before the reader gets its outcome.
 REFILL_SECONDS = 0.001
+NEVER_ENDS = float("inf")  # the length of an endless input
 
 
 class Delivery:
@@ -66,6 +70,21 @@ class Span:
         self.cancelled = False
         self.delivery = delivery
 
+    def let_go(self, begin: int, outcomes: list[Any] | None, count: int) -> None:
+        """Calls from index `begin` on are home: let go of the arguments, but for those that failed (`None`: no one)."""
+        kept = [None] * count
+        if outcomes is not None:
+            kept = [
+                args if is_failure(outcome) else None
+                for args, outcome in zip(self.args[begin : begin + count], outcomes, strict=True)
+            ]
+        self.args[begin : begin + count] = kept
+
+    def call_at(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """One of the calls, for messages; without arguments when its outcome is home."""
+        args = self.args[index]
+        return self.fn, (args,) if self.single and args is not None else args or (), {}
+
 
 class Claimer(Protocol):
     """What a map asks of the executor."""
@@ -92,6 +111,7 @@ class MapResults(Iterator[Any]):
         timeout: float | None,
         buffersize: int | None,
         chunksize: int | None,
+        length: int | None = None,
     ) -> None:
         self._claimer = claimer
         self._fn = fn
@@ -102,6 +122,8 @@ class MapResults(Iterator[Any]):
         self._buffersize = buffersize
         self._chunksize = chunksize
         self._step = 1 if buffersize is None else max(1, buffersize // 8)
+        self._length = length  # of the input, if it is known
+        self._claimed = 0
         self._input_error: BaseException | None = None
         self._spans: deque[Span] = deque()
         self._refills = buffersize is not None
@@ -110,7 +132,7 @@ class MapResults(Iterator[Any]):
         self._started = False
         self._current: list[Any] = []  # outcomes of one segment, last first
         self._behind = -1  # the ticket behind those in _current
-        self._reading = threading.RLock()  # threads may share the iterator; each result goes to one of them
+        self._reading = Lock()  # threads may share the iterator; each result goes to one of them
         self._pull(buffersize)
 
     def _pull(self, most: int | None) -> None:
@@ -155,6 +177,7 @@ class MapResults(Iterator[Any]):
             self._input_error = error
         else:
             self._open += len(args)
+            self._claimed += len(args)
             self._spans.append(span)
 
     def _end_input(self) -> None:
@@ -163,6 +186,28 @@ class MapResults(Iterator[Any]):
 
     def __iter__(self) -> MapResults:
         return self
+
+    def __length_hint__(self) -> int:
+        """How many results are still to come, if that is known; else `NotImplemented`."""
+        here = self._open + len(self._current)
+        if self._inputs is None:
+            return here
+        return NotImplemented if self._length is None else here + max(0, self._length - self._claimed)
+
+    def __len__(self) -> int:
+        """How many results are still to come: for progress bars.  `TypeError` where the input has no length."""
+        known = self.__length_hint__()
+        if known is NotImplemented:
+            raise TypeError("this map has no length: its input has none, or is not known to end")
+        return known
+
+    def __bool__(self) -> bool:
+        return True  # as iterators are
+
+    def __repr__(self) -> str:
+        known = self.__length_hint__()
+        left = "closed" if self._delivery.closed else "more to come" if known is NotImplemented else f"{known} to come"
+        return f"<map of {call_name(self._fn)}: {left}>"
 
     def __next__(self) -> Any:
         while True:
@@ -182,12 +227,12 @@ class MapResults(Iterator[Any]):
                 del outcome  # if it has the error that is raised, it would be in a cycle with this frame
 
     def _refill(self) -> None:
-        if self._has_room() and self._reading.acquire(blocking=False):  # else another thread is at it
+        if self._has_room() and self._reading @ AT_ONCE:  # else another thread is at it
             try:
                 if self._has_room():
                     self._pull(self._step)
             finally:
-                self._reading.release()
+                -self._reading
 
     def _has_room(self) -> bool:
         assert self._buffersize is not None
@@ -195,7 +240,7 @@ class MapResults(Iterator[Any]):
 
     def _unpack(self, outcome: Any) -> Any:
         ticket = self._behind - len(self._current) - 1
-        value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_name(self._fn)}(…), in a map")
+        value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_text(*self._take_call(ticket))}, in a map")
         del outcome
         if error is None:
             return value
@@ -206,19 +251,31 @@ class MapResults(Iterator[Any]):
         finally:
             del error, value
 
+    def _take_call(self, ticket: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The call that failed; its arguments go with it."""
+        for span in tuple(self._spans)[:2]:  # the first, mostly: it goes when the next segment is fetched
+            if span.first <= ticket < span.first + span.count:
+                call = span.call_at(ticket - span.first)
+                span.args[ticket - span.first] = None
+                return call
+        return self._fn, (), {}
+
     def _next_segment(self) -> None:
         """Fetch what is to be yielded next.  Waits for a thread that is at it, as that one does: see `_wait`."""
         why = self._claimer.must_not_wait()
         if why is None:
-            with self._reading:
+            +self._reading
+            try:
                 self._next_segment_locked()
-            return
-        if not self._reading.acquire(blocking=False):
+            finally:
+                -self._reading
+        elif self._reading @ AT_ONCE:
+            try:
+                self._next_segment_locked()
+            finally:
+                -self._reading
+        else:
             raise _never_ends(why)
-        try:
-            self._next_segment_locked()
-        finally:
-            self._reading.release()
 
     def _next_segment_locked(self) -> None:
         if self._current:
@@ -292,6 +349,23 @@ class MapResults(Iterator[Any]):
         # As with the standard executors: a map whose results nobody ever asked for is run for its side effects.
         if self.__dict__.get("_started", False):
             self.close()
+
+
+def length_of(iterables: Sequence[Iterable[Any]]) -> int | None:
+    """How many calls a map over these makes, as far as they know without being iterated; None if it is not known."""
+    lengths = [_length_of_one(iterable) for iterable in iterables]
+    least = min(lengths, default=NEVER_ENDS)
+    return None if -1 in lengths or least == NEVER_ENDS else int(least)
+
+
+def _length_of_one(iterable: Iterable[Any]) -> float:
+    if type(iterable) in (itertools.count, itertools.cycle):
+        return NEVER_ENDS
+    try:
+        length = length_hint(iterable, -1)
+        return NEVER_ENDS if length < 0 and type(iterable) is itertools.repeat else length
+    except Exception:  # an object that does not know after all
+        return -1
 
 
 def _never_ends(why: str | None) -> RuntimeError:

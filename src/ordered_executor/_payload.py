@@ -20,12 +20,13 @@ import contextlib
 import copyreg
 import io
 import pickle
+import sys
 import traceback
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
@@ -45,9 +46,15 @@ SMALL_BUFFER = 8 * 1024
 # A pickle beside large buffers travels in the frame's own header; one that is large itself goes as a buffer.
 MOST_HEAD_BYTES = 16 * 1024 * 1024
 
+# Raised while a task's object is pickled, they are about that task: whoever reads its outcome is not to end by them.
+EXITS = (SystemExit, GeneratorExit)
+
 KIND_VALUE = b"v"
 KIND_BYTES = b"b"
 KIND_ERROR = b"e"
+
+# What every packed error begins with, so that a look at a whole stream tells that there is none in it.
+ERROR_BEGINS = KIND_ERROR + pickle.PROTO + bytes([PROTOCOL])
 
 Buffer = bytes | bytearray | memoryview
 
@@ -125,7 +132,15 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) in BY_VALUE:
             return BY_VALUE[type(obj)](obj)
+        if isinstance(obj, io.TextIOWrapper) and not _is_standard(obj):
+            # as pickle says it; cloudpickle would quietly send a copy of what is in the file
+            raise TypeError(f"cannot pickle {class_name(type(obj))!r} object: a file is open in its own process only")
         return super().reducer_override(obj)
+
+
+def _is_standard(file: Any) -> bool:
+    """Whether it is one of the standard streams, which cloudpickle takes for the worker's own."""
+    return any(file is one for one in (sys.stdin, sys.stdout, sys.stderr))
 
 
 class _PlainErrorPickler(FaithfulPickler, _PlainPickler):
@@ -156,8 +171,16 @@ def _in_band(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) ->
 def dumps(obj: Any) -> bytes | Large:
     """Pickle one object; `Large` if it has buffers worth sending out of band.
 
-    Raises whatever the object's own pickling raises; a `pickle.PicklingError` or `TypeError` mostly.
+    Raises whatever the object's own pickling raises; a `pickle.PicklingError` or `TypeError` mostly.  A `PicklingError`
+    if that wants to end the program.
     """
+    try:
+        return _dumps(obj)
+    except EXITS as error:
+        raise _refusal(error) from error
+
+
+def _dumps(obj: Any) -> bytes | Large:
     try:
         plain = _idle.pop()
     except IndexError:
@@ -184,6 +207,12 @@ def dumps_plain(obj: Any) -> bytes | None:
         return _Plain().dumps(obj)
     except (NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
         return None
+    except EXITS as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: BaseException) -> pickle.PicklingError:
+    return pickle.PicklingError(f"{class_name(type(error))} was raised while an object was pickled: {error}")
 
 
 def dumps_whole(obj: Any) -> bytes:
@@ -290,6 +319,18 @@ def _traceback_text(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------- outcomes, parent side
 
 
+def is_failure(outcome: Any) -> bool:
+    """Whether an outcome that came home is an error.
+
+    >>> is_failure(3), is_failure(pack_value([3])), is_failure(pack_error(ValueError()))
+    (False, False, True)
+    """
+    cls = type(outcome)
+    if cls is bytes:
+        return outcome[:1] == KIND_ERROR  # type: ignore[no-any-return]
+    return cls is Failure or (cls is Large and bytes(outcome.head[:1]) == KIND_ERROR)
+
+
 def without_frames(error: BaseException) -> BaseException:
     """The same error, its traceback as text: frames would keep what is in their variables, for as long as it lives."""
     if is_remote_traceback(error.__cause__):
@@ -299,6 +340,13 @@ def without_frames(error: BaseException) -> BaseException:
         attribute.__set__(error, None)  # type: ignore[union-attr]  # as in `set_cause`
     set_cause(error, remote_traceback(text))
     return error
+
+
+def packed_size(outcome: Any) -> int:
+    """How many bytes an outcome takes that is not of a basic type; 0 for what the parent made itself."""
+    if type(outcome) is bytes:
+        return len(outcome)
+    return outcome.size if type(outcome) is Large else 0
 
 
 def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | None]:
@@ -348,19 +396,3 @@ def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseExcept
         return error
     finally:
         del error, failure, note
-
-
-def call_name(fn: Any) -> str:
-    """A callable's name for messages.  Never raises.
-
-    >>> call_name(len), call_name(call_name)
-    ('len', 'ordered_executor._payload.call_name')
-    """
-    inner = fn.func if type(fn) is partial else fn
-    try:
-        if type(inner) is FunctionType or type(inner) is BuiltinFunctionType:
-            module, name = inner.__module__, inner.__qualname__
-            return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
-        return class_name(inner) if isinstance(inner, type) else f"{class_name(type(inner))} object"
-    except BaseException:  # an object may lie about what it is
-        return "a callable"

@@ -36,8 +36,7 @@ from typing import Any
 
 import distributed
 
-from . import _exit
-from ._backend import Arrived, Broken, Ended, Event, Ready
+from ._backend import Arrived, Broken, Ended, Event, Ready, Row
 from ._check import check_count, check_optional_count
 from ._dispatcher import Slice
 from ._errors import TerminatedWorkerError, add_note, copy_error
@@ -67,7 +66,7 @@ class OrderedDaskExecutor(OrderedExecutor):
             sizes of the last ones: only the cluster knows how large an outcome is before it travels.
         backlog: how many tickets may be submitted and not yet read; then `submit` waits.  Default: any number.
         retries: how often a task is sent again that Dask has given up because its workers died.
-        keep_results: keep unread outcomes for `results()`.
+        keep_results: what is kept for `results()`: see `OrderedProcessPoolExecutor`.
         unseen_errors: what becomes of failures nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
 
     As many batches run at a time as the cluster has threads now.  There is no `task_timeout`: Dask stops no thread.
@@ -82,7 +81,7 @@ class OrderedDaskExecutor(OrderedExecutor):
         window_bytes: int = DEFAULT_WINDOW_BYTES,
         backlog: int | None = None,
         retries: int = 0,
-        keep_results: bool = True,
+        keep_results: bool | None = None,
         unseen_errors: str = "log",
     ) -> None:
         if not isinstance(client, distributed.Client):
@@ -258,7 +257,6 @@ class DaskBackend:
             slot = Slot(number)
             self._lanes[slot] = deque()
             self._events.append(Ready(slot))
-        _exit.register()
 
     def retire(self, lane: Any) -> None:
         del self._lanes[lane]
@@ -450,6 +448,14 @@ class DaskBackend:
     def abandon(self) -> None:
         # Dask futures stay referenced: letting go of one would tell the parent's cluster.
         self._posts = queue.SimpleQueue()
+
+    def rows(self) -> list[Row]:
+        # What a task does over there, the cluster's own dashboard shows.
+        sent = [(slot, parts[0]) for slot, parts in list(self._lanes.items()) if parts]
+        return [
+            Row(slot, slot.number, None, "sent", batch=part.parcel.batch.number & 0xFFFFFFFF, index=part.start)
+            for slot, part in sent
+        ]
 
     def snapshot(self) -> dict[str, Any]:
         return {"workers": len(self._lanes), "gated": self._gated, "pids": ()}
