@@ -23,7 +23,7 @@ LAYERS = [
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _map _results _queue_worker",
-    "_dispatcher",
+    "_dispatcher _intake",
     "_losses _front",
     # the core: everything in order, on whatever backend
     "_releaser",
