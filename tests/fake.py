@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from ordered_executor import OrderedExecutor, _exit
-from ordered_executor._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned
+from ordered_executor import OrderedExecutor
+from ordered_executor._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned, Row
 from ordered_executor._dispatcher import Slice
 from ordered_executor._gate import Window
 from ordered_executor._payload import BASIC, Large, pack_error, pack_value
@@ -474,6 +474,15 @@ class FakeBackend:
         """The end, in a forked child."""
         self.abandoned = True
 
+    def rows(self) -> list[Row]:
+        """What each lane is doing."""
+        rows = []
+        for lane in self.lanes:
+            state = "idle" if lane.ticket is None else "running" if lane.held is None else "gated"
+            batch = lane.batches[0].number & 0xFFFFFFFF if lane.batches else None
+            rows.append(Row(lane, lane.pid - 1000, lane.pid, state, 0.5, batch, lane.done))
+        return rows
+
     def snapshot(self) -> dict[str, Any]:
         """For statistics."""
         return {
@@ -593,7 +602,6 @@ class ThreadedExecutor(_FakeExecutor):
     """With its thread; workers come as soon as they are wanted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _exit.primed.set()  # no first lane to wait for
         super().__init__(*args, **kwargs)
         self.backend.open_by_itself = True
 

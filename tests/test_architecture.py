@@ -18,13 +18,15 @@ MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_ticket _errors _check _os _locks _parking _wire _poller _warm",
-    "_exit _loky _audience _semaphores _faithful _by_value",
+    "_ticket _errors _check _os _locks _parking _wire _poller _warm _sketch",
+    "_exit _loky _audience _faithful _by_value _counts",
+    "_shorten",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _map _results _queue_worker",
     "_dispatcher _intake",
-    "_losses _front",
+    "_losses _running",
+    "_front",
     # the core: everything in order, on whatever backend
     "_releaser",
     "_statistics",
@@ -39,6 +41,7 @@ LAYERS = [
     # what users see
     "process_pool",
     "parallel_queue dask",
+    "progress",
     "_public",
     "__init__",
     "demo cli",
@@ -46,8 +49,8 @@ LAYERS = [
 ]
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
-CORE = [module for row in LAYERS[:9] for module in row.split()]
-LANES = {module for row in LAYERS[9:15] for module in row.split()}
+CORE = [module for row in LAYERS[: ROW["_executor"] + 1] for module in row.split()]
+LANES = {module for row in LAYERS[ROW["_parcels"] : ROW["_lanes"] + 1] for module in row.split()}
 PURE = ["_ticket", "_sequencer", "_dispatcher", "_losses", "_backend"]
 
 

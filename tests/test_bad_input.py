@@ -222,6 +222,23 @@ def test_bad_arguments_of_map(executor: HandExecutor, data: st.DataObject) -> No
     assert as_it_was(executor) == before
 
 
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ("foo", TypeError, "buffersize must be an integer or None"),
+        (2.0, TypeError, "buffersize must be an integer or None"),
+        (0, ValueError, "buffersize must be None or > 0"),
+        (-1, ValueError, "buffersize must be None or > 0"),
+    ],
+)
+def test_messages_about_buffersize_are_those_of_the_standard_library(
+    executor: HandExecutor, bad: Any, error: type[Exception], message: str
+) -> None:
+    """They begin as in Python 3.14, and go on with the value."""
+    with pytest.raises(error, match=f"^{message}, not {bad!r}"):
+        executor.map(abs, [1], buffersize=bad)
+
+
 @given(bad=st.integers() | st.none() | st.floats() | st.just(len) | st.just(object()))
 def test_only_iterables_are_mapped_over(executor: HandExecutor, bad: Any) -> None:
     """What cannot be iterated over is said at the call."""
@@ -340,9 +357,9 @@ def test_end_idle_workers_refuses_bad_patience(patience: Any) -> None:
     """And it ends no worker before it has looked at what it was given."""
     with OrderedProcessPoolExecutor(1) as executor:
         executor.submit(abs, 1).result()
-    (pid,) = (lane.pid for _, _, lane in _depot._lanes)
+    (pid,) = (lane.pid for _, lane in _depot._lanes)
     with pytest.raises((TypeError, ValueError), match="patience must be"):
         end_idle_workers(patience)
-    assert [lane.pid for _, _, lane in _depot._lanes] == [pid]
+    assert [lane.pid for _, lane in _depot._lanes] == [pid]
     end_idle_workers(None)  # however long it takes
     assert not _depot._lanes

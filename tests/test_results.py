@@ -387,7 +387,7 @@ def test_a_cancelled_asynchronous_reader_loses_nothing() -> None:
             await reader
         with pytest.raises(ResultsTimeoutError):
             await executor.results(timeout=0).__anext__()
-        with pytest.raises(asyncio.TimeoutError):
+        with pytest.raises(TimeoutError):
             await asyncio.wait_for(results.__anext__(), 0.001)
         assert not results._stream._watchers
         executor.finish(0, "value")

@@ -36,6 +36,7 @@ class Arrived:
     size: int
     seconds: float
     rescued: bool = False
+    failures: bool = True  # whether errors may be among the outcomes: who knows that there is none spares a look
 
 
 @dataclass(slots=True)
@@ -84,6 +85,19 @@ class Broken:
     """There will be no lanes any more."""
 
     reason: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one lane is doing, for `running()`: see `Running`.  `batch` is the lower half of the batch's number."""
+
+    lane: Hashable
+    number: int | None
+    pid: int | None
+    state: str
+    seconds: float = 0.0
+    batch: int | None = None
+    index: int = 0
 
 
 Event = Ready | Arrived | Returned | Lost | Ended | Broken
@@ -150,5 +164,9 @@ class Backend(Protocol):
         ...
 
     def snapshot(self) -> dict[str, Any]:
-        """For statistics: `workers`, `gated`, `pids`."""
+        """For statistics: `workers`, `gated`, `pids`.  From any thread."""
+        ...
+
+    def rows(self) -> list[Row]:
+        """What each lane is doing now.  From any thread."""
         ...

@@ -19,6 +19,7 @@ so that an executor nobody holds any more can go (what was submitted is finished
 from __future__ import annotations
 
 import contextlib
+import html
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -26,7 +27,15 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ._backend import Backend
-from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds
+from ._check import (
+    check_buffersize,
+    check_callable,
+    check_choice,
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_seconds,
+)
 from ._errors import ShutdownTimeoutError
 from ._front import Marked
 from ._future import Future
@@ -34,7 +43,8 @@ from ._gate import Window
 from ._intake import start_map
 from ._releaser import Releaser
 from ._results import Results, read_either, read_outcome, read_value
-from ._statistics import Statistics, take_statistics
+from ._running import Running, table, take_running
+from ._statistics import Statistics, describe, take_statistics
 from ._ticket import Options, Outcome
 
 P = ParamSpec("P")
@@ -79,8 +89,7 @@ class OrderedExecutor(Executor):
         """Run `fn(*args, **kwargs)` in a worker; return its future at once.
 
         Order: futures complete in the order of their submission, whoever finishes first.
-        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback;
-        and once in a process, until the first worker is being started.
+        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback.
         Raises: `RuntimeError` after shutdown, `BrokenProcessPool` if no worker can run, `TypeError` if `fn` cannot
         be called.  What is wrong with the arguments (they cannot be pickled) shows in the future.
         Cost: some microseconds; the arguments are pickled later, when the task is sent to a worker.
@@ -145,7 +154,7 @@ class OrderedExecutor(Executor):
         check_callable("fn", fn)
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
-        buffersize = check_optional_count("buffersize", buffersize, 1)
+        buffersize = check_buffersize(buffersize)
         check_choice("errors", errors, ("raise", "yield", "pass"))
         check_flag("prefetch", prefetch)
         if prefetch and buffersize is None:
@@ -202,6 +211,20 @@ class OrderedExecutor(Executor):
         """A snapshot of the executor.  Does not wait; the numbers are of about the same moment."""
         return take_statistics(self._releaser)
 
+    def running(self) -> list[Running]:
+        """What each worker is doing now: the head first, then by ticket, then those that are idle.
+
+        Reads what the workers write into shared memory anyway: from any thread, at any time, also after a shutdown
+        (then there is nobody).  Does not wait.  Cost: some ten microseconds a worker.
+        """
+        return take_running(self._releaser)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {describe(self._releaser)}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{table(self.running())}"
+
     # ----------------------------------------------------------------------------------------------------- shutdown
 
     def shutdown(
@@ -236,7 +259,7 @@ class OrderedExecutor(Executor):
             releaser.kill_all()
         if not wait or releaser.on_releaser():
             return
-        if not releaser.finished.wait(timeout):
+        if not releaser.wait(timeout):
             unfinished = releaser.unfinished()
             what = (
                 f"tickets {unfinished[:10]}{' …' if len(unfinished) > 10 else ''} are unfinished"
@@ -300,6 +323,10 @@ class OptionsView:
     def __init__(self, executor: OrderedExecutor, options: Options) -> None:
         self._executor = executor
         self._options = options
+
+    def __repr__(self) -> str:
+        retries, timeout = self._options
+        return f"<OptionsView retries={retries} timeout={timeout} of {self._executor!r}>"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As the executor's `submit`, with the view's settings."""

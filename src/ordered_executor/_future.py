@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
 from ._locks import Lock
+from ._shorten import as_call, call_text, error_text, short
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
@@ -58,6 +58,7 @@ class Owner(Protocol):
     def skip(self, future: Future[Any]) -> None: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
+    def seconds_in_worker(self, ticket: int) -> float | None: ...
     def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
     def on_releaser(self) -> bool: ...
@@ -155,6 +156,20 @@ class Future(StandardFuture[T]):
         """Its place in the order, from 0 on for the first task submitted."""
         return self.first
 
+    def __repr__(self) -> str:
+        return f"<Future {self.first} {self._in_words()}>"
+
+    def _in_words(self) -> str:
+        state, call, error = self._st, self.call, self._exception
+        if state == FINISHED:
+            # not by the error's own text, which is the user's
+            return f"finished {short(self._result)}" if error is None else f"failed {error_text(error)}"
+        if state != RUNNING:
+            return "cancelled" if state == CANCELLED_AND_NOTIFIED else f"pending {call_text(*as_call(call))}"
+        seconds = self._owner.seconds_in_worker(self.first)
+        since = "(a worker has it)" if seconds is None else f"{seconds:.1f} s"
+        return f"running {call_text(*as_call(call))} {since}"
+
     def kill(self) -> bool:
         """Stop this task, even while it runs: its worker is killed, no other task notices.
 
@@ -221,12 +236,27 @@ class Future(StandardFuture[T]):
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
             if not self._join_audience().lot.park(self.done, timeout):
-                raise FuturesTimeoutError
+                raise TimeoutError
         if self._st == CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if self._unread:
             self._owner.note_read(self)
         return self._exception
+
+    def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
+        """(done, cancelled, value, exception): in the place of `result`, asyncio asks for this from Python 3.15 on.
+
+        A read, as `exception()` is one: asyncio hands the outcome to whoever awaits it.  Also in a done-callback: if
+        the future is done, asyncio reads it there, on the thread of its loop (until 3.14 it did so later).
+        """
+        if self._st != FINISHED:
+            cancelled = self.cancelled()
+            return cancelled, cancelled, None, None
+        depth, in_callback.depth = in_callback.depth, 0
+        try:
+            return True, False, self._result, self.exception()
+        finally:
+            in_callback.depth = depth
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.

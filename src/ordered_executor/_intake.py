@@ -29,7 +29,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from ._check import iterate
-from ._map import Claimer, Delivery, MapResults, Passed, Span
+from ._map import Claimer, Delivery, MapResults, Passed, Span, length_of
 from ._parking import ParkingLot
 from ._ticket import Options
 
@@ -314,6 +314,7 @@ def start_map(
 ) -> MapResults:
     """Make the parts of a map, and let it begin."""
     delivery = Delivery()
+    length = length_of(iterables)
     marked = [errors == "pass" or (type(one) is MapResults and one.yields_errors) for one in iterables]
     sources = [mark_errors(iterate(one)) if mark else iterate(one) for one, mark in zip(iterables, marked, strict=True)]
     single = len(sources) == 1
@@ -325,7 +326,7 @@ def start_map(
         buffersize,
         any(marked),
     )
-    results = MapResults(claimer, intake, delivery, fn, timeout, buffersize is not None, errors != "raise")
+    results = MapResults(claimer, intake, delivery, fn, timeout, buffersize is not None, errors != "raise", length)
     if prefetch:
         intake.begin_in_thread(delivery.reader.unpark_all)
     else:

@@ -4,7 +4,7 @@ One anonymous file, mapped by the parent and by the worker.  Every word is eight
 read never tears; what needs two words is put into one, or read between two looks at a third.
 
     words     | LIMIT HEAD CREDIT_BACK TAKEN   (the parent writes)
-              | STATE SEGMENT PROGRESS STARTED (the worker writes)
+              | STATE SEGMENT PROGRESS STARTED SINCE (the worker writes)
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
     to parent | large buffers of results
     to worker | large buffers of arguments
@@ -34,7 +34,7 @@ from . import _os
 
 WORDS = 512
 LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
-STATE, SEGMENT, PROGRESS, STARTED = 16, 17, 18, 19
+STATE, SEGMENT, PROGRESS, STARTED, SINCE = 16, 17, 18, 19, 21
 
 STREAM_AT = 4096
 STREAM_BYTES = 256 * 1024
@@ -60,7 +60,8 @@ LENGTH_MASK = HELD - 1
 #   LOADING   unpickles a batch         RUNNING   runs the first ticket that is not finished
 #   HOLDING   has finished it, and has its outcome in no other place yet
 #   GATED     waits; the outcome is in the stream             SENDING   has nothing that is not in the stream or sent
-STARTING, INITIALIZING, IDLE, LOADING, RUNNING, HOLDING, GATED, SENDING = range(8)
+#   LEFT      was idle for too long, and reads no frame any more
+STARTING, INITIALIZING, IDLE, LOADING, RUNNING, HOLDING, GATED, SENDING, LEFT = range(9)
 STATE_NAMES = (
     "started",
     "initialized itself",
@@ -70,7 +71,10 @@ STATE_NAMES = (
     "held a result",
     "waited at the gate",
     "sent results",
+    "left, as nobody needed it",
 )
+# The same, as users see them.
+STATES = ("starting", "starting", "idle", "loading", "running", "packing", "gated", "packing", "idle")
 
 
 def distance(first: int, last: int) -> int:
@@ -108,7 +112,11 @@ class LaneMemory:
         if hasattr(os, "posix_fallocate") and not _os.reserve(fd, 0, TO_PARENT_AT):
             os.close(fd)
             raise OSError("no memory for a lane: the system would not give 260 KiB of shared memory")
-        return cls(fd)
+        try:
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def keep_from_forks(self) -> None:
         """In a worker: a child that a task forks, and that comes back from the task, must not go on as its twin.

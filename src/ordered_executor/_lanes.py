@@ -1,34 +1,33 @@
-"""The backend of worker processes: lanes, each a loky pool of one worker that runs one long call.
+"""The backend of worker processes: lanes, each a process that loky's means start, with pipes and memory of its own.
 
-Why one worker a pool: loky fails every pending future and kills every worker of a pool when one dies.  A pool of one
-makes a crash, a kill and a timeout cost one lane, and blame exact.  Why one long call: a task there and back over the
-lane's own pipe costs a third of a call through loky's queues, and loky's idle exit and recycling cannot interfere.
+Nothing is shared between lanes: a crash, a kill and a timeout cost one lane, and blame is exact.
 
     STARTING --READY--> SERVING --retire, close--> ENDING --process gone--> (off the list)
         |                  |                          |
         +------------------+----- process gone -------+---> Lost, or nothing if nothing was lost
 
-All of it runs on the releaser, but `wake` and what loky's own threads post when a call ends.
+All of it runs on the releaser, but `wake`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
 from . import _depot, _os, _wire
-from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
+from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row
 from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
-from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind
-from ._payload import unpack
+from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
+from ._lane_memory import LEFT, STATE
+from ._payload import ERROR_BEGINS, unpack
 from ._poller import make_poller
 from ._postmortem import examine
 from ._starter import Starter
@@ -36,11 +35,13 @@ from ._stopping import look_at_running, void
 from ._ticket import Batch
 from ._warm import warm
 
-# How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
-TREE_SECONDS = 0.3
-# The same, when all are to be killed.
+# How long a worker that was told to end may still take when all are to be killed.
 LEAVE_SECONDS = 1.0
-# How long loky may take to say how a process ended that it has reaped.
+# How long a worker may take to follow SIGTERM.
+TERMINATE_SECONDS = 5.0
+# How often to look for the end of a process where nothing tells of it; and soon after its pipe has ended.
+LOOK_SECONDS, SOON_SECONDS = 0.1, 0.005
+# How long a fork server may take to say how a process ended.
 REAP_SECONDS = 0.3
 # epoll takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
 LONGEST_SLEEP = 3600.0
@@ -70,7 +71,7 @@ class LokyBackend:
         self._reuse = reuse and quota is None
         self._idle_timeout = idle_timeout
         self._lanes: set[Lane] = set()
-        self._free_seats = [Seat() for _ in range(max_lanes)]
+        self._free_seats = [Seat(number) for number in reversed(range(max_lanes))]  # the last is taken first
         self._seated: dict[Seat, Lane] = {}
         self._gated: set[Lane] = set()
         self._events: list[Event] = []
@@ -79,8 +80,6 @@ class LokyBackend:
         self._closing = False
         self._wanted = 0
         self._lost = 0  # lanes
-        self._posts: deque[Callable[[], None]] = deque()
-        self._buried: list[Lane] = []
         self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
             _wire.READY: self._on_ready,
             _wire.INIT_FAILED: self._on_init_failed,
@@ -97,32 +96,16 @@ class LokyBackend:
     def wake(self) -> None:
         self._poller.wake()
 
-    def _post(self, call: Callable[[], None]) -> None:
-        self._posts.append(call)
-        self.wake()
-
     # --------------------------------------------------------------------------------------------------- lanes begin
 
     def want(self, lanes: int) -> None:
         self._wanted = lanes
-        if self._lanes and self._starter.over():
-            self._make_do()
-            return
         if self._starter.again_at is not None:
             return  # it failed a moment ago
         missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
         for _ in range(missing):
             if not self._open_lane():
                 break
-
-    def _make_do(self) -> None:
-        """At the end of the program, what there is finishes the rest, unless all of it waits at the gate.
-
-        Then the head is with nobody, and nobody is left to run it.
-        """
-        if self._stuck() and not self._events:
-            text = "no worker can be started at the end of the program, and all there are wait for an earlier task"
-            self._events.append(Broken(BrokenProcessPool(text)))
 
     def _stuck(self) -> bool:
         return len(self._gated) == len(self._lanes)
@@ -138,21 +121,17 @@ class LokyBackend:
         lane.after = self._lost
         self._lanes.add(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
-        if lane.process is not None:
-            self._watch_process(lane)
+        self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)
         else:  # the depot may have had it of an executor with another timeout
             lane.start_deadline = None if self._timeout is None else time.monotonic() + self._timeout
-        lane.watch(self._post, self._on_death)
         return True
 
     def _cannot_start(self, error: Exception) -> None:
         reason = self._starter.failed(error, len(self._lanes), stuck=self._stuck())
         if reason is not None:
             self._events.append(Broken(reason))
-        elif self._starter.over():
-            self._make_do()
 
     def _lend(self, lane: Lane) -> None:
         seat = self._free_seats.pop()
@@ -162,8 +141,11 @@ class LokyBackend:
         self._events.append(Ready(lane, self._quota))
 
     def _watch_process(self, lane: Lane) -> None:
-        if lane.process is not None and lane.process.fd is not None:
+        """Hear of its end: by its handle, or else by the end of its pipe and by the clock."""
+        if lane.process.fd is not None:
             self._poller.watch(lane.process.fd, partial(self._on_death, lane))
+        else:
+            lane.end_at = time.monotonic() + LOOK_SECONDS
 
     # ----------------------------------------------------------------------------------------------------- to a lane
 
@@ -223,8 +205,6 @@ class LokyBackend:
             left = min(max(0.0, look - time.monotonic()), LONGEST_SLEEP)
             timeout = left if timeout is None else min(timeout, left)
         self._poller.wait(timeout)
-        while self._posts:
-            self._posts.popleft()()
         if look < NEVER and (now := time.monotonic()) >= look:
             self._look_at_clock(now)
         events, self._events = self._events, []
@@ -240,6 +220,8 @@ class LokyBackend:
         lane.peek_after = PEEK_SECONDS
         if lane.reader.ended:
             self._unregister(lane.reader_fd)
+            if lane.process.fd is None:
+                lane.end_at = time.monotonic() + SOON_SECONDS
 
     def _on_ask(self, lane: Lane, body: memoryview) -> None:
         ticket, size = _wire.unpack(body)
@@ -252,18 +234,15 @@ class LokyBackend:
         self._events.append(Returned(lane, number, start, apart))
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
-        (pid,) = _wire.unpack(body)
-        lane.ready(pid)
-        self._watch_process(lane)
+        lane.ready()
         if self._closing:
             self._end(lane)
         else:
             self._lend(lane)
 
     def _on_init_failed(self, lane: Lane, body: memoryview) -> None:
-        pid, packed = _wire.unpack(body)
-        lane.ready(pid)  # its process, so that it is seen when it is gone, and not before
-        self._watch_process(lane)
+        (packed,) = _wire.unpack(body)
+        lane.ready()
         _, error = unpack(packed, lambda: "raised by the initializer")
         reason = BrokenProcessPool(f"the initializer failed in a worker: {type(error).__name__}: {error}")
         reason.__cause__ = error
@@ -272,12 +251,14 @@ class LokyBackend:
 
     def _on_done(self, lane: Lane, body: memoryview) -> None:
         number, start, count, placed, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
-        outcomes = lane.read_stream(body[_wire.DONE_HEAD.size :])
+        stream = bytes(body[_wire.DONE_HEAD.size :])
+        outcomes = lane.read_stream(stream)
         assert len(outcomes) == count, (len(outcomes), count)
         if placed:
             lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
         lane.parcels.told(count)
-        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9)
+        failures = placed > 0 or ERROR_BEGINS in stream
+        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9, failures=failures)
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
@@ -298,6 +279,7 @@ class LokyBackend:
             and one.rescued == other.rescued
         ):
             one.outcomes += other.outcomes
+            one.failures = one.failures or other.failures
             one.size += other.size
             one.seconds += other.seconds
             self._events.pop()
@@ -311,12 +293,13 @@ class LokyBackend:
         size: int,
         seconds: float,
         rescued: bool = False,
+        failures: bool = True,
     ) -> None:
         if lane.state == ENDING:
             size = 0  # known already; it would be counted for who has the seat now
         lane.seat.unreleased += size
         lane.parcels.arrived(number, start + len(outcomes))
-        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued))
+        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued, failures))
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -335,9 +318,11 @@ class LokyBackend:
 
     def _look_at(self, lane: Lane, now: float) -> None:
         look_at_end(lane, now)
-        if lane.bury_at is not None and now >= lane.bury_at:
+        if lane.end_at is not None and now >= lane.end_at:
+            lane.end_at = now + (SOON_SECONDS if lane.reader.ended else LOOK_SECONDS)
             self._on_death(lane)
-            return
+            if lane not in self._lanes:
+                return
         if look_at_start(lane, now, self._timeout):
             text = f"the initializer took longer than task_timeout={self._timeout} s"
             self._events.append(Broken(BrokenProcessPool(text)))
@@ -356,17 +341,10 @@ class LokyBackend:
                 sent.look_at = 0.0  # now, or as soon as it is this batch's turn
 
     def _on_death(self, lane: Lane) -> None:
-        """The process is gone, or loky says that its call ended."""
-        if lane not in self._lanes:
+        """The process is gone, if it is."""
+        if lane not in self._lanes or not lane.process.gone():
             return
-        if lane.process is not None and not lane.process.gone():
-            if lane.state < ENDING and lane.call_ended:
-                lane.kill_at = time.monotonic()  # loky gave it up: so do we, but only when it is gone
-            return
-        if lane.exitcode() is None and not lane.call_ended and lane.bury_at is None:
-            # loky's thread was quicker to reap it: the exit code comes with the end of the call.
-            lane.bury_at = time.monotonic() + REAP_SECONDS
-            self._unregister(lane.process.fd if lane.process is not None else None)
+        if lane.process.exitcode is None and self._may_still_be_told(lane):
             return
         self._on_frames(lane)  # what it sent before is not lost
         self._forget(lane)
@@ -375,8 +353,15 @@ class LokyBackend:
         else:
             self._report(lane)
         lane.bury()
-        self._buried = [old for old in self._buried if not old.joined]
-        self._buried.append(lane)
+
+    def _may_still_be_told(self, lane: Lane) -> bool:
+        """Its fork server says how it ended a little later than its handle says that it did."""
+        now = time.monotonic()
+        if lane.gone_since is None:
+            lane.gone_since = now
+            self._unregister(lane.process.fd)
+        lane.end_at = now + SOON_SECONDS
+        return now < lane.gone_since + REAP_SECONDS
 
     def _unregister(self, *fds: int | None) -> None:
         for fd in fds:
@@ -388,7 +373,7 @@ class LokyBackend:
         self._unseat(lane)
         self._lanes.discard(lane)
         self._gated.discard(lane)
-        self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd if lane.process is not None else None)
+        self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd)
         lane.writing = False
 
     def _report(self, lane: Lane) -> None:
@@ -398,7 +383,7 @@ class LokyBackend:
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
             self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
-        deliberate = False
+        deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
         if lane.doomed is not None:
             charged, reason = lane.doomed
             deliberate = charged is not None
@@ -423,11 +408,10 @@ class LokyBackend:
         self._leave(lane)
 
     def _leave(self, lane: Lane) -> None:
-        """The lane's call is about to return; loky ends the process then."""
+        """The worker is about to end."""
         self._unseat(lane)
         lane.state = ENDING
         lane.kill_at = time.monotonic() + END_SECONDS
-        lane.end()
 
     def _unseat(self, lane: Lane) -> None:
         """It sends nothing more: its seat is free, with what it has sent charged to it."""
@@ -437,43 +421,54 @@ class LokyBackend:
 
     def close(self, kill: bool) -> None:
         self._closing = True
+        now = time.monotonic()
+        if kill:
+            self._kill_all(now)
+            return
         for lane in tuple(self._lanes):
-            if kill and lane.state == ENDING:
-                lane.kill_at = min(lane.kill_at or 0.0, time.monotonic() + LEAVE_SECONDS)
-            elif kill:
-                lane.state = ENDING
-                lane.kill_at = time.monotonic() + TREE_SECONDS
-                lane.kill_tree()
-            elif lane.state == ENDING or (self._reuse and self._keep_warm(lane)):
+            if lane.state == ENDING or (self._reuse and self._keep_warm(lane)):
                 pass
             elif lane.state == SERVING:
                 self._end(lane)
             else:
-                lane.kill_at = time.monotonic() + END_SECONDS  # it ends when it is ready, if that is soon
+                lane.kill_at = now + END_SECONDS  # it ends when it is ready, if that is soon
+
+    def _kill_all(self, now: float) -> None:
+        for lane in self._lanes:
+            if lane.state == ENDING:
+                lane.kill_at = min(lane.kill_at or 0.0, now + LEAVE_SECONDS)
+        killed = [lane for lane in self._lanes if lane.state < ENDING]
+        kill(killed)
+        for lane in killed:
+            lane.state = ENDING
+            lane.kill_at = now + END_SECONDS  # once more
+
+    def terminate(self) -> None:
+        """As `close(kill=True)`, but SIGTERM comes first, and each worker has some seconds to follow it."""
+        self._closing = True
+        now = time.monotonic()
+        for lane in tuple(self._lanes):
+            if lane.state == SERVING:
+                self._end(lane)
+            lane.process.signal(signal.SIGTERM)
+            lane.kill_at = now + TERMINATE_SECONDS
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.parcels.busy or lane.call_ended or lane.doomed is not None:
+        if lane.writing or lane.parcels.busy or lane.doomed is not None or not lane.lives():
             return False
         if not threading.main_thread().is_alive():
             return False
         self._forget(lane)
-        if _depot.give(lane, self._idle_timeout):
-            return True
-        lane.watch(self._post, self._on_death)
-        self._lanes.add(lane)
-        self._watch_process(lane)
-        return False
+        _depot.give(lane, self._idle_timeout)
+        return True
 
     @property
     def closed(self) -> bool:
         return self._closing and not self._lanes
 
     def release(self) -> None:
-        """After `closed`: the last things.  Waits for loky's threads, whose processes are gone."""
-        for lane in self._buried:
-            lane.join(END_SECONDS)
-        self._buried.clear()
+        """After `closed`: the last things."""
         warm.let_go(self)
         multiprocessing.active_children()  # joins what has ended, which lets go of what multiprocessing keeps for it
         self._poller.close()
@@ -481,10 +476,14 @@ class LokyBackend:
     def abandon(self) -> None:
         self._poller.close()  # the lanes close their own (see _lane)
 
+    def rows(self) -> list[Row]:
+        now = time.monotonic()
+        return [row for lane in list(self._lanes) if (row := lane.row(now, gated=lane in self._gated)) is not None]
+
     def snapshot(self) -> dict[str, Any]:
         lanes = list(self._lanes)
         return {
             "workers": sum(lane.state <= SERVING for lane in lanes),
             "gated": len(self._gated),
-            "pids": tuple(sorted(lane.pid for lane in lanes if lane.pid is not None and lane.state <= SERVING)),
+            "pids": tuple(sorted(lane.pid for lane in lanes if lane.state == SERVING)),
         }

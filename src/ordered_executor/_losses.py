@@ -56,7 +56,6 @@ def _fail(batch: Batch, index: int, reason: BaseException) -> Segment:
     """The ticket ends with an error that the parent made."""
     owner = batch.owners[0]
     if type(owner) is Slice:
-        owner.span.args[owner.start + index] = None
         return Segment(batch.first + index, 1, list(batch.owners), [Failure(reason)])
     return Segment(batch.first + index, 1, [batch.owners[index]], [Failure(reason)])
 

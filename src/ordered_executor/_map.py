@@ -7,17 +7,22 @@ draws the inputs and makes spans of them.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from operator import length_hint
 from typing import Any, Protocol
 
 from ._errors import ResultsTimeoutError
 from ._locks import AT_ONCE, Lock
 from ._parking import ParkingLot
-from ._payload import BASIC, call_name, unpack
+from ._payload import BASIC, is_failure, unpack
+from ._shorten import call_name, call_text
 from ._ticket import Options, Skip
+
+NEVER_ENDS = float("inf")  # the length of an endless input
 
 
 class Passed:
@@ -72,6 +77,21 @@ class Span:
         self.cancelled = False
         self.delivery = delivery
 
+    def let_go(self, begin: int, outcomes: list[Any] | None, count: int) -> None:
+        """Calls from index `begin` on are home: let go of the arguments, but for those that failed (`None`: no one)."""
+        kept = [None] * count
+        if outcomes is not None:
+            kept = [
+                args if is_failure(outcome) else None
+                for args, outcome in zip(self.args[begin : begin + count], outcomes, strict=True)
+            ]
+        self.args[begin : begin + count] = kept
+
+    def call_at(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """One of the calls, for messages; without arguments when its outcome is home."""
+        args = self.args[index]
+        return self.fn, (args,) if self.single and args is not None else args or (), {}
+
 
 class Claimer(Protocol):
     """What a map asks of the executor."""
@@ -122,6 +142,7 @@ class MapResults(Iterator[Any]):
         timeout: float | None,
         bounded: bool,
         yields_errors: bool,
+        length: int | None = None,
     ) -> None:
         self._claimer = claimer
         self._intake = intake
@@ -130,6 +151,7 @@ class MapResults(Iterator[Any]):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._refills = bounded
         self.yields_errors = yields_errors
+        self._length = length  # of the input, if it is known
         self._started = False
         self._current: list[Any] = []  # outcomes of one segment, last first
         self._behind = -1  # the ticket behind those in _current
@@ -137,6 +159,29 @@ class MapResults(Iterator[Any]):
 
     def __iter__(self) -> MapResults:
         return self
+
+    def __length_hint__(self) -> int:
+        """How many results are still to come, if that is known; else `NotImplemented`."""
+        intake = self._intake
+        here = intake.drawn - intake.taken + len(self._current)
+        if intake.ended:
+            return here
+        return NotImplemented if self._length is None else here + max(0, self._length - intake.drawn)
+
+    def __len__(self) -> int:
+        """How many results are still to come: for progress bars.  `TypeError` where the input has no length."""
+        known = self.__length_hint__()
+        if known is NotImplemented:
+            raise TypeError("this map has no length: its input has none, or is not known to end")
+        return known
+
+    def __bool__(self) -> bool:
+        return True  # as iterators are
+
+    def __repr__(self) -> str:
+        known = self.__length_hint__()
+        left = "closed" if self._delivery.closed else "more to come" if known is NotImplemented else f"{known} to come"
+        return f"<map of {call_name(self._fn)}: {left}>"
 
     def __next__(self) -> Any:
         while True:
@@ -174,7 +219,7 @@ class MapResults(Iterator[Any]):
         if type(outcome) is Passed:
             value, error = None, outcome.error
         else:
-            value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_name(self._fn)}(…), in a map")
+            value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_text(*self._take_call(ticket))}, in a map")
         del outcome
         if error is None:
             return value
@@ -193,6 +238,15 @@ class MapResults(Iterator[Any]):
             raise error
         finally:
             del error  # no cycle through the traceback
+
+    def _take_call(self, ticket: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The call that failed; its arguments go with it."""
+        for span in tuple(self._intake.spans)[:2]:  # the first, mostly: it goes when the next segment is fetched
+            if span.first <= ticket < span.first + span.count:
+                call = span.call_at(ticket - span.first)
+                span.args[ticket - span.first] = None
+                return call
+        return self._fn, (), {}
 
     def _next_segment(self) -> None:
         """Fetch what is to be yielded next.  Waits for a thread that is at it, as that one does: see `_wait`."""
@@ -312,6 +366,23 @@ class MapResults(Iterator[Any]):
             self.close()
         elif "_intake" in self.__dict__:
             self._intake.stop()
+
+
+def length_of(iterables: Sequence[Iterable[Any]]) -> int | None:
+    """How many calls a map over these makes, as far as they know without being iterated; None if it is not known."""
+    lengths = [_length_of_one(iterable) for iterable in iterables]
+    least = min(lengths, default=NEVER_ENDS)
+    return None if -1 in lengths or least == NEVER_ENDS else int(least)
+
+
+def _length_of_one(iterable: Iterable[Any]) -> float:
+    if type(iterable) in (itertools.count, itertools.cycle):
+        return NEVER_ENDS
+    try:
+        length = length_hint(iterable, -1)
+        return NEVER_ENDS if length < 0 and type(iterable) is itertools.repeat else length
+    except Exception:  # an object that does not know after all
+        return -1
 
 
 def _never_ends(why: str | None) -> RuntimeError:

@@ -71,20 +71,21 @@ class Sent:
 class PackedCall:
     """A call that was packed: its arguments are what they were then, also if it must be sent again."""
 
-    __slots__ = ("fn", "packed", "shared")
+    __slots__ = ("args", "fn", "kwargs", "packed", "shared")
 
-    def __init__(self, fn: Any, shared: bool, packed: bytes | Large) -> None:
-        self.fn = fn  # for messages, and because it is packed once a batch
+    def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shared: bool, packed: Any) -> None:
+        self.fn = fn  # because it is packed once a batch
+        self.args, self.kwargs = args, kwargs  # with `fn` for messages, and for whoever asks what has failed
         self.shared = shared  # whether it is packed apart from its arguments
         self.packed = packed
 
     @classmethod
     def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
         if not may_be_shared(fn):
-            return cls(fn, False, _dumps_call((fn, args, kwargs)))
+            return cls(fn, args, kwargs, False, _dumps_call((fn, args, kwargs)))
         if not kwargs and BASIC.issuperset(map(type, args)):
-            return cls(fn, True, pickle.dumps((args, kwargs), PROTOCOL))
-        return cls(fn, True, _dumps_call((args, kwargs)))
+            return cls(fn, args, kwargs, True, pickle.dumps((args, kwargs), PROTOCOL))
+        return cls(fn, args, kwargs, True, _dumps_call((args, kwargs)))
 
 
 def _cannot_change(values: list[Any]) -> bool:

@@ -26,7 +26,7 @@ from collections import ChainMap
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
@@ -52,6 +52,9 @@ EXITS = (SystemExit, GeneratorExit)
 KIND_VALUE = b"v"
 KIND_BYTES = b"b"
 KIND_ERROR = b"e"
+
+# What every packed error begins with, so that a look at a whole stream tells that there is none in it.
+ERROR_BEGINS = KIND_ERROR + pickle.PROTO + bytes([PROTOCOL])
 
 Buffer = bytes | bytearray | memoryview
 
@@ -316,6 +319,18 @@ def _traceback_text(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------- outcomes, parent side
 
 
+def is_failure(outcome: Any) -> bool:
+    """Whether an outcome that came home is an error.
+
+    >>> is_failure(3), is_failure(pack_value([3])), is_failure(pack_error(ValueError()))
+    (False, False, True)
+    """
+    cls = type(outcome)
+    if cls is bytes:
+        return outcome[:1] == KIND_ERROR  # type: ignore[no-any-return]
+    return cls is Failure or (cls is Large and bytes(outcome.head[:1]) == KIND_ERROR)
+
+
 def without_frames(error: BaseException) -> BaseException:
     """The same error, its traceback as text: frames would keep what is in their variables, for as long as it lives."""
     if is_remote_traceback(error.__cause__):
@@ -381,19 +396,3 @@ def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseExcept
         return error
     finally:
         del error, failure, note
-
-
-def call_name(fn: Any) -> str:
-    """A callable's name for messages.  Never raises.
-
-    >>> call_name(len), call_name(call_name)
-    ('len', 'ordered_executor._payload.call_name')
-    """
-    inner = fn.func if type(fn) is partial else fn
-    try:
-        if type(inner) is FunctionType or type(inner) is BuiltinFunctionType:
-            module, name = inner.__module__, inner.__qualname__
-            return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
-        return class_name(inner) if isinstance(inner, type) else f"{class_name(type(inner))} object"
-    except BaseException:  # an object may lie about what it is
-        return "a callable"

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import _exit
 from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Returned
+from ._counts import Counts
 from ._dispatcher import BATCH_SECONDS, LONG_BATCH_SECONDS, Dispatcher, LaneQueue, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
@@ -27,7 +28,8 @@ from ._future import Future
 from ._gate import Window
 from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
-from ._payload import BASIC, call_name, packed_size, unpack
+from ._payload import BASIC, is_failure, packed_size, unpack
+from ._shorten import as_call, call_text
 from ._ticket import SKIP, Batch, Failure, Segment
 
 logger = logging.getLogger("ordered_executor")
@@ -54,6 +56,7 @@ class Releaser(Front):
         longest = LONG_BATCH_SECONDS if backend.hands_back else BATCH_SECONDS
         self.dispatcher = Dispatcher(window.tickets, max_lanes, longest)
         self.max_lanes = max_lanes
+        self.counts = Counts(first_ticket)
         self._broken: BaseException | None = None
         self._closing = False
         self._backend_closing = False
@@ -90,7 +93,6 @@ class Releaser(Front):
             self._asleep = False
             self.dispatcher.lanes.clear()
             self.backend.release()
-            self._primed.set()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
@@ -128,6 +130,8 @@ class Releaser(Front):
         """One turn: wait for something to happen, at most `timeout` seconds, and do what follows from it."""
         self._listen(timeout)
         if self.claims.waiting():
+            if self.sequencer.head == self.sequencer.tail:
+                self.counts.woke_up(self.sequencer.head)
             self._take_claims()
         while self._posts:
             self._posts.popleft()()
@@ -136,8 +140,6 @@ class Releaser(Front):
             self._release()
         if self.dispatcher.waiting_tickets and self.sequencer.head == self.sequencer.tail:
             self.dispatcher.clear()  # all of them were cancelled
-        if not self._primed.is_set() and _exit.primed.is_set():
-            self._primed.set()
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
             self._close_backend()
 
@@ -179,6 +181,10 @@ class Releaser(Front):
 
     def _put(self, first: int, count: int, owners: list[Any], outcomes: list[Any]) -> None:
         """Outcomes made in the parent."""
+        if outcomes[0] is SKIP:
+            self.counts.cancelled += count
+        elif type(outcomes[0]) is Failure:
+            self.counts.failed += count
         self.sequencer.put(Segment(first, count, owners, outcomes))
 
     def _skip(self, future: Future[Any]) -> None:
@@ -196,7 +202,7 @@ class Releaser(Front):
     # ------------------------------------------------------------------------------------------------------ release
 
     def _release(self) -> None:
-        sequencer = self.sequencer
+        sequencer, head = self.sequencer, self.sequencer.head
         while (segment := sequencer.release()) is not None:
             self._deliver(segment)
             if segment.lane is not None and segment.size:
@@ -205,6 +211,8 @@ class Releaser(Front):
             self.backend.open(sequencer.head, self.window.limit(sequencer.head))
             self.stream.publish(sequencer.head)
         self.stream.tidy()
+        if sequencer.head != head:
+            self.counts.head_moved(sequencer.head)
 
     def _deliver(self, segment: Segment) -> None:
         owner = segment.owners[0]
@@ -224,6 +232,8 @@ class Releaser(Front):
                 else:
                     self.stream.weigh(future, packed_size(outcome))
                     value, error = unpack(outcome, partial(_describe, future, segment))
+                    if error is not None and not is_failure(outcome):
+                        self.counts.failed += 1  # it could not be unpickled
             keep(future)
             future.finish(value, error)
             value = error = None
@@ -283,6 +293,7 @@ class Releaser(Front):
         batch, known = self.dispatcher.arrived(lane, event.number, event.start, len(event.outcomes))
         if event.seconds:
             self.dispatcher.pace.learn(len(event.outcomes), event.seconds, event.size)
+            self.counts.task_seconds.add(event.seconds / len(event.outcomes), len(event.outcomes))
         if batch is None or known == len(event.outcomes):
             if event.size:
                 self.backend.give_back(event.lane, event.size)
@@ -298,19 +309,30 @@ class Releaser(Front):
         for index, error in batch.failed.items():
             if start <= index < start + count:
                 outcomes[index - start] = Failure(error)
+        failed = event.failures or batch.failed
+        if failed:
+            self._count_failures(outcomes)
         owner = batch.owners[0]
         if type(owner) is Slice:
             begin = owner.start + start
-            owner.span.args[begin : begin + count] = [None] * count
+            owner.span.let_go(begin, outcomes if failed else None, count)
             owners: Any = batch.owners
         else:
             owners = batch.owners if count == batch.count else batch.owners[start : start + count]
-            for future in owners:  # the arguments may go; the function is for messages
-                call = future.call
-                future.call = call[:1] if type(call) is tuple else (call.fn,)
+            for future, outcome in zip(owners, outcomes, strict=True):  # the arguments may go; messages name the rest
+                if not failed or not is_failure(outcome):
+                    call = future.call
+                    future.call = call[:1] if type(call) is tuple else (call.fn,)
         self.sequencer.put(
             Segment(batch.first + start, count, owners, outcomes, event.lane, event.size, not event.rescued)
         )
+
+    def _count_failures(self, outcomes: list[Any]) -> None:
+        for outcome in outcomes:
+            if is_failure(outcome):
+                self.counts.failed += 1
+                if type(outcome) is Failure and isinstance(outcome.error, TaskKilledError):
+                    self.counts.killed += 1
 
     def _retire(self, lane: LaneQueue) -> None:
         if lane.quota == 0 and not lane.batches:
@@ -320,8 +342,12 @@ class Releaser(Front):
         """A lane is gone.  Its running task is charged; what it had not started goes to others."""
         lane = self.dispatcher.lanes.get(event.lane)
         self._lost += 1
+        self.counts.lost_workers += not event.deliberate
         if lane is not None:
-            self._put_all(settle_loss(self.dispatcher, event))
+            failed = settle_loss(self.dispatcher, event)
+            self.counts.retried += event.blame is not None and not failed
+            self.counts.killed += len(failed) if event.deliberate else 0
+            self._put_all(failed)
         if lane is None or (lane.heard < 0 and event.blame is None and event.suspect is None and not event.deliberate):
             self._died_in_vain(event)  # one that never sent anything home
 
@@ -373,6 +399,7 @@ class Releaser(Front):
 
     def _put_all(self, segments: list[Segment]) -> None:
         for segment in segments:
+            self.counts.failed += segment.count
             self.sequencer.put(segment)
 
     def _cancel_waiting(self) -> None:
@@ -385,16 +412,20 @@ class Releaser(Front):
                 entry.cancel()
                 self._skip(entry)
 
-    def _kill_all(self) -> None:
-        """shutdown(kill_workers=True)."""
-        if self._killed or self.finished.is_set():
+    def _kill_all(self, end: Callable[[], None] | None = None) -> None:
+        """shutdown(kill_workers=True).  Again: whoever is still ending is killed now, if `end` does not spare it."""
+        if self.finished.is_set():
             return
-        self._killed = True
-        self._take_claims()
-        self._fail_all(
-            TaskKilledError("the executor was shut down with kill_workers=True before this task was finished")
-        )
-        self.backend.close(kill=True)
+        if not self._killed:
+            self._killed = True
+            self._take_claims()
+            failed = self.counts.failed
+            self._fail_all(TaskKilledError("the workers were killed before this task was finished"))
+            self.counts.killed += self.counts.failed - failed
+        if end is None:
+            self.backend.close(kill=True)
+        else:
+            end()
 
     def _begin_closing(self) -> None:
         self._closing = True
@@ -408,5 +439,4 @@ class Releaser(Front):
 def _describe(future: Future[Any], segment: Segment) -> str:
     """For the note on an error: which task, and where it ran."""
     call, pid = future.call, getattr(segment.lane, "pid", None)
-    fn = call[0] if type(call) is tuple else getattr(call, "fn", None)
-    return f"ticket {future.first}: {call_name(fn)}(…)" + (f", worker pid {pid}" if pid is not None else "")
+    return f"ticket {future.first}: {call_text(*as_call(call))}" + (f", worker pid {pid}" if pid is not None else "")

@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._check import check_seconds
-from ._errors import ResultsTimeoutError, error_group
+from ._errors import ResultsTimeoutError
 from ._exit import members
 from ._future import Future, log_unseen
 from ._locks import Lock
@@ -201,7 +201,7 @@ class Stream:
         for future, _ in unseen:
             future.see()
         if how == "raise" and unseen and may_raise:
-            raise error_group("tasks failed and nobody looked at them", [error for _, error in unseen])
+            raise BaseExceptionGroup("tasks failed and nobody looked at them", [error for _, error in unseen])
         for future, error in unseen[:LOGGED_MOST]:
             log_unseen(future.first, error)
         if len(unseen) > LOGGED_MOST:
@@ -301,6 +301,9 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         stream.readers.add(self)
         stream.all_readers.add(self)
 
+    def __repr__(self) -> str:
+        return f"<Results: {self._stream.delivered} yielded, {self._stream.unread()} there, follow={self.follow}>"
+
     @property
     def position(self) -> int:
         """How many outcomes the stream has delivered so far, to all its readers."""
@@ -372,7 +375,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
                 remaining = None if deadline is None else deadline - asyncio.get_running_loop().time()
                 if remaining is not None and remaining <= 0:
                     raise self._stream.too_late(self._timeout) from None
-            with contextlib.suppress(asyncio.TimeoutError):  # look once more, then say so
+            with contextlib.suppress(TimeoutError):  # look once more, then say so
                 await asyncio.wait_for(arrived.wait(), remaining)
 
 

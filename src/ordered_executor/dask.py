@@ -36,8 +36,7 @@ from typing import Any
 
 import distributed
 
-from . import _exit
-from ._backend import Arrived, Broken, Ended, Event, Ready
+from ._backend import Arrived, Broken, Ended, Event, Ready, Row
 from ._check import check_count, check_optional_count
 from ._dispatcher import Slice
 from ._errors import TerminatedWorkerError, add_note, copy_error
@@ -258,7 +257,6 @@ class DaskBackend:
             slot = Slot(number)
             self._lanes[slot] = deque()
             self._events.append(Ready(slot))
-        _exit.register()
 
     def retire(self, lane: Any) -> None:
         del self._lanes[lane]
@@ -450,6 +448,14 @@ class DaskBackend:
     def abandon(self) -> None:
         # Dask futures stay referenced: letting go of one would tell the parent's cluster.
         self._posts = queue.SimpleQueue()
+
+    def rows(self) -> list[Row]:
+        # What a task does over there, the cluster's own dashboard shows.
+        sent = [(slot, parts[0]) for slot, parts in list(self._lanes.items()) if parts]
+        return [
+            Row(slot, slot.number, None, "sent", batch=part.parcel.batch.number & 0xFFFFFFFF, index=part.start)
+            for slot, part in sent
+        ]
 
     def snapshot(self) -> dict[str, Any]:
         return {"workers": len(self._lanes), "gated": self._gated, "pids": ()}

@@ -343,7 +343,7 @@ class _Ending:
             self.droppable.add(new._executor._releaser)
         _exit.watch(self)
         if not _hooked:
-            # `_exit` comes to its hook with the first worker only; somebody may wait for a queue that has none.
+            # Registered after the executors' own, and so run before: whoever puts is told of the queue, not of those.
             _hooked = True
             with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
                 getattr(threading, "_register_atexit", atexit.register)(self.close_claims)

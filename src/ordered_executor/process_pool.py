@@ -89,7 +89,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         _check_env(env, mp_context)
         bounds = Window(window, window_bytes, workers)
         kind = LaneKind(mp_context, initializer, initargs, None if env is None else dict(env))
-        backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle)
+        self._backend = backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle)
         try:
             super().__init__(
                 backend,
@@ -104,6 +104,25 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         except BaseException:
             backend.release()
             raise
+
+    # ----------------------------------------------------------------------------------------- end at once
+
+    def kill_workers(self) -> None:
+        """Shut down at once: cancel what waits, kill the workers.  As `ProcessPoolExecutor` has it from Python 3.14 on.
+
+        What a worker has had gets `TaskKilledError`.  Does not wait for the end of the
+        workers: `shutdown()` does.  May be called again, from any thread.
+        """
+        self._shutdown(False, None, cancel_futures=True, kill_workers=True, may_raise=False)
+
+    def terminate_workers(self) -> None:
+        """The same by SIGTERM, which a task may handle, to put something in order.
+
+        Its worker is killed after 5 seconds, or by `kill_workers()`.
+        """
+        self._releaser.close_claims()
+        self._releaser.cancel_waiting()
+        self._releaser.kill_all(self._backend.terminate)
 
 
 def _check_context(context: object) -> None:

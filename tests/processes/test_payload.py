@@ -269,7 +269,6 @@ def test_exceptions_that_are_signals(pool: MakePool, kind: type[BaseException]) 
     assert executor.submit(os.getpid).result() == pid
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
 def test_exception_group(pool: MakePool) -> None:
     """A group arrives with its members."""
     error = among_others(pool(1), raise_group)
