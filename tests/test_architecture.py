@@ -27,7 +27,7 @@ LAYERS = [
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _refusals _map _results _queue_worker _digest",
-    "_dispatcher",
+    "_dispatcher _intake",
     "_losses _running",
     "_front",
     # the core: everything in order, on whatever backend
