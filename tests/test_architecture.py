@@ -18,12 +18,12 @@ MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_ticket _errors _check _os _locks _parking _wire _poller _warm _sketch",
+    "_ticket _errors _check _os _locks _parking _wire _poller _warm _sketch _keys _rebuild _slow",
     "_exit _loky _audience _faithful _by_value _counts",
-    "_shorten",
+    "_shorten _reducers",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
-    "_gate _functions _map _results _queue_worker",
+    "_gate _functions _refusals _map _results _queue_worker _digest",
     "_dispatcher",
     "_losses _running",
     "_front",
@@ -32,8 +32,12 @@ LAYERS = [
     "_statistics",
     "_executor",
     # lanes: one backend
-    "_parcels _loading _recall",
-    "_worker",
+    "_toplevel _home _loading _recall",
+    "_script",
+    "_plan _worker _start _carried",
+    "_packing",
+    "_definitions",
+    "_parcels",
     "_lane",
     "_postmortem _depot _stopping _starter",
     "_clock",
@@ -50,7 +54,7 @@ LAYERS = [
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
 CORE = [module for row in LAYERS[: ROW["_executor"] + 1] for module in row.split()]
-LANES = {module for row in LAYERS[ROW["_parcels"] : ROW["_lanes"] + 1] for module in row.split()}
+LANES = {module for row in LAYERS[ROW["_toplevel"] : ROW["_lanes"] + 1] for module in row.split()}
 PURE = ["_ticket", "_sequencer", "_dispatcher", "_losses", "_backend"]
 
 

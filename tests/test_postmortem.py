@@ -127,7 +127,7 @@ class Bench:
             future: Future[Any] = Future(self, (run, (index, value), {}), Options())  # type: ignore[arg-type]
             future.first = index
             futures.append(future)
-        batch, inline = _wire.split(b"".join(self.lane.parcels.pack(Batch(3, 0, len(futures), futures), 0)))
+        batch, inline = _wire.split(b"".join(self.lane.parcels.pack(Batch(3, 0, len(futures), futures), 0)[1]))
         worker: Any = self.worker
         worker._words = MortalWords(worker._words, self.mortal)
         send, worker._send = worker._send, self.send_or_die

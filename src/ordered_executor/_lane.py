@@ -45,7 +45,8 @@ from ._lane_memory import (
     LaneMemory,
 )
 from ._parcels import Parcels, Sent
-from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
+from ._payload import KIND_BYTES, Buffer, Large
+from ._start import Start
 from ._ticket import Batch
 from ._warm import warm
 
@@ -135,6 +136,7 @@ class Lane:
         self.peeked = 0.0
         self.peek_after = PEEK_SECONDS
         self.taken = 0
+        self.opening: list[Any] = []  # frames that the worker waits for before its initializer runs
         self.slow = False  # the task that runs, when it was last looked at
         self.hurried = False  # that is worth a look
         self.after = 0  # how many lanes the executor had lost when this one was begun
@@ -163,13 +165,16 @@ class Lane:
             ours.callback(_alive.discard, lane)  # before they are closed
             lane.parcels = Parcels(lane.memory)
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
-            initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
+            start = None if kind.initializer is None else Start(kind.initializer, kind.initargs)
             _start_trackers()
             with _os.sigint_blocked():
-                args = end, multiprocessing.get_start_method(allow_none=True), initializer, kind.initargs
+                args = end, multiprocessing.get_start_method(allow_none=True), start
                 lane._child = _loky.start(kind.context, kind.env, _worker.serve, args)
             lane.pid = lane._child.pid
             lane.process = _os.Process(lane.pid, partial(getattr, lane._child, "exitcode"))
+            if start is not None:
+                definitions = lane.definitions_frame(lane.parcels.table.update(start.needs))
+                lane.opening = [*definitions, lane.frame(_wire.BEGIN)]
             ours.pop_all()
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
@@ -195,6 +200,7 @@ class Lane:
         self.process.close()
         self.last_row = _recall.read_row(self.memory)
         self.memory.close()
+        self.parcels.table.close()
         if self._child.exitcode is not None:  # else a fork server has still to say how it ended
             self._child.close()
         del self._child
@@ -262,10 +268,18 @@ class Lane:
 
     def batch_frame(self, batch: Batch) -> list[bytes]:
         """The parts of a batch's frame.  What cannot be packed goes into `batch.failed`."""
-        parts = self.parcels.pack(batch, self.generation)
+        definitions, parts = self.parcels.pack(batch, self.generation)
         if len(self.parcels.sent) == 1:
             self.heard = time.monotonic()
-        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease), *parts]
+        return [
+            *self.definitions_frame(definitions),
+            _wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease),
+            *parts,
+        ]
+
+    def definitions_frame(self, parts: list[Any]) -> list[Any]:
+        """The parts of a frame for what the worker has not yet of the script; none if it has all of it."""
+        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.DEFINE, self.lease), *parts] if parts else []
 
     def batch_done(self, number: int) -> None:
         """Everything of the batch is home."""

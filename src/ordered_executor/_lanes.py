@@ -122,6 +122,9 @@ class LokyBackend:
         lane.after = self._lost
         self._lanes.add(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
+        if lane.opening:
+            opening, lane.opening = lane.opening, []
+            self._put(lane, *opening)
         self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)

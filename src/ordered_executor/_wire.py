@@ -18,9 +18,11 @@ HEADER = struct.Struct("=QII")
 LENGTH = struct.Struct("=Q")
 
 # parent to worker
-LEASE, BATCH, OPEN, END, IDLE = 1, 2, 3, 4, 5
+LEASE, BATCH, OPEN, END, IDLE, DEFINE, BEGIN = 1, 2, 3, 4, 5, 6, 7
 # worker to parent
 READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
+
+Body = bytes | bytearray
 
 # DONE: batch, index of the first outcome, how many, of them placed, bytes of credit, nanoseconds of work; the stream
 DONE_HEAD = struct.Struct("=QQQQQQ")
@@ -33,7 +35,7 @@ def pack(body: tuple[Any, ...]) -> bytes:
     return marshal.dumps(body)
 
 
-def split(body: bytes | memoryview) -> tuple[tuple[Any, ...], memoryview]:
+def split(body: Body | memoryview) -> tuple[tuple[Any, ...], memoryview]:
     """A marshalled value, and the raw buffers behind it."""
     view = memoryview(body)
     (length,) = LENGTH.unpack_from(view)
@@ -41,7 +43,7 @@ def split(body: bytes | memoryview) -> tuple[tuple[Any, ...], memoryview]:
     return unpack(view[LENGTH.size : end]), view[end:]
 
 
-def unpack(body: bytes | memoryview) -> tuple[Any, ...]:
+def unpack(body: Body | memoryview) -> tuple[Any, ...]:
     return marshal.loads(body)  # type: ignore[no-any-return]
 
 
@@ -66,12 +68,16 @@ def write_all(fd: int, parts: list[Any]) -> None:
             view = view[os.write(fd, view) :]
 
 
-def read_frame(stream: BinaryIO) -> tuple[int, int, bytes] | None:
+def read_frame(stream: BinaryIO) -> tuple[int, int, Body] | None:
     """Read one frame, blocking; None at the end of the stream."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
     length, kind, lease = HEADER.unpack(header)
+    body: Body
+    if kind == DEFINE:  # arrays are made around what came, and can be written to
+        body = bytearray(length)
+        return (kind, lease, body) if stream.readinto(body) == length else None  # type: ignore[attr-defined]
     body = stream.read(length) if length else b""
     if len(body) < length:
         return None

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-from . import _exit, _loky, _os, _wire
+from . import _exit, _home, _loky, _os, _payload, _wire
 from ._gate import Gate
 from ._lane_memory import (
     COUNT_BITS,
@@ -63,7 +63,7 @@ from ._lane_memory import (
     distance,
 )
 from ._loading import Loader
-from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
+from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error_whole, pack_value
 
 # A batch may take twice what it was sized to take, at least this; then what has not started goes back, for others.
 OVERRUN_SECONDS = 0.014
@@ -84,6 +84,13 @@ INT_STEP = ONE_MORE + INT_SIZE
 write_int = struct.Struct("<Bi").pack_into
 
 
+def pack_error(error: BaseException) -> bytes | Large:
+    """Pack what a task raised."""
+    if isinstance(error, NameError):
+        _home.why_lacking(error)
+    return _payload.pack_error(error)
+
+
 class LaneEnd:
     """The worker's descriptors of a lane.  Picklable while a process is being spawned, and only then."""
 
@@ -99,9 +106,7 @@ class LaneEnd:
             os.set_inheritable(fd, False)
 
 
-def serve(
-    depth: int, end: LaneEnd, start_method: str | None, initializer: bytes | None, initargs: tuple[Any, ...]
-) -> None:
+def serve(depth: int, end: LaneEnd, start_method: str | None, start: bytes | None) -> None:
     """All that the process does.  `start_method`: the program's own for multiprocessing, if it has set one."""
     _os.die_with_parent(end.lifeline)
     _os.ignore_sigint_here()
@@ -110,8 +115,10 @@ def serve(
     # Whoever was made this way would start others this way: loky's processes know no functions of the script.
     multiprocessing.set_start_method(start_method, force=True)
     _loky.begin_worker(depth)
+    _home.settle()
+    _payload.refer_in_outcomes(_home.AtHome())
     worker = _Worker(end)
-    if worker.initialize(initializer, initargs):
+    if worker.initialize(start):
         _os.dump_stack_on_signal(
             end.memory, TOTAL_BYTES
         )  # after the initializer, which may close what it does not know
@@ -128,7 +135,7 @@ class _Worker:
         self._words = self._memory.words
         self._frames: io.BufferedReader = os.fdopen(end.read, "rb", buffering=1024 * 1024)  # type: ignore[assignment]
         self._out = end.write
-        self._stash: deque[tuple[int, int, bytes]] = deque()
+        self._stash: deque[tuple[int, int, _wire.Body]] = deque()
         self._lease = 0
         self._generation = 0
         self._room = BufferRoom(self._memory, TO_PARENT_AT)
@@ -146,15 +153,18 @@ class _Worker:
 
     # ----------------------------------------------------------------------------------------------- start and end
 
-    def initialize(self, initializer: bytes | None, initargs: tuple[Any, ...]) -> bool:
+    def initialize(self, start: bytes | None) -> bool:
         """Run the user's initializer; say READY, or why not."""
         self._words[STARTED] = time.monotonic_ns()
         self._words[STATE] = INITIALIZING
-        if initializer is not None:
+        if start is not None:
             try:
-                pickle.loads(initializer)(*initargs)
+                self._take_definitions()
+                initializer, initargs = pickle.loads(start)
+                initializer(*initargs)
             except BaseException as error:
                 # the standard library's executor says the same, in the same place
+                _home.why_lacking(error)
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
                 self._send(_wire.INIT_FAILED, _wire.pack((pack_error_whole(error),)))
                 return False
@@ -162,6 +172,16 @@ class _Worker:
         self._enter(IDLE)
         self._send(_wire.READY, _wire.pack((_os.heed_barriers(),)))
         return True
+
+    def _take_definitions(self) -> None:
+        """What the initializer needs of the script; the parent sends it, and BEGIN, as soon as the process runs."""
+        while True:
+            frame = _wire.read_frame(self._frames)
+            if frame is None:
+                os._exit(1)  # the parent closed the lane
+            if frame[0] == _wire.BEGIN:
+                return
+            _home.apply(frame[2])
 
     def work(self) -> None:
         """Take frames until END, or until the parent closes the pipe."""
@@ -175,6 +195,8 @@ class _Worker:
         kind, lease, body = frame
         if kind == _wire.LEASE:
             self._take_lease(lease, *_wire.unpack(body))
+        elif kind == _wire.DEFINE:  # also before a batch that was handed back: the parent takes it as done
+            _home.apply(body)
         elif kind == _wire.BATCH:
             batch, inline = _wire.split(body)
             self._take_batch(inline, *batch)
@@ -217,7 +239,7 @@ class _Worker:
         count: int,
         seconds: float,
         timed: bool,
-        fns: list[bytes],
+        fns: list[Any],
         single: bool,
         many: Any,
         calls: list[Any],
