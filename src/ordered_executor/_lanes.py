@@ -128,8 +128,8 @@ class LokyBackend:
         self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)
-        else:  # the depot may have had it of an executor with another timeout
-            lane.start_deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        elif self._timeout is not None:
+            lane.start_deadline = time.monotonic() + self._timeout
         return True
 
     def _cannot_start(self, error: Exception) -> None:
