@@ -22,7 +22,7 @@ from typing import Any
 
 from . import _depot, _os, _wire
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
-from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
+from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_idleness, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
@@ -328,6 +328,11 @@ class LokyBackend:
             self._on_death(lane)
             if lane not in self._lanes:
                 return
+        if look_for_idleness(lane, now):
+            self._put(lane, lane.frame(_wire.TRIM))
+            lane.parcels.give_back()
+            if not any(other.parcels.busy for other in self._lanes):
+                warm.trim()
         if look_at_start(lane, now, self._timeout):
             text = f"the initializer took longer than task_timeout={self._timeout} s"
             self._events.append(Broken(BrokenProcessPool(text)))
