@@ -18,9 +18,11 @@ MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_ticket _errors _check _os _locks _parking _wire _poller _warm _sketch",
+    "_times",
+    "_ticket _errors _check _os _locks _parking _wire _poller _warm _sketch _current",
     "_exit _loky _audience _faithful _by_value _counts",
     "_shorten",
+    "_outcome _logs",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _map _results _queue_worker",
@@ -32,7 +34,8 @@ LAYERS = [
     "_statistics",
     "_executor",
     # lanes: one backend
-    "_parcels _loading",
+    "_parcels _loading _outbox",
+    "_witness",
     "_worker",
     "_lane",
     "_postmortem _depot _stopping _starter",

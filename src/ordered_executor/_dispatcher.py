@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Any
 
+from ._counts import RECORD_SECONDS
 from ._future import Future
 from ._map import Span
 from ._ticket import Batch, Options
@@ -119,6 +120,7 @@ class Dispatcher:
         self._max_lanes = max_lanes
         self._grown = 1
         self.pace = Pace(longest)
+        self.record_all = False
         self.lanes: dict[Hashable, LaneQueue] = {}
         self.waiting_tickets = 0
         self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * max_lanes
@@ -229,7 +231,7 @@ class Dispatcher:
         size = max(1, min(size, -(-self.waiting_tickets // self._max_lanes)))
         cancelled: list[Future[Any]] = []
         futures: list[Future[Any]] = []
-        batch, apart = None, False
+        batch, apart, again = None, False, bool(self._returned)
         while self.waiting_tickets:
             entry = self._returned[0][1] if self._returned else self._waiting[0]
             if type(entry) is Slice:
@@ -257,9 +259,17 @@ class Dispatcher:
             batch = Batch(next(_numbers), futures[0].first, len(futures), futures, apart)
         if batch is not None:
             self._grown = max(self._grown, batch.count)
+            batch.again = again
+            batch.recorded = self._is_recorded(batch)
             batch.seconds = min(self.pace.longest, (self.pace.seconds or 0.0) * batch.count)
             lane.add(batch)
         return batch, cancelled
+
+    def _is_recorded(self, batch: Batch) -> bool:
+        """Whether the worker notes when each task begins and ends: where that is wanted, or costs nothing."""
+        owner = batch.owners[0]
+        wanted = type(owner) is not Slice or owner.span.outcomes or self.record_all
+        return wanted or self.pace.seconds is None or self.pace.seconds > RECORD_SECONDS
 
     def _take_slice(self, piece: Slice, size: int, size_limit: int) -> Batch:
         returned = bool(self._returned)

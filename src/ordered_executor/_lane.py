@@ -47,6 +47,7 @@ from ._lane_memory import (
 from ._parcels import Parcels
 from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
 from ._ticket import Batch
+from ._times import Times
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
@@ -263,12 +264,18 @@ class Lane:
         return outcomes
 
     @staticmethod
-    def read_large(body: memoryview) -> tuple[int, int, int, int, Large]:
+    def read_large(body: memoryview) -> tuple[int, int, int, int, Times | None, Large]:
         """One outcome whose large buffers are behind its frame."""
-        (number, index, size, nanoseconds, head, lengths), inline = _wire.split(body)
-        return number, index, size, nanoseconds, _copy_large(head, inline, lengths)
+        (number, index, size, nanoseconds, times, head, lengths), inline = _wire.split(body)
+        recorded = Times.read(times, 1) if times else None
+        return number, index, size, nanoseconds, recorded, _copy_large(head, inline, lengths)
 
     # ---------------------------------------------------------------------------------------------- for those who look
+
+    @property
+    def number(self) -> int | None:
+        """The worker's, for those who look."""
+        return self.seat.number
 
     def row(self, now: float, *, gated: bool) -> Row | None:
         """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""

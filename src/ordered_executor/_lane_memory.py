@@ -6,6 +6,7 @@ read never tears; what needs two words is put into one, or read between two look
     words     | LIMIT HEAD CREDIT_BACK TAKEN   (the parent writes)
               | STATE SEGMENT PROGRESS STARTED SINCE (the worker writes)
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
+    times     | when tasks of the running batch began and ended, if that is recorded (see `_times`)
     to parent | large buffers of results
     to worker | large buffers of arguments
     stack     | behind the mapping, in the file only: the stack of a stuck task, when it was asked for
@@ -27,10 +28,12 @@ import contextlib
 import mmap
 import os
 import pickle
+from array import array
 from collections import deque
 from typing import Any
 
 from . import _os
+from ._times import Times
 
 WORDS = 512
 LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
@@ -43,7 +46,10 @@ STREAM_CLOSE = b"e."
 EMPTY_STREAM_AT = STREAM_AT + len(STREAM_OPEN)
 # Address space, not memory: pages come into being when they are first used, and low ones are used again.
 BUFFER_BYTES = 256 * 1024 * 1024
-TO_PARENT_AT = STREAM_AT + STREAM_BYTES
+TIMES_AT = STREAM_AT + STREAM_BYTES
+MOST_TIMES = 4096  # tasks in a batch
+TIME_BYTES = 8
+TO_PARENT_AT = TIMES_AT + 2 * MOST_TIMES * TIME_BYTES
 TO_WORKER_AT = TO_PARENT_AT + BUFFER_BYTES
 TOTAL_BYTES = TO_WORKER_AT + BUFFER_BYTES
 STACK_BYTES = 64 * 1024
@@ -104,6 +110,9 @@ class LaneMemory:
         self._map = mmap.mmap(fd, TOTAL_BYTES)
         self.bytes = memoryview(self._map)
         self.words = self.bytes[: WORDS * 8].cast("Q")
+        half = MOST_TIMES * TIME_BYTES
+        self.starts = self.bytes[TIMES_AT : TIMES_AT + half].cast("d")
+        self.ends = self.bytes[TIMES_AT + half : TO_PARENT_AT].cast("d")
 
     @classmethod
     def create(cls) -> LaneMemory:
@@ -111,7 +120,7 @@ class LaneMemory:
         # the part that is always used; without it there is no lane
         if hasattr(os, "posix_fallocate") and not _os.reserve(fd, 0, TO_PARENT_AT):
             os.close(fd)
-            raise OSError("no memory for a lane: the system would not give 260 KiB of shared memory")
+            raise OSError("no memory for a lane: the system would not give 324 KiB of shared memory")
         try:
             return cls(fd)
         except BaseException:
@@ -127,7 +136,8 @@ class LaneMemory:
             self._map.madvise(mmap.MADV_DONTFORK)
 
     def close(self) -> None:
-        self.words.release()
+        for view in (self.words, self.starts, self.ends):
+            view.release()
         self.bytes.release()
         with contextlib.suppress(BufferError):  # somebody still looks at it; it goes with them
             self._map.close()
@@ -146,6 +156,13 @@ class LaneMemory:
         """How many tasks of batch `number` are finished, as far as that shows; cheap."""
         words = self.words
         return words[PROGRESS] >> COUNT_BITS if words[SEGMENT] >> COUNT_BITS == number & COUNT_MASK else 0
+
+    def times(self, number: int, begin: int, stop: int) -> Times | None:
+        """Of the tasks `begin` to `stop` of batch `number`, which is recorded and the last that the worker began."""
+        times = Times(array("d", self.starts[begin:stop]), array("d", self.ends[begin:stop]))
+        if begin < stop and not times.starts[0]:
+            times.starts[0] = self.ends[begin - 1]
+        return times if self.words[SEGMENT] >> COUNT_BITS == number & COUNT_MASK else None
 
     def stream(self, number: int) -> tuple[int, list[Any]] | None:
         """The finished outcomes of batch `number` that lie here: the index of the first, and the list.

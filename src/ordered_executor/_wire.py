@@ -20,10 +20,11 @@ LENGTH = struct.Struct("=Q")
 # parent to worker
 LEASE, BATCH, OPEN, END, IDLE = 1, 2, 3, 4, 5
 # worker to parent
-READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
+READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED, LOG = 16, 17, 18, 19, 20, 21, 22
 
-# DONE: batch, index of the first outcome, how many, of them placed, bytes of credit, nanoseconds of work; the stream
-DONE_HEAD = struct.Struct("=QQQQQQ")
+# DONE: batch, index of the first outcome, how many, of them placed, bytes of credit, nanoseconds of work, bytes of
+# times; the times (see `_times`); the stream
+DONE_HEAD = struct.Struct("=QQQQQQQ")
 
 _MOST_PARTS = 64  # that are written at once; the system has a limit, 1,024 mostly
 _READ_BYTES = 64 * 1024  # more than a pipe mostly holds; a larger buffer costs a system call to make

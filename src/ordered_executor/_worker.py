@@ -37,6 +37,7 @@ from ._lane_memory import (
     INITIALIZING,
     LEFT,
     LOADING,
+    MOST_TIMES,
     PROGRESS,
     RUNNING,
     SEGMENT,
@@ -49,6 +50,8 @@ from ._lane_memory import (
     STREAM_CLOSE,
     STREAM_OPEN,
     TAKEN,
+    TIME_BYTES,
+    TIMES_AT,
     TO_PARENT_AT,
     TOTAL_BYTES,
     BufferRoom,
@@ -56,7 +59,9 @@ from ._lane_memory import (
     distance,
 )
 from ._loading import Loader
+from ._outbox import Outbox
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
+from ._witness import Witness
 
 # A batch may take twice what it was sized to take, at least this; then what has not started goes back, for others.
 OVERRUN_SECONDS = 0.014
@@ -119,21 +124,23 @@ class _Worker:
         self._memory.keep_from_forks()
         self._words = self._memory.words
         self._frames: io.BufferedReader = os.fdopen(end.read, "rb", buffering=1024 * 1024)  # type: ignore[assignment]
-        self._out = end.write
+        self._outbox = Outbox(end.write)
+        self._send = self._outbox.send
+        self._witness = Witness(self._memory, self._outbox)
         self._stash: deque[tuple[int, int, bytes]] = deque()
-        self._lease = 0
         self._generation = 0
         self._room = BufferRoom(self._memory, TO_PARENT_AT)
         self._gate = Gate(self._memory, 0, 0, self._ask, self._wait_for_open)
         self._loader = Loader(self._memory)
         self._number = 0  # of the batch that runs
+        self._recorded = False  # whether the times of its tasks are
         self._start = 0  # the index of the first outcome in the stream
         self._at = EMPTY_STREAM_AT  # where the next goes
         self._placed = self._placed_bytes = 0  # how many there have buffers elsewhere in lane memory, and their bytes
         self._flushed = 0.0  # when something was last sent, or had waited: work is counted from here
 
     def close(self) -> None:
-        os.close(self._out)
+        os.close(self._outbox.fd)
         self._frames.close()
 
     # ----------------------------------------------------------------------------------------------- start and end
@@ -190,8 +197,11 @@ class _Worker:
         self._words[STATE] = LEFT
         return False
 
-    def _take_lease(self, lease: int, credit: int, unreleased: int) -> None:
-        self._lease = lease
+    def _take_lease(
+        self, lease: int, credit: int, unreleased: int, worker: int = 0, levels: dict[str, int] | None = None
+    ) -> None:
+        self._outbox.lease = lease
+        self._witness.begin_lease(worker, levels)
         self._generation = 0
         self._room.forget()
         self._gate = Gate(self._memory, credit, unreleased, self._ask, self._wait_for_open)
@@ -209,6 +219,8 @@ class _Worker:
         count: int,
         seconds: float,
         timed: bool,
+        recorded: bool,
+        losses: dict[int, int],
         fns: list[bytes],
         single: bool,
         many: Any,
@@ -217,7 +229,8 @@ class _Worker:
         if generation != self._generation:
             return  # it was handed back, unseen
         self._enter(LOADING)
-        self._number = number
+        self._number, self._recorded = number, recorded
+        self._witness.begin_batch(first, losses)
         self._new_segment(0)
         try:
             step = self._loader.steps(fns, single, many, calls, inline)
@@ -244,10 +257,14 @@ class _Worker:
 
     def _run(self, first: int, count: int, budget: float, step: Callable[[], Any]) -> None:
         """Run the tickets one after the other: plain sailing in `_sail`, and here what needs more care."""
-        clock = time.monotonic
+        clock, recorded = time.monotonic, self._recorded
+        starts, ends = self._memory.starts, self._memory.ends
         self._flushed = clock()
         until = self._flushed + budget
         index = 0
+        if recorded:
+            self._memory.bytes[TIMES_AT : TIMES_AT + count * TIME_BYTES] = bytes(count * TIME_BYTES)
+            starts[0] = self._flushed
         while index < count:
             passing, credit = self._gate.room(first)
             most = STREAM_AT + credit - self._placed_bytes
@@ -256,12 +273,16 @@ class _Worker:
                 held = self._outcome(step)  # outside the window, as things were
             if held is not None:
                 self._hold()
+                if recorded:
+                    ends[index] = clock()
                 if type(held) is not Large or index >= passing or not self._add_large(index, held, most):
                     waited = clock()
                     self._flush(index, held=True)  # what is before it goes; then it goes by itself
                     self._send_held(first + index, index, held)
                     until += clock() - waited  # waiting is not work
                 index += 1
+                if recorded and index < count:
+                    starts[index] = clock()
                 self._enter(RUNNING)
             if clock() > until:
                 break
@@ -297,6 +318,7 @@ class _Worker:
         that pickle would write, which is three times as fast.
         """
         words, memory, dumps, clock = self._words, self._memory.bytes, pickle.dumps, time.monotonic
+        ends, recorded = self._memory.ends, self._recorded
         at, most = self._at, min(most, STREAM_AT + STREAM_BYTES)
         progress = index << COUNT_BITS | (at - STREAM_AT)
         for index in range(index, stop):  # noqa: B020, PLR1704 (it goes on from where it was)
@@ -326,8 +348,11 @@ class _Worker:
                 memory[at : at + size + 1] = pickled
                 at += size
                 progress += ONE_MORE + size
+            now = clock()
+            if recorded:
+                ends[index] = now
             words[PROGRESS] = progress
-            if clock() > until:
+            if now > until:
                 self._at = at
                 return index + 1, None
         self._at = at
@@ -387,10 +412,6 @@ class _Worker:
 
     # --------------------------------------------------------------------------------------------- sending home
 
-    def _send(self, kind: int, *body: Any) -> None:
-        length = sum(len(part) for part in body)
-        _wire.write_all(self._out, [_wire.HEADER.pack(length, kind, self._lease), *body])
-
     def _flush(self, stop: int, held: bool = False) -> None:
         """Send what is in the stream, the outcomes up to `stop`, which have passed the gate, and begin it anew."""
         if stop > self._start:
@@ -423,9 +444,21 @@ class _Worker:
     def _send_stream(self, stop: int, size: int, seconds: float, stream: Any) -> None:
         """Send the outcomes from the first in the stream up to `stop`: they have passed the gate."""
         self._gate.count(size)
-        count = stop - self._start
-        head = _wire.DONE_HEAD.pack(self._number, self._start, count, self._placed, size, int(seconds * 1e9))
-        self._send(_wire.DONE, head, stream, STREAM_CLOSE)
+        count, times = stop - self._start, self._times(stop)
+        nanoseconds, bytes_of_times = int(seconds * 1e9), sum(map(len, times))
+        head = _wire.DONE_HEAD.pack(self._number, self._start, count, self._placed, size, nanoseconds, bytes_of_times)
+        self._send(_wire.DONE, head, *times, stream, STREAM_CLOSE)
+
+    def _times(self, stop: int) -> tuple[Any, ...]:
+        """Starts and ends of the tasks from the first in the stream up to `stop`, if they are recorded."""
+        if not self._recorded:
+            return ()
+        memory, start = self._memory, self._start
+        if not memory.starts[start]:
+            memory.starts[start] = memory.ends[start - 1]
+        begin, end = TIMES_AT + start * TIME_BYTES, TIMES_AT + stop * TIME_BYTES
+        half = MOST_TIMES * TIME_BYTES
+        return memory.bytes[begin:end], memory.bytes[begin + half : end + half]
 
     def _send_inline(self, ticket: int, index: int, outcome: Large) -> None:
         """One outcome that finds no room in lane memory: its buffers behind its frame."""
@@ -434,7 +467,8 @@ class _Worker:
         self._gate.enter(ticket, size)
         self._gate.count(size)
         lengths = [len(buffer) for buffer in outcome.buffers]
-        body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), lengths))
+        times = b"".join(self._times(index + 1))
+        body = _wire.pack((self._number, index, size, nanoseconds, times, bytes(outcome.head), lengths))
         self._send(_wire.LARGE, _wire.LENGTH.pack(len(body)), body, *outcome.buffers)
         self._words[STATE] = SENDING  # nothing is held any more
         self._flushed = time.monotonic()
