@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from . import _depot, _os, _wire
-from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row
+from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
 from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
@@ -82,6 +82,7 @@ class LokyBackend:
         self._head = 0
         self._limit = 0
         self._closing = False
+        self._hurried = False
         self._wanted = 0
         self._lost = 0  # lanes
         self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
@@ -126,6 +127,9 @@ class LokyBackend:
         lane.after = self._lost
         self._lanes.add(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
+        if lane.opening:
+            opening, lane.opening = lane.opening, []
+            self._put(lane, *opening)
         self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)
@@ -141,10 +145,8 @@ class LokyBackend:
     def _lend(self, lane: Lane) -> None:
         seat = self._free_seats.pop()
         lane.begin_lease(seat, self._head, self._limit)
-        levels = levels_here() if self._forward_logs else None
-        self._put(
-            lane, lane.frame(_wire.LEASE, _wire.pack((self._window.credit, seat.unreleased, seat.number, levels)))
-        )
+        lane.hurried = self._hurried
+        self._put(lane, lane.lease_frame(self._window.credit, levels_here() if self._forward_logs else None))
         self._seated[seat] = lane
         self._events.append(Ready(lane, self._quota))
 
@@ -241,12 +243,12 @@ class LokyBackend:
         hand_on(record, ticket, attempt, worker)
 
     def _on_returned(self, lane: Lane, body: memoryview) -> None:
-        number, start, apart = _wire.unpack(body)
+        number, start, apart, recalled = _wire.unpack(body)
         lane.handed_back(number, start)
-        self._events.append(Returned(lane, number, start, apart))
+        self._events.append(Returned(lane, number, start, apart, recalled))
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
-        lane.ready()
+        lane.ready(*_wire.unpack(body))
         if self._closing:
             self._end(lane)
         else:
@@ -272,12 +274,12 @@ class LokyBackend:
             lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
         lane.parcels.told(count)
         failures = placed > 0 or ERROR_BEGINS in stream
-        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9, times, failures=failures)
+        self._arrive(lane, Arrived(lane, number, start, outcomes, size, nanoseconds * 1e-9, False, times, failures))
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, times, outcome = lane.read_large(body)
         lane.parcels.told(1)
-        self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9, times)
+        self._arrive(lane, Arrived(lane, number, index, [outcome], size, nanoseconds * 1e-9, False, times))
         if len(self._events) > 1:
             self._join_last_two()
 
@@ -301,23 +303,12 @@ class LokyBackend:
             one.seconds += other.seconds
             self._events.pop()
 
-    def _arrive(
-        self,
-        lane: Lane,
-        number: int,
-        start: int,
-        outcomes: list[Any],
-        size: int,
-        seconds: float,
-        times: Times | None,
-        rescued: bool = False,
-        failures: bool = True,
-    ) -> None:
+    def _arrive(self, lane: Lane, event: Arrived) -> None:
         if lane.state == ENDING:
-            size = 0  # known already; it would be counted for who has the seat now
-        lane.seat.unreleased += size
-        lane.parcels.arrived(number, start + len(outcomes))
-        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued, times, failures))
+            event.size = 0  # known already; it would be counted for who has the seat now
+        lane.seat.unreleased += event.size
+        lane.parcels.arrived(event.number, event.start + len(event.outcomes))
+        self._events.append(event)
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -346,9 +337,27 @@ class LokyBackend:
             self._events.append(Broken(BrokenProcessPool(text)))
         gated = lane in self._gated
         if peeked := look_for_outcomes(lane, now, gated=gated):
-            self._arrive(lane, peeked.number, peeked.start, peeked.outcomes, 0, 0.0, peeked.times)
+            self._arrive(lane, Arrived(lane, *peeked[:3], 0, 0.0, False, peeked.times))
+        if lane.slow and lane.hurried:
+            self._events.append(Slow(lane))
         if lane.timeout_at is not None and now >= lane.timeout_at:
             look_at_running(lane, now, gated=gated)
+
+    # ------------------------------------------------------------------------- taking back; the first three, any thread
+
+    def recall(self, lane: Any) -> None:
+        lane.recall()
+
+    def begun(self, lane: Any, number: int) -> int:
+        return int(lane.begun(number))
+
+    def settled(self, lane: Any, number: int) -> int:
+        return int(lane.settled(number))
+
+    def hurry(self, on: bool) -> None:
+        self._hurried = on
+        for lane in self._lanes:
+            lane.hurried = on
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 
@@ -400,21 +409,22 @@ class LokyBackend:
         reason: BaseException = error
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
-            self._arrive(
-                lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued.times, rescued=True
-            )
+            number, start, outcomes, size, times = rescued
+            self._arrive(lane, Arrived(lane, number, start, outcomes, size, 0.0, True, times))
         deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
+        ran = blame
         if lane.doomed is not None:
             charged, reason = lane.doomed
             deliberate = charged is not None
-            blame = charged or blame
+            blame = ran = charged or blame
             if void(lane):
                 blame = suspect = None
             if stack := lane.memory.read_stack():
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
         self._lost += 1
-        self._events.append(Lost(lane, lane.after, blame, reason, deliberate, suspect))
+        begun = None if ran is None else ran.number
+        self._events.append(Lost(lane, lane.after, blame, reason, deliberate, suspect, begun))
 
     # ------------------------------------------------------------------------------------------------------- lanes end
 

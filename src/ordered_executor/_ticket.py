@@ -74,6 +74,9 @@ class Batch:
     `apart`: pack every ticket on its own, because together they could not be loaded.
     `load`: the bytes that were sent.  `seconds`: what it is expected to take, at most what one
     is sized to take.
+    `lane`: the key of the lane that has it.  `kept`: the tickets from this index on are not with the lane any more:
+    they were taken back.  `settled`: from this index on the lane begins nothing, which was found out when it was
+    recalled; whoever finds it out stores it, on any thread.
     """
 
     number: int
@@ -87,3 +90,9 @@ class Batch:
     again: bool = False  # some of it may have been with a worker that died
     recorded: bool = False  # when each task begins and ends is to be known
     failed: dict[int, BaseException] = field(default_factory=dict)
+    lane: Any = None
+    kept: int = -1
+    settled: int | None = None
+
+    def __post_init__(self) -> None:
+        self.kept = self.count

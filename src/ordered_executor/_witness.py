@@ -25,7 +25,7 @@ class Witness:
         self._forwarder: Forwarder | None = None
         answer(self.task)
 
-    def begin_lease(self, number: int, levels: dict[str, int] | None) -> None:
+    def begin_lease(self, number: int = 0, levels: dict[str, int] | None = None) -> None:
         """`levels`: of the parent's loggers, if what is logged goes there."""
         self._number = number
         if self._forwarder is not None:
