@@ -22,6 +22,7 @@ from ._lane import NEVER, PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
 from ._lane_memory import STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
+from ._times import Times
 
 # The time between two looks for outcomes doubles up to this while no task ends, so that a very slow one costs nothing.
 PEEK_MOST_SECONDS = 0.05
@@ -35,6 +36,7 @@ class Peeked(NamedTuple):
     number: int
     start: int
     outcomes: list[Any]
+    times: Times | None = None
 
 
 def next_look(lanes: Iterable[Lane]) -> float:
@@ -107,4 +109,5 @@ def _peek(lane: Lane, sent: Sent) -> Peeked | None:
     known = sent.home - start
     if not 0 <= known < len(outcomes):
         return None  # below zero: what is before it is in the pipe still, and this comes by the pipe as well
-    return Peeked(sent.number, start, lane.fetch(outcomes, known))
+    times = lane.memory.times(sent.number, start, start + len(outcomes)) if sent.recorded else None
+    return Peeked(sent.number, start, lane.fetch(outcomes, known), times)

@@ -55,7 +55,8 @@ class Table:
 
         Who uses a name that cannot be sent is told so in the worker.
         """
-        _forget_what_is_gone()
+        if _keys.gone:
+            _forget_what_is_gone()
         orders: list[Order] = []
         for home, names in self._homes.items():
             if not names.same():

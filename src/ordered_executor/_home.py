@@ -19,7 +19,6 @@ import contextlib
 import linecache
 import pickle
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 from . import _keys, _wire
 from ._by_value import Reduced
 from ._faithful import class_name, message_of
+from ._locks import Lock
 from ._rebuild import AS_SPAWN_DOES, MAIN, named, names_in
 from ._reducers import CACHE
 
@@ -52,7 +52,7 @@ _shells: dict[Name, Any] = {}  # containers that are still empty
 _begun: set[int] = set()  # keys of things that are being defined
 _complete: set[int] = set()
 _ran: dict[str, set[str]] = {}  # modules whose top level ran here -> the names that it made
-_opening = threading.RLock()  # tasks may have threads
+_opening = Lock()  # tasks may have threads
 _left: list[ModuleType] = []  # whose place the script took: its functions need it
 
 
@@ -178,7 +178,8 @@ def _adopted(home: str, name: str, args: tuple[Any, ...] = ()) -> Any:
 
 def open_name(home: str, name: str) -> Any:
     """Open a name that has come, with all that it needs.  Raises `AttributeError` if there is none."""
-    with _opening:
+    +_opening
+    try:
         names = vars(sys.modules[home])
         if name not in names and not _open(home, name):
             reason = _lacking.get((home, name))
@@ -186,6 +187,8 @@ def open_name(home: str, name: str) -> Any:
                 f"module {home!r} has no attribute {name!r}" + (f" in this worker: {reason}" if reason else "")
             )
         return names[name]
+    finally:
+        -_opening
 
 
 def _open(home: str, name: str) -> bool:
@@ -258,10 +261,13 @@ def run(home: str, filename: str, source: str) -> None:
 
 def _open_all(home: str) -> None:
     """What the top level has made needs names, too, and nobody can say which."""
-    with _opening:
+    +_opening
+    try:
         for other, name in list(_unopened):
             if other == home:
                 _open(home, name)
+    finally:
+        -_opening
 
 
 @contextlib.contextmanager

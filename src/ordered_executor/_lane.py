@@ -48,6 +48,7 @@ from ._parcels import Parcels, Sent
 from ._payload import KIND_BYTES, Buffer, Large
 from ._start import Start
 from ._ticket import Batch
+from ._times import Times
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
@@ -237,8 +238,10 @@ class Lane:
         words[LIMIT] = limit & MASK
         words[HEAD] = head & MASK
 
-    def lease_frame(self, credit: int) -> bytes:
-        return self.frame(_wire.LEASE, _wire.pack((self.generation, credit, self.seat.unreleased)))
+    def lease_frame(self, credit: int, levels: dict[str, int] | None) -> bytes:
+        """`levels`: of this process's loggers, if what its tasks log is to come here."""
+        seat = self.seat
+        return self.frame(_wire.LEASE, _wire.pack((self.generation, credit, seat.unreleased, seat.number, levels)))
 
     def give_back(self, size: int) -> None:
         words = self.memory.words
@@ -317,12 +320,18 @@ class Lane:
         return outcomes
 
     @staticmethod
-    def read_large(body: memoryview) -> tuple[int, int, int, int, Large]:
+    def read_large(body: memoryview) -> tuple[int, int, int, int, Times | None, Large]:
         """One outcome whose large buffers are behind its frame."""
-        (number, index, size, nanoseconds, head, lengths), inline = _wire.split(body)
-        return number, index, size, nanoseconds, _copy_large(head, inline, lengths)
+        (number, index, size, nanoseconds, times, head, lengths), inline = _wire.split(body)
+        recorded = Times.read(times, 1) if times else None
+        return number, index, size, nanoseconds, recorded, _copy_large(head, inline, lengths)
 
     # ---------------------------------------------------------------------------------------------- for those who look
+
+    @property
+    def number(self) -> int | None:
+        """The worker's, for those who look."""
+        return self.seat.number
 
     def row(self, now: float, *, gated: bool) -> Row | None:
         """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""

@@ -142,7 +142,7 @@ def _preparation(process: Any, fds: list[int]) -> dict[str, Any]:
 
 
 def _what_others_add(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Coverage puts something among multiprocessing's own, which measures a process as soon as it is unpickled there."""
+    """Coverage puts something among multiprocessing's own, which measures a process once it is unpickled there."""
     standard = multiprocessing.spawn.get_preparation_data
     if standard.__module__ == "multiprocessing.spawn":
         return {}

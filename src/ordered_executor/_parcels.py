@@ -47,6 +47,7 @@ class Sent:
         "looked",
         "number",
         "placed",
+        "recorded",
         "row",
         "seen",
         "shortest",
@@ -60,6 +61,7 @@ class Sent:
         self.first = batch.first
         self.count = batch.count
         self.typical = batch.seconds / batch.count  # seconds a task; less in a batch whose size was asked for
+        self.recorded = batch.recorded
         self.home = 0  # how many outcomes have come home: a prefix
         self.seen = 0  # how many were finished when it was last looked at
         self.held: list[Any] = []  # things of the script that its outcomes may refer to
@@ -116,6 +118,17 @@ def _size(packed: bytes | Large) -> int:
 def _fail_all(batch: Batch, error: BaseException) -> None:
     error = without_frames(error)
     batch.failed = {index: copy_error(error) for index in range(batch.count)}
+
+
+def losses(batch: Batch) -> dict[int, int]:
+    """By index, how often workers have died of it: of most batches, of none."""
+    if not batch.again:
+        return {}
+    owner = batch.owners[0]
+    if type(owner) is Slice:
+        known = owner.span.losses.items()
+        return {i - owner.start: lost for i, lost in known if owner.start <= i < owner.start + batch.count}
+    return {index: future.losses for index, future in enumerate(batch.owners) if future.losses}
 
 
 def _cannot_change(values: list[Any]) -> bool:
@@ -182,7 +195,7 @@ class Parcels:
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
         self.owed += batch.count
-        head = generation, batch.number, batch.first, batch.count, batch.seconds, timed
+        head = generation, batch.number, batch.first, batch.count, batch.seconds, timed, batch.recorded, losses(batch)
         body = _wire.pack((*head, fns, single, many, calls))
         batch.load = len(body) + sent.placed
         inline, self._inline = self._inline, []
@@ -284,6 +297,8 @@ class Parcels:
         return calls, fns
 
     def _place_function(self, fn: Any, sent: Sent) -> Any:
+        if may_be_shared(fn):
+            return self._place(pack_for_home(fn, self._needs), sent)
         large = stand_in(fn, self._needs)
         packed = pack_for_home(fn if large is None else large, self._needs)
         if large is None and len(packed) >= LARGE_CALLABLE:
