@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, _base, as_completed, wait
@@ -233,6 +234,32 @@ def test_as_completed_is_in_order_from_the_first(monkeypatch: pytest.MonkeyPatch
     for future in futures[40:]:
         future.finish(future.first, None)
     assert got + [future.result() for future in come] == list(range(50))
+
+
+@pytest.mark.parametrize("kind", ["as_completed", "wait"])
+def test_whoever_ends_a_future_takes_no_lock_of_its_waiters(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Python 3.14 Ctrl-C may leave one taken: 1. the waiter's lock is taken; 2. the future ends all the same."""
+    future: Any = fresh()
+    future.start()
+    install = _base._create_and_install_waiters  # type: ignore[attr-defined]  # private, hence not in the stubs
+    waiters: list[Any] = []
+
+    def noted_install(pending: Any, when: str) -> Any:
+        waiters.append(install(pending, when))
+        return waiters[-1]
+
+    monkeypatch.setattr(_base, "_create_and_install_waiters", noted_install)
+    if kind == "as_completed":
+        with pytest.raises(TimeoutError):
+            next(as_completed([future], timeout=0))
+    else:
+        wait([future], timeout=0)
+    future._waiters.append(waiters[0])  # as if it had been interrupted, and not taken itself off
+    waiters[0].lock.acquire()
+    ending = threading.Thread(target=future.finish, args=(1, None), daemon=True)
+    ending.start()
+    ending.join(PATIENCE)
+    assert not ending.is_alive()
 
 
 def test_callbacks_of_a_cancelled_future_run_in_one_thread() -> None:

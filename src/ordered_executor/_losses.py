@@ -102,7 +102,7 @@ def find_owners(releaser: Any) -> dict[int, Any]:
         if type(thing) is Future and thing._owner is releaser:
             owners[thing.first] = thing
         elif type(thing) is MapResults and thing._claimer is releaser:
-            for span in tuple(thing._spans):
+            for span in tuple(thing._intake.spans):
                 owners.update(dict.fromkeys(range(span.first, span.first + span.count), span))
     return owners
 
