@@ -75,6 +75,28 @@ def cancel(executor: OrderedProcessPoolExecutor) -> None:
         future.cancel()
 
 
+def cancel_sent(executor: OrderedProcessPoolExecutor) -> None:
+    """Cancel what a worker has and has not begun."""
+    futures = [executor.submit(same, number) for number in range(20)]
+    futures[0].result()
+    for future in reversed(futures[-4:]):
+        future.cancel()
+
+
+def cancel_pending(executor: OrderedProcessPoolExecutor) -> None:
+    """Cancel all there is."""
+    for number in range(4):
+        executor.submit(same, number)
+    executor.cancel_pending()
+
+
+def close_map(executor: OrderedProcessPoolExecutor) -> None:
+    """Leave a loop."""
+    results: Any = executor.map(same, range(20))
+    next(results)
+    results.close()
+
+
 def read_stream(executor: OrderedProcessPoolExecutor) -> None:
     """Read all there is."""
     for number in range(3):
@@ -102,6 +124,9 @@ CALLS = [
     read_as_completed,
     call_back,
     cancel,
+    cancel_sent,
+    cancel_pending,
+    close_map,
     read_stream,
     read_map,
     ask,
