@@ -65,6 +65,7 @@ def test_killed_at_any_moment_and_resumed(folder: Folder, seed: int, how: str) -
     (folder.path / "out").write_bytes(b"before\n" if how == "append" else b"")
     if how == "output":
         arguments += ["-o", "out"]
+    process = None
     for attempt in range(40):
         with open(folder.path / "out", "ab") as out:  # noqa: PTH123
             more = {"stdout": out} if how == "append" else {}
@@ -75,6 +76,7 @@ def test_killed_at_any_moment_and_resumed(folder: Folder, seed: int, how: str) -
         process.communicate()
         if process.returncode != -signal.SIGKILL:
             break
+    assert process
     assert process.returncode in {0, 1}
     good = b"".join(line for line in lines.splitlines(keepends=True) if line != b"fail\n")
     assert folder.read("out") == (b"before\n" if how == "append" else b"") + good
