@@ -35,18 +35,21 @@ from ._check import (
     check_flag,
     check_optional_count,
     check_seconds,
-    iterate,
 )
 from ._errors import ShutdownTimeoutError
 from ._front import Marked
 from ._future import Future
 from ._gate import Window
-from ._map import MapResults, length_of
+from ._intake import start_map
+from ._outcome import Outcome
 from ._releaser import Releaser
 from ._results import Results, read_either, read_outcome, read_value
 from ._running import Running, table, take_running
 from ._statistics import Statistics, describe, take_statistics
-from ._ticket import Options, Outcome
+from ._ticket import Options
+
+# How long `cancel_pending` waits for the releaser, which may be in a callback.
+CANCEL_SECONDS = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,19 +124,25 @@ class OrderedExecutor(Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        errors: str = "raise",
+        prefetch: bool = False,
     ) -> Iterator[T]:
         """Yield `fn(*args)` for the arguments that `zip(*iterables)` gives, in their order.
 
         A call that fails raises at its place, and the iterator goes on behind it; so does an error of the input.
-        Closing the iterator, or letting go of it half way, cancels what no worker has.  Yielded results are not kept.
-        Not part of `results()`.
+        Only its `StopIteration` ends it.  Closing the iterator, or letting go of it half way, cancels what no worker
+        has begun.  Yielded results are not kept.  Not part of `results()`.
 
         `timeout`: seconds from now within which a result must be there when it is asked for, else a `TimeoutError`.
         `chunksize`: how many calls are sent to a worker together, at most; `None` finds out what is best.
         `buffersize`: how many inputs may be taken that are not yielded yet; `None` takes all of them now, so an endless
         iterable needs it.
+        `errors`: `"yield"` yields the exception in the place of each result that there is not.  A map over such a map
+        does not call `fn` with its errors: they come out at their place.  If there is something in between, a generator
+        say, `"pass"` does the same for all exceptions among the inputs.
+        `prefetch`: read the inputs in a thread, ahead of you: for inputs that take long to come.  Needs `buffersize`.
         """
-        return self._map(fn, iterables, timeout, chunksize, buffersize, self._options)
+        return self._map(fn, iterables, timeout, chunksize, buffersize, errors, prefetch, self._options)
 
     def _map(
         self,
@@ -142,17 +151,19 @@ class OrderedExecutor(Executor):
         timeout: float | None,
         chunksize: int | None,
         buffersize: int | None,
+        errors: str,
+        prefetch: bool,
         options: Options,
     ) -> Iterator[Any]:
         check_callable("fn", fn)
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
         buffersize = check_buffersize(buffersize)
-        length = length_of(iterables)
-        iterators = [iterate(iterable) for iterable in iterables]
-        single = len(iterators) == 1
-        inputs = iterators[0] if single else zip(*iterators)  # noqa: B905 (to the shortest, as map does)
-        return MapResults(self._releaser, fn, inputs, single, options, timeout, buffersize, chunksize, length)
+        check_choice("errors", errors, ("raise", "yield", "pass"))
+        check_flag("prefetch", prefetch)
+        if prefetch and buffersize is None:
+            raise ValueError("prefetch needs a buffersize: how far ahead the thread may read")
+        return start_map(self._releaser, fn, iterables, timeout, chunksize, buffersize, errors, prefetch, options)
 
     def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
         """A light view on this executor whose `submit` and `map` use other settings.
@@ -189,10 +200,16 @@ class OrderedExecutor(Executor):
         check_flag("follow", follow)
         return self._read(read_value if errors == "raise" else read_either, timeout, follow)
 
-    def outcomes(self, *, timeout: float | None = None, follow: bool = False) -> Results[Outcome]:
-        """The same stream as `results()`, as `Outcome(ticket, value, error)`, for those who must know which."""
+    def outcomes(self, *, timeout: float | None = None, follow: bool = False, calls: bool = False) -> Results[Outcome]:
+        """The same stream as `results()`, as an `Outcome` each: `ticket`, `value`, `error`, and what else is known.
+
+        `calls`: from now on tasks keep their function and arguments until their outcome is read; else only those that
+        failed do.
+        """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("follow", follow)
+        if check_flag("calls", calls):
+            self._releaser.keeps_calls = True
         return self._read(read_outcome, timeout, follow)
 
     def _read(self, read: Callable[[Future[Any]], T], timeout: float | None, follow: bool) -> Results[T]:
@@ -220,6 +237,22 @@ class OrderedExecutor(Executor):
 
     # ----------------------------------------------------------------------------------------------------- shutdown
 
+    def cancel_pending(self, *, kill: bool = False) -> None:
+        """Cancel all that was submitted, or drawn by a `map`, and that no worker has begun.  The executor goes on.
+
+        For notebooks, servers and Ctrl-C.  Futures are cancelled; a `map` yields what had begun, then it raises
+        `CancelledError`.  `kill`: what runs is stopped, too, and gets `TaskKilledError` at its place.
+
+        Does not wait for tasks, but, unless it is called in a done-callback, for the executor's thread, at most a
+        second: when it returns, the futures are cancelled, if no callback keeps that thread so long.
+        """
+        check_flag("kill", kill)
+        releaser = self._releaser
+        releaser.cancel_waiting()
+        if kill:
+            releaser.kill_begun()
+        releaser.wait_for_turn(CANCEL_SECONDS)
+
     def shutdown(
         self,
         wait: bool = True,
@@ -232,8 +265,8 @@ class OrderedExecutor(Executor):
 
         `wait`: return when all of that is done, or after `timeout` seconds with a `ShutdownTimeoutError` that lists
         what is not (call again, or kill).  In a done-callback it never waits.  `cancel_futures`: cancel what no worker
-        has.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled if
-        `cancel_futures` says so.  May be called again, from any thread, at any time.
+        has begun.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled
+        if `cancel_futures` says so.  May be called again, from any thread, at any time.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("wait", wait)
@@ -332,6 +365,8 @@ class OptionsView:
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        errors: str = "raise",
+        prefetch: bool = False,
     ) -> Iterator[T]:
         """As the executor's `map`, with the view's settings."""
-        return self._executor._map(fn, iterables, timeout, chunksize, buffersize, self._options)
+        return self._executor._map(fn, iterables, timeout, chunksize, buffersize, errors, prefetch, self._options)
