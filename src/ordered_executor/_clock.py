@@ -1,9 +1,10 @@
 """What is due: the looks at a lane that no frame asks for.
 
 A lane is looked at when its time has come (`Lane.due`), and not before: an executor whose workers are heard of in time
-sets no alarm but the next.  Three looks are here; the one at a task that overruns its limit is `_stopping`'s.
+sets no alarm but the next.  Four looks are here; the one at a task that overruns its limit is `_stopping`'s.
 
 - *kill*: it was told to end, or is to be killed, and its process is there still;
+- *idleness*: it has had nothing to do for long, and need not keep its memory;
 - *start*: its initializer runs, and may take `task_timeout`;
 - *peek*: of the batch that has the head nothing was heard for a while, and the task that runs takes longer than most;
   what is finished before it is fetched from the lane's memory.  The same look tells, where others are idle, that what
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ._lane import NEVER, PEEK_SECONDS, Lane, kill
+from ._lane import NEVER, PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
 from ._lane_memory import STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
@@ -64,6 +65,16 @@ def look_at_start(lane: Lane, now: float, timeout: float | None) -> bool:
         return True
     lane.start_deadline = begun * 1e-9 + timeout if begun else now + TIMEOUT_SECONDS
     return False
+
+
+def look_for_idleness(lane: Lane, now: float) -> bool:
+    """Whether the worker has had nothing to do for long; asked once after each time it had."""
+    if lane.trim_at is None or now < lane.trim_at:
+        return False
+    idle = lane.state == SERVING and not lane.parcels.busy and not lane.writing
+    rested = lane.heard + TRIM_SECONDS
+    lane.trim_at = None if idle and now >= rested else max(rested, now + TRIM_SECONDS / 2)
+    return lane.trim_at is None
 
 
 def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:

@@ -54,6 +54,8 @@ from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
 NEVER = float("inf")
+# After so long without work, memory goes back to the system; fresh memory costs several times what is done with it.
+TRIM_SECONDS = 5.0
 # How long a lane waits for another thread that forks, and that for the lane.
 FORK_SECONDS = 1.0
 # A batch of which nothing was heard for so long is looked at (`_clock`): a slow task may withhold what is finished.
@@ -137,6 +139,7 @@ class Lane:
         self.end_at: float | None = None  # when to look whether it has ended, if nothing says so
         self.gone_since: float | None = None  # how it ended is not known yet
         self.start_deadline: float | None = None
+        self.trim_at: float | None = None  # when to look whether it has been idle for long
         self.heard = 0.0  # when something came from it last, or it was sent something to do
         self.peeked = 0.0
         self.peek_after = PEEK_SECONDS
@@ -295,6 +298,7 @@ class Lane:
         """Everything of the batch is home."""
         self.parcels.done(number)
         self.heard = time.monotonic()
+        self.trim_at = self.heard + TRIM_SECONDS
 
     def handed_back(self, number: int, start: int) -> None:
         """What the worker has not started of the batch, and those behind it, will be sent again, maybe elsewhere."""
@@ -378,7 +382,7 @@ class Lane:
     def due(self) -> float:
         """When somebody should look at this lane next; never, mostly."""
         least = NEVER
-        for at in (self.kill_at, self.end_at, self.start_deadline, self.peek_at, self.timeout_at):
+        for at in (self.kill_at, self.end_at, self.trim_at, self.start_deadline, self.peek_at, self.timeout_at):
             if at is not None and at < least:
                 least = at
         return least

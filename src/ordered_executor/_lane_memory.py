@@ -160,12 +160,15 @@ class LaneMemory:
         return True
 
     def keep_from_forks(self) -> None:
-        """In a worker: a child that a task forks, and that comes back from the task, must not go on as its twin.
-
-        Without the mapping it ends at its first step here.  One that ends or runs another program never touches it.
-        """
+        """In a worker: what a task forks has no such mapping, if the system can do that."""
         if hasattr(mmap, "MADV_DONTFORK"):
             self._map.madvise(mmap.MADV_DONTFORK)
+
+    def leave(self) -> None:
+        """In a child that a task has forked: whoever touches the memory from now on raises ValueError."""
+        for view in (self.words, self.bytes):
+            with contextlib.suppress(BufferError):  # somebody looks at a part of it: then the mapping is not there
+                view.release()
 
     def close(self) -> None:
         for view in (self.words, self.starts, self.ends):

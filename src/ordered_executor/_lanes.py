@@ -22,7 +22,7 @@ from typing import Any
 
 from . import _depot, _os, _wire
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
-from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
+from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_idleness, look_for_outcomes, next_look
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
@@ -133,8 +133,8 @@ class LokyBackend:
         self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)
-        else:  # the depot may have had it of an executor with another timeout
-            lane.start_deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        elif self._timeout is not None:
+            lane.start_deadline = time.monotonic() + self._timeout
         return True
 
     def _cannot_start(self, error: Exception) -> None:
@@ -251,10 +251,10 @@ class LokyBackend:
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
         lane.ready(*_wire.unpack(body))
-        if self._closing:
-            self._end(lane)
-        else:
+        if not self._closing:
             self._lend(lane)
+        elif not (self._reuse and self._keep_warm(lane)):
+            self._end(lane)
 
     def _on_init_failed(self, lane: Lane, body: memoryview) -> None:
         (packed,) = _wire.unpack(body)
@@ -334,6 +334,11 @@ class LokyBackend:
             self._on_death(lane)
             if lane not in self._lanes:
                 return
+        if look_for_idleness(lane, now):
+            self._put(lane, lane.frame(_wire.TRIM))
+            lane.parcels.give_back()
+            if not any(other.parcels.busy for other in self._lanes):
+                warm.trim()
         if look_at_start(lane, now, self._timeout):
             text = f"the initializer took longer than task_timeout={self._timeout} s"
             self._events.append(Broken(BrokenProcessPool(text)))
@@ -461,14 +466,18 @@ class LokyBackend:
                 pass
             elif lane.state == SERVING:
                 self._end(lane)
+            elif self._kind.initializer is not None:
+                lane.kill_at = now + END_SECONDS  # the user's code is not cut short, if it is ready soon
             else:
-                lane.kill_at = now + END_SECONDS  # it ends when it is ready, if that is soon
+                self._kill(now, lane)  # it has done nothing, and may find its program gone
 
     def _kill_all(self, now: float) -> None:
         for lane in self._lanes:
             if lane.state == ENDING:
                 lane.kill_at = min(lane.kill_at or 0.0, now + LEAVE_SECONDS)
-        killed = [lane for lane in self._lanes if lane.state < ENDING]
+        self._kill(now, *[lane for lane in self._lanes if lane.state < ENDING])
+
+    def _kill(self, now: float, *killed: Lane) -> None:
         kill(killed)
         for lane in killed:
             lane.state = ENDING
@@ -486,7 +495,7 @@ class LokyBackend:
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.parcels.busy or lane.doomed is not None or not lane.lives():
+        if lane.state != SERVING or lane.writing or lane.parcels.busy or lane.doomed is not None or not lane.lives():
             return False
         if not threading.main_thread().is_alive():
             return False

@@ -354,6 +354,11 @@ class Parcels:
                 return sent
         return None
 
+    def give_back(self, kept: int = 0) -> None:
+        """Nothing is on its way: let the system have the memory that was used for arguments, but for so many bytes."""
+        assert not self.busy
+        self._room.give_back(kept)
+
     def done(self, number: int) -> None:
         """Everything of the batch is home: its place in lane memory is free."""
         sent = self.sent.popleft()

@@ -18,7 +18,7 @@ HEADER = struct.Struct("=QII")
 LENGTH = struct.Struct("=Q")
 
 # parent to worker
-LEASE, BATCH, OPEN, END, IDLE, DEFINE, BEGIN = 1, 2, 3, 4, 5, 6, 7
+LEASE, BATCH, OPEN, END, IDLE, DEFINE, BEGIN, TRIM = 1, 2, 3, 4, 5, 6, 7, 8
 # worker to parent
 READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED, LOG = 16, 17, 18, 19, 20, 21, 22
 

@@ -16,6 +16,7 @@ Nothing here is kept in a function's globals: what a task is made of may bring g
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import multiprocessing
@@ -64,10 +65,14 @@ from ._lane_memory import (
 from ._loading import Loader
 from ._outbox import Outbox
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error_whole, pack_value
+from ._warm import warm
 from ._witness import Witness
 
 # A batch may take twice what it was sized to take, at least this; then what has not started goes back, for others.
 OVERRUN_SECONDS = 0.014
+
+# An idle worker that nobody has keeps its memory warm so long.
+TRIM_SECONDS = 1.0
 
 # Copies are fastest between whole cache lines.
 ALIGNMENT = 64
@@ -119,10 +124,16 @@ def serve(depth: int, end: LaneEnd, start_method: str | None, start: bytes | Non
     _home.settle()
     _payload.refer_in_outcomes(_home.AtHome())
     worker = _Worker(end)
-    if worker.initialize(start):
-        # after the initializer, which may close what it does not know
-        _os.dump_stack_on_signal(end.memory, worker.stack_at)
-        worker.work()
+    os.register_at_fork(after_in_child=worker.in_forked_child)
+    pid = os.getpid()
+    try:
+        if worker.initialize(start):
+            # after the initializer, which may close what it does not know
+            _os.dump_stack_on_signal(end.memory, worker.stack_at)
+            worker.work()
+    finally:
+        if os.getpid() != pid:
+            os._exit(1)  # a child that a task has forked, and that came back from the task
     _exit.end_nested()
     _loky.end_worker()
     worker.close()
@@ -152,6 +163,18 @@ class _Worker:
     def close(self) -> None:
         os.close(self._outbox.fd)
         self._frames.close()
+
+    def in_forked_child(self) -> None:
+        """A child that a task forks has nothing of the lane: it must neither keep its pipe open nor go on as its twin.
+
+        Without the memory it raises at its first step here.  One that ends or runs another program never gets there.
+        """
+        self._memory.leave()
+        with contextlib.suppress(OSError):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for fd in (self._outbox.fd, self._frames.fileno()):
+                os.dup2(nothing, fd, inheritable=False)  # and not closed: their numbers stay taken
+            os.close(nothing)
 
     # ----------------------------------------------------------------------------------------------- start and end
 
@@ -202,9 +225,18 @@ class _Worker:
         elif kind == _wire.BATCH:
             batch, inline = _wire.split(body)
             self._take_batch(inline, *batch)
+        elif kind == _wire.TRIM:
+            self._give_back_memory()
         elif kind == _wire.IDLE:
             return self._lie_idle(*_wire.unpack(body))
         return True
+
+    def _give_back_memory(self) -> None:
+        """There is nothing to do for a while: what tasks have used is the system's again."""
+        self._room.free(distance(self._room.freed, self._words[TAKEN]))
+        self._room.give_back()
+        warm.trim()
+        _os.give_back_freed_memory()
 
     def _lie_idle(self, seconds: float | None) -> bool:
         """Nobody has this worker: wait for the next frame, at most so long.  False if it is time to leave.
@@ -212,15 +244,23 @@ class _Worker:
         The parent needs no thread for that, and loses nothing if it sends something at that very moment: LEFT says that
         no frame was read any more.
         """
+        soon = TRIM_SECONDS if seconds is None else min(seconds, TRIM_SECONDS)
+        if self._hear_within(soon):
+            return True
+        self._give_back_memory()
+        if self._hear_within(None if seconds is None else seconds - soon):
+            return True
+        self._words[STATE] = LEFT
+        return False
+
+    def _hear_within(self, seconds: float | None) -> bool:
+        """Whether a frame comes, or the end of the pipe."""
         fd = self._frames.fileno()
         os.set_blocking(fd, False)
         try:
-            if self._frames.peek(1) or _os.can_be_read(fd, seconds):
-                return True
+            return bool(self._frames.peek(1)) or _os.can_be_read(fd, seconds)
         finally:
             os.set_blocking(fd, True)
-        self._words[STATE] = LEFT
-        return False
 
     def _take_lease(self, lease: int, generation: int, credit: int, unreleased: int, *witnessed: Any) -> None:
         self._outbox.lease = lease
