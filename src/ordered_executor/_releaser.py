@@ -243,14 +243,15 @@ class Releaser(Front):
             self.observers.released(head, sequencer.head, sequencer.early)
 
     def _deliver(self, segment: Segment) -> None:
-        owner = segment.owners[0]
-        if type(owner) is not Future:
-            span = owner.span if type(owner) is Slice else owner
-            span.delivery.put(segment.first, segment.outcomes)
-            return
-        keep, basic, run = self.stream.keep, BASIC, segment.run
+        owner, run = segment.owners[0], segment.run
         if run is not None:
             run.released_at = time.monotonic()
+        if type(owner) is not Future:
+            span = owner.span if type(owner) is Slice else owner
+            outcomes = segment.outcomes
+            span.delivery.put(segment.first, span.raw(segment.first, outcomes, run) if span.outcomes else outcomes)
+            return
+        keep, basic = self.stream.keep, BASIC
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
