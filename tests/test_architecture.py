@@ -30,12 +30,13 @@ LAYERS = [
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _refusals _map _results _queue_worker _digest",
     "_dispatcher _intake",
-    "_losses _running",
+    "_losses _running _observers",
     "_front",
     # the core: everything in order, on whatever backend
     "_releaser",
     "_statistics",
     "_executor",
+    "_trace",
     # lanes: one backend
     "_toplevel _home _loading _recall _outbox",
     "_script",
@@ -54,12 +55,12 @@ LAYERS = [
     "progress",
     "_public",
     "__init__",
-    "demo cli",
+    "timeline demo cli",
     "__main__",
 ]
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
-CORE = [module for row in LAYERS[: ROW["_executor"] + 1] for module in row.split()]
+CORE = [module for row in LAYERS[: ROW["_trace"] + 1] for module in row.split()]
 LANES = {module for row in LAYERS[ROW["_toplevel"] : ROW["_lanes"] + 1] for module in row.split()}
 PURE = ["_ticket", "_sequencer", "_dispatcher", "_losses", "_backend"]
 

@@ -322,12 +322,13 @@ def start_map(
     source = sources[0] if single else zip(*sources)  # noqa: B905 (to the shortest, as map does)
     intake = Intake(
         claimer,
-        lambda args: Span(delivery, fn, args, single, options, chunksize),
+        lambda args: Span(delivery, fn, args, single, options, chunksize, errors == "outcome"),
         source,
         buffersize,
         any(marked),
     )
-    results = MapResults(claimer, intake, delivery, fn, timeout, buffersize is not None, errors != "raise", length)
+    bounded, yields, outcomes = buffersize is not None, errors != "raise", errors == "outcome"
+    results = MapResults(claimer, intake, delivery, fn, timeout, bounded, yields, length, outcomes)
     if prefetch:
         intake.begin_in_thread(delivery.reader.unpark_all)
     else:

@@ -29,6 +29,7 @@ from ._future import Future
 from ._gate import Window
 from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
+from ._observers import Observers
 from ._payload import BASIC, is_failure, packed_size, unpack
 from ._shorten import as_call, call_text
 from ._ticket import SKIP, Batch, Failure, Run, Segment
@@ -58,6 +59,7 @@ class Releaser(Front):
         self.dispatcher = Dispatcher(window.tickets, max_lanes, longest)
         self.max_lanes = max_lanes
         self.counts = Counts(first_ticket)
+        self.observers = Observers()
         self._broken: BaseException | None = None
         self._closing = False
         self._backend_closing = False
@@ -95,6 +97,7 @@ class Releaser(Front):
             self._asleep = False
             self.dispatcher.lanes.clear()
             self.backend.release()
+            self.observers.close()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
@@ -237,16 +240,18 @@ class Releaser(Front):
         self.stream.tidy()
         if sequencer.head != head:
             self.counts.head_moved(sequencer.head)
+            self.observers.released(head, sequencer.head, sequencer.early)
 
     def _deliver(self, segment: Segment) -> None:
-        owner = segment.owners[0]
-        if type(owner) is not Future:
-            span = owner.span if type(owner) is Slice else owner
-            span.delivery.put(segment.first, segment.outcomes)
-            return
-        keep, basic, run = self.stream.keep, BASIC, segment.run
+        owner, run = segment.owners[0], segment.run
         if run is not None:
             run.released_at = time.monotonic()
+        if type(owner) is not Future:
+            span = owner.span if type(owner) is Slice else owner
+            outcomes = segment.outcomes
+            span.delivery.put(segment.first, span.raw(segment.first, outcomes, run) if span.outcomes else outcomes)
+            return
+        keep, basic = self.stream.keep, BASIC
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
@@ -288,6 +293,7 @@ class Releaser(Front):
                 skipped = True
             if batch is not None:
                 self.backend.send(lane.key, batch)
+                self.observers.sent(lane.key, batch)
                 dispatcher.pace.learn_load(batch.count, batch.load)
         if dispatcher.waiting_tickets and self._broken is None and not self._killed:
             busy = sum(1 for lane in dispatcher.lanes.values() if lane.tickets)
@@ -297,6 +303,7 @@ class Releaser(Front):
     # ------------------------------------------------------------------------------------------------------- events
 
     def _hear(self, event: Event) -> None:
+        self.observers.heard(event)
         if type(event) is Arrived:
             self._on_arrived(event)
         elif type(event) is Ready:
