@@ -378,6 +378,7 @@ def test_kill_against_return() -> None:
     """
     executor = HandExecutor(1)
     executor.backend.task_seconds = 1e-4
+    executor.backend.knows = False  # else it is cancelled
     futures = [executor.submit(nothing) for _ in range(4)]
     (lane,) = executor.open_lanes(1)
     executor.finish(0, "0")

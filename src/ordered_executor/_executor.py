@@ -41,11 +41,15 @@ from ._front import Marked
 from ._future import Future
 from ._gate import Window
 from ._intake import start_map
+from ._outcome import Outcome
 from ._releaser import Releaser
 from ._results import Results, read_either, read_outcome, read_value
 from ._running import Running, table, take_running
 from ._statistics import Statistics, describe, take_statistics
-from ._ticket import Options, Outcome
+from ._ticket import Options
+
+# How long `cancel_pending` waits for the releaser, which may be in a callback.
+CANCEL_SECONDS = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,7 +131,7 @@ class OrderedExecutor(Executor):
 
         A call that fails raises at its place, and the iterator goes on behind it; so does an error of the input.
         Only its `StopIteration` ends it.  Closing the iterator, or letting go of it half way, cancels what no worker
-        has.  Yielded results are not kept.  Not part of `results()`.
+        has begun.  Yielded results are not kept.  Not part of `results()`.
 
         `timeout`: seconds from now within which a result must be there when it is asked for, else a `TimeoutError`.
         `chunksize`: how many calls are sent to a worker together, at most; `None` finds out what is best.
@@ -196,10 +200,16 @@ class OrderedExecutor(Executor):
         check_flag("follow", follow)
         return self._read(read_value if errors == "raise" else read_either, timeout, follow)
 
-    def outcomes(self, *, timeout: float | None = None, follow: bool = False) -> Results[Outcome]:
-        """The same stream as `results()`, as `Outcome(ticket, value, error)`, for those who must know which."""
+    def outcomes(self, *, timeout: float | None = None, follow: bool = False, calls: bool = False) -> Results[Outcome]:
+        """The same stream as `results()`, as an `Outcome` each: `ticket`, `value`, `error`, and what else is known.
+
+        `calls`: from now on tasks keep their function and arguments until their outcome is read; else only those that
+        failed do.
+        """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("follow", follow)
+        if check_flag("calls", calls):
+            self._releaser.keeps_calls = True
         return self._read(read_outcome, timeout, follow)
 
     def _read(self, read: Callable[[Future[Any]], T], timeout: float | None, follow: bool) -> Results[T]:
@@ -227,6 +237,22 @@ class OrderedExecutor(Executor):
 
     # ----------------------------------------------------------------------------------------------------- shutdown
 
+    def cancel_pending(self, *, kill: bool = False) -> None:
+        """Cancel all that was submitted, or drawn by a `map`, and that no worker has begun.  The executor goes on.
+
+        For notebooks, servers and Ctrl-C.  Futures are cancelled; a `map` yields what had begun, then it raises
+        `CancelledError`.  `kill`: what runs is stopped, too, and gets `TaskKilledError` at its place.
+
+        Does not wait for tasks, but, unless it is called in a done-callback, for the executor's thread, at most a
+        second: when it returns, the futures are cancelled, if no callback keeps that thread so long.
+        """
+        check_flag("kill", kill)
+        releaser = self._releaser
+        releaser.cancel_waiting()
+        if kill:
+            releaser.kill_begun()
+        releaser.wait_for_turn(CANCEL_SECONDS)
+
     def shutdown(
         self,
         wait: bool = True,
@@ -239,8 +265,8 @@ class OrderedExecutor(Executor):
 
         `wait`: return when all of that is done, or after `timeout` seconds with a `ShutdownTimeoutError` that lists
         what is not (call again, or kill).  In a done-callback it never waits.  `cancel_futures`: cancel what no worker
-        has.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled if
-        `cancel_futures` says so.  May be called again, from any thread, at any time.
+        has begun.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled
+        if `cancel_futures` says so.  May be called again, from any thread, at any time.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("wait", wait)

@@ -24,8 +24,8 @@ from typing import Any
 
 from loky.backend import resource_tracker as lokys_tracker
 
-from . import _loky, _os, _wire, _worker
-from ._backend import Row
+from . import _loky, _os, _recall, _wire, _worker
+from ._backend import ALL, Row
 from ._gate import Seat
 from ._lane_memory import (
     COUNT_BITS,
@@ -44,13 +44,17 @@ from ._lane_memory import (
     TAKEN,
     LaneMemory,
 )
-from ._parcels import Parcels
-from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
+from ._parcels import Parcels, Sent
+from ._payload import KIND_BYTES, Buffer, Large
+from ._start import Start
 from ._ticket import Batch
+from ._times import Times
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
 NEVER = float("inf")
+# After so long without work, memory goes back to the system; fresh memory costs several times what is done with it.
+TRIM_SECONDS = 5.0
 # How long a lane waits for another thread that forks, and that for the lane.
 FORK_SECONDS = 1.0
 # A batch of which nothing was heard for so long is looked at (`_clock`): a slow task may withhold what is finished.
@@ -118,7 +122,9 @@ class Lane:
         self.kind = kind
         self.state = STARTING
         self.lease = 0
-        self.generation = 0
+        self.generation = 0  # guarded by: _recall.recalling
+        self.heeds = False  # the barriers of this process
+        self.last_row: _recall.Row | None = None  # when its memory is closed
         self.writing = False
         self.seat = Seat()  # one of the executor's, for the time of a lease
         self.head = 0  # of the executor
@@ -129,10 +135,14 @@ class Lane:
         self.end_at: float | None = None  # when to look whether it has ended, if nothing says so
         self.gone_since: float | None = None  # how it ended is not known yet
         self.start_deadline: float | None = None
+        self.trim_at: float | None = None  # when to look whether it has been idle for long
         self.heard = 0.0  # when something came from it last, or it was sent something to do
         self.peeked = 0.0
         self.peek_after = PEEK_SECONDS
         self.taken = 0
+        self.opening: list[Any] = []  # frames that the worker waits for before its initializer runs
+        self.slow = False  # the task that runs, when it was last looked at
+        self.hurried = False  # that is worth a look
         self.after = 0  # how many lanes the executor had lost when this one was begun
 
     # ---------------------------------------------------------------------------------------------------- start, end
@@ -159,13 +169,18 @@ class Lane:
             ours.callback(_alive.discard, lane)  # before they are closed
             lane.parcels = Parcels(lane.memory)
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
-            initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
+            start = None if kind.initializer is None else Start(kind.initializer, kind.initargs)
             _start_trackers()
             with _os.sigint_blocked():
-                args = end, multiprocessing.get_start_method(allow_none=True), initializer, kind.initargs
+                args = end, multiprocessing.get_start_method(allow_none=True), start
                 lane._child = _loky.start(kind.context, kind.env, _worker.serve, args)
             lane.pid = lane._child.pid
+            ours.callback(os.kill, lane.pid, signal.SIGKILL)
+            _os.watchdog.watch(lane.pid)
             lane.process = _os.Process(lane.pid, partial(getattr, lane._child, "exitcode"))
+            if start is not None:
+                definitions = lane.definitions_frame(lane.parcels.table.update(start.needs))
+                lane.opening = [*definitions, lane.frame(_wire.BEGIN)]
             ours.pop_all()
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
@@ -175,8 +190,9 @@ class Lane:
         """Whether it takes batches: its process is there, and does not leave."""
         return not self.process.gone() and self.memory.words[STATE] != LEFT
 
-    def ready(self) -> None:
-        """The worker has initialized itself, or failed to."""
+    def ready(self, heeds: bool = False) -> None:
+        """The worker has initialized itself, or failed to.  `heeds`: barriers hold in it, too."""
+        self.heeds = heeds
         self.start_deadline = None
         if self.state == STARTING:
             self.state = SERVING
@@ -184,11 +200,14 @@ class Lane:
     def bury(self) -> None:
         """The process is gone: let go of everything."""
         self.state = ENDING
+        _os.watchdog.forget(self.pid)
         _alive.discard(self)  # before its descriptors are another's
         for fd in (self.reader_fd, self.writer_fd, self._lifeline):
             os.close(fd)
         self.process.close()
+        self.last_row = _recall.read_row(self.memory)
         self.memory.close()
+        self.parcels.table.close()
         if self._child.exitcode is not None:  # else a fork server has still to say how it ended
             self._child.close()
         del self._child
@@ -207,7 +226,8 @@ class Lane:
         """The lane is lent to an executor: nothing of the one before it may show."""
         self.lease = next(_leases) & 0xFFFFFFFF
         self.seat = seat
-        self.generation = self.taken = 0
+        self.taken = 0
+        _recall.next_generation(self)
         self.parcels.forget()
         self.memory.reset()
         self.open(head, limit)
@@ -218,9 +238,37 @@ class Lane:
         words[LIMIT] = limit & MASK
         words[HEAD] = head & MASK
 
+    def lease_frame(self, credit: int, levels: dict[str, int] | None) -> bytes:
+        """`levels`: of this process's loggers, if what its tasks log is to come here."""
+        seat = self.seat
+        return self.frame(_wire.LEASE, _wire.pack((self.generation, credit, seat.unreleased, seat.number, levels)))
+
     def give_back(self, size: int) -> None:
         words = self.memory.words
         words[CREDIT_BACK] = (words[CREDIT_BACK] + size) & MASK
+
+    # ------------------------------------------------------------------------------------- taking back, on any thread
+
+    def recall(self) -> None:
+        """See `_backend.Backend`, as of the next two."""
+        _recall.recall(self)
+
+    def begun(self, number: int) -> int:
+        row = self._row()
+        return 0 if row is None else _recall.begun(row, number)
+
+    def settled(self, number: int) -> int:
+        try:
+            row = _recall.settle(self.memory) if self.heeds else None
+        except ValueError:  # nothing begins there any more
+            row = self.last_row
+        return ALL if row is None else _recall.begun(row, number)
+
+    def _row(self) -> _recall.Row | None:
+        try:
+            return _recall.read_row(self.memory)
+        except ValueError:
+            return self.last_row
 
     # -------------------------------------------------------------------------------------------------------- frames
 
@@ -229,19 +277,28 @@ class Lane:
 
     def batch_frame(self, batch: Batch) -> list[bytes]:
         """The parts of a batch's frame.  What cannot be packed goes into `batch.failed`."""
-        parts = self.parcels.pack(batch, self.generation)
+        definitions, parts = self.parcels.pack(batch, self.generation)
         if len(self.parcels.sent) == 1:
             self.heard = time.monotonic()
-        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease), *parts]
+        return [
+            *self.definitions_frame(definitions),
+            _wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease),
+            *parts,
+        ]
+
+    def definitions_frame(self, parts: list[Any]) -> list[Any]:
+        """The parts of a frame for what the worker has not yet of the script; none if it has all of it."""
+        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.DEFINE, self.lease), *parts] if parts else []
 
     def batch_done(self, number: int) -> None:
         """Everything of the batch is home."""
         self.parcels.done(number)
         self.heard = time.monotonic()
+        self.trim_at = self.heard + TRIM_SECONDS
 
     def handed_back(self, number: int, start: int) -> None:
         """What the worker has not started of the batch, and those behind it, will be sent again, maybe elsewhere."""
-        self.generation += 1
+        _recall.next_generation(self)
         self.parcels.handed_back(number, start)
 
     def read_stream(self, stream: bytes) -> list[Any]:
@@ -263,12 +320,18 @@ class Lane:
         return outcomes
 
     @staticmethod
-    def read_large(body: memoryview) -> tuple[int, int, int, int, Large]:
+    def read_large(body: memoryview) -> tuple[int, int, int, int, Times | None, Large]:
         """One outcome whose large buffers are behind its frame."""
-        (number, index, size, nanoseconds, head, lengths), inline = _wire.split(body)
-        return number, index, size, nanoseconds, _copy_large(head, inline, lengths)
+        (number, index, size, nanoseconds, times, head, lengths), inline = _wire.split(body)
+        recorded = Times.read(times, 1) if times else None
+        return number, index, size, nanoseconds, recorded, _copy_large(head, inline, lengths)
 
     # ---------------------------------------------------------------------------------------------- for those who look
+
+    @property
+    def number(self) -> int | None:
+        """The worker's, for those who look."""
+        return self.seat.number
 
     def row(self, now: float, *, gated: bool) -> Row | None:
         """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""
@@ -289,13 +352,15 @@ class Lane:
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
+    def has_head(self, sent: Sent) -> bool:
+        """Before it has the head, nobody misses the outcomes of a batch; of a single one none is ever missed."""
+        return sent.count > 1 and sent.first <= self.head < sent.first + sent.count
+
     @property
     def peek_at(self) -> float | None:
-        """When to look for finished outcomes of a batch that is not.  Before it has the head, nobody misses them."""
+        """When to look how far the worker is: for finished outcomes of a batch that is not, or because it is slow."""
         current = self.parcels.current
-        if current is None or current.count == 1 or self.state != SERVING:
-            return None
-        if not current.first <= self.head < current.first + current.count:
+        if current is None or self.state != SERVING or not (self.has_head(current) or self.hurried):
             return None
         return max(self.heard, self.peeked) + max(self.peek_after, current.typical + LATE_SECONDS)
 
@@ -307,7 +372,7 @@ class Lane:
     def due(self) -> float:
         """When somebody should look at this lane next; never, mostly."""
         least = NEVER
-        for at in (self.kill_at, self.end_at, self.start_deadline, self.peek_at, self.timeout_at):
+        for at in (self.kill_at, self.end_at, self.trim_at, self.start_deadline, self.peek_at, self.timeout_at):
             if at is not None and at < least:
                 least = at
         return least

@@ -20,7 +20,7 @@ from ._locks import AT_ONCE, Lock
 from ._parking import ParkingLot
 from ._payload import BASIC, is_failure, unpack
 from ._shorten import call_name, call_text
-from ._ticket import Options, Skip
+from ._ticket import Batch, Options, Skip
 
 NEVER_ENDS = float("inf")  # the length of an endless input
 
@@ -65,16 +65,20 @@ class Span:
         single: bool,
         options: Options,
         chunksize: int | None,
+        outcomes: bool = False,
     ) -> None:
         self.first = -1
+        self.claimed_at = 0.0
         self.count = len(args)
         self.fn = fn
         self.args = args  # one becomes None when its outcome is home
         self.single = single
         self.options = options
         self.chunksize = chunksize  # how many go to a worker together, at most; None: as many as pays
+        self.outcomes = outcomes  # the reader wants to know more than values
         self.losses: dict[int, int] = {}  # per index, how often its worker died
         self.cancelled = False
+        self.sent: dict[int, Batch] = {}  # those that lanes have; by the releaser, by single dictionary operations
         self.delivery = delivery
 
     def let_go(self, begin: int, outcomes: list[Any] | None, count: int) -> None:
@@ -129,8 +133,8 @@ class MapResults(Iterator[Any]):
     """The results of a `map`, in order.
 
     A call that failed raises here, or is yielded as its error, and so is an error of the input; the next `next()` goes
-    on behind it.  Closing it (or letting it go) cancels the calls that no worker has.  Results that were yielded are
-    not kept.
+    on behind it.  Closing it (or letting it go) cancels the calls that no worker has begun.  Results that were yielded
+    are not kept.
     """
 
     def __init__(
@@ -311,9 +315,8 @@ class MapResults(Iterator[Any]):
         except IndexError:  # somebody closed it, in a signal handler or in another thread
             raise StopIteration from None
         if type(outcomes[0]) is Skip:
-            # The executor was shut down with cancel_futures: as with the standard ones, the rest is cancelled.
-            self._delivery.closed = True
-            intake.drop()
+            # They were cancelled with all that waited: as with the standard executors, the rest is cancelled, too.
+            self.close()
             raise CancelledError(f"the calls from ticket {first} on were cancelled")
         while intake.spans and intake.spans[0].first + intake.spans[0].count <= first:
             intake.spans.popleft()
@@ -351,7 +354,7 @@ class MapResults(Iterator[Any]):
         return came
 
     def close(self) -> None:
-        """Cancel the calls that no worker has; yield nothing more."""
+        """Cancel the calls that no worker has begun; yield nothing more."""
         if self._delivery.closed:
             return
         self._delivery.closed = True

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._backend import Blame
-from ._errors import TerminatedWorkerError, exit_text
+from ._errors import TerminatedWorkerError, exit_text, remote_traceback
 from ._lane import Lane
 from ._lane_memory import (
     COUNT_BITS,
@@ -32,6 +32,7 @@ from ._lane_memory import (
     least_bytes,
 )
 from ._parcels import Sent
+from ._times import Times
 
 
 class Rescued(NamedTuple):
@@ -41,6 +42,7 @@ class Rescued(NamedTuple):
     start: int
     outcomes: list[Any]
     size: int
+    times: Times | None = None
 
 
 class Findings(NamedTuple):
@@ -63,7 +65,8 @@ def examine(lane: Lane) -> Findings:
             start, outcomes = found
             known = max(0, home - start)
             size = least_bytes(outcomes[known:])
-            rescued = Rescued(sent.number, start, lane.fetch(outcomes, known), size)
+            times = lane.memory.times(sent.number, start, start + len(outcomes)) if sent.recorded else None
+            rescued = Rescued(sent.number, start, lane.fetch(outcomes, known), size, times)
             home = max(home, start + len(outcomes))
         if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or home == sent.count:
             pass  # it had not begun, or had finished all of it
@@ -91,4 +94,7 @@ def _error(lane: Lane, sent: Sent | None, blame: Blame | None, state: int) -> Te
     text = f"the worker with pid {lane.pid} died ({how}) {when}"
     if how == "SIGKILL":
         text += "; the system kills so when memory runs out: does the task need too much?"
-    return TerminatedWorkerError(text, ticket, lane.pid, code)
+    error = TerminatedWorkerError(text, ticket, lane.pid, code)
+    if code:  # as ProcessPoolExecutor has it from Python 3.15 on
+        error.__cause__ = remote_traceback(f"Process {lane.pid} terminated abruptly with exit code {code}")
+    return error

@@ -90,7 +90,7 @@ def _find(releaser: Front, row: Row) -> tuple[Batch, int] | None:
     """The batch that the row speaks of, and the index in it."""
     queue = releaser.dispatcher.lanes.get(row.lane)
     for batch in () if queue is None else list(queue.batches):
-        if batch.number & BATCH_BITS == row.batch and row.index < batch.count:
+        if batch.number & BATCH_BITS == row.batch and row.index < batch.kept:
             return batch, row.index
     return None
 

@@ -7,11 +7,16 @@
 A finished outcome is in lane memory before the next task starts, so a crash costs only the task that runs.  `PROGRESS`
 says how many tickets of the batch are finished, and with that which one runs.
 
+Before each start it looks whether it was recalled (see `_recall`).  Then it begins nothing more: it sends what is
+finished, hands back the rest, and drops unseen what else it is sent before the parent hears of that.  Invariant: when
+it looks, `STATE` and `PROGRESS` say already that the task runs.
+
 Nothing here is kept in a function's globals: what a task is made of may bring globals of its own (see cloudpickle).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import multiprocessing
@@ -24,12 +29,13 @@ from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-from . import _exit, _loky, _os, _wire
+from . import _exit, _home, _loky, _os, _payload, _wire
 from ._gate import Gate
 from ._lane_memory import (
     COUNT_BITS,
     COUNT_MASK,
     EMPTY_STREAM_AT,
+    FLOOR,
     GATED,
     HELD,
     HOLDING,
@@ -37,7 +43,9 @@ from ._lane_memory import (
     INITIALIZING,
     LEFT,
     LOADING,
+    NO_SEGMENT,
     PROGRESS,
+    RECALL,
     RUNNING,
     SEGMENT,
     SENDING,
@@ -49,17 +57,22 @@ from ._lane_memory import (
     STREAM_CLOSE,
     STREAM_OPEN,
     TAKEN,
-    TO_PARENT_AT,
-    TOTAL_BYTES,
+    TO_PARENT,
     BufferRoom,
     LaneMemory,
     distance,
 )
 from ._loading import Loader
-from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
+from ._outbox import Outbox
+from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error_whole, pack_value
+from ._warm import warm
+from ._witness import Witness
 
 # A batch may take twice what it was sized to take, at least this; then what has not started goes back, for others.
 OVERRUN_SECONDS = 0.014
+
+# An idle worker that nobody has keeps its memory warm so long.
+TRIM_SECONDS = 1.0
 
 # Copies are fastest between whole cache lines.
 ALIGNMENT = 64
@@ -70,10 +83,18 @@ NUMBERS = frozenset({int, float, bool})  # pickles of a few bytes
 SHORT_TEXT = LARGE_BYTES // 4
 PACKED_NONE = pack_value(None)  # an outcome that is held back must not look like none
 ONE_MORE = 1 << COUNT_BITS  # what PROGRESS grows by, besides the length of a pickle
-NONE_OPCODE = pickle.NONE[0]
+NONE_OPCODE, NONE_STEP = pickle.NONE[0], ONE_MORE + 1
 INT_OPCODE, INT_LIMIT = pickle.BININT[0], 1 << 31
 INT_SIZE = struct.calcsize("<Bi")
+INT_STEP = ONE_MORE + INT_SIZE
 write_int = struct.Struct("<Bi").pack_into
+
+
+def pack_error(error: BaseException) -> bytes | Large:
+    """Pack what a task raised."""
+    if isinstance(error, NameError):
+        _home.why_lacking(error)
+    return _payload.pack_error(error)
 
 
 class LaneEnd:
@@ -91,9 +112,7 @@ class LaneEnd:
             os.set_inheritable(fd, False)
 
 
-def serve(
-    depth: int, end: LaneEnd, start_method: str | None, initializer: bytes | None, initargs: tuple[Any, ...]
-) -> None:
+def serve(depth: int, end: LaneEnd, start_method: str | None, start: bytes | None) -> None:
     """All that the process does.  `start_method`: the program's own for multiprocessing, if it has set one."""
     _os.die_with_parent(end.lifeline)
     _os.ignore_sigint_here()
@@ -102,12 +121,19 @@ def serve(
     # Whoever was made this way would start others this way: loky's processes know no functions of the script.
     multiprocessing.set_start_method(start_method, force=True)
     _loky.begin_worker(depth)
+    _home.settle()
+    _payload.refer_in_outcomes(_home.AtHome())
     worker = _Worker(end)
-    if worker.initialize(initializer, initargs):
-        _os.dump_stack_on_signal(
-            end.memory, TOTAL_BYTES
-        )  # after the initializer, which may close what it does not know
-        worker.work()
+    os.register_at_fork(after_in_child=worker.in_forked_child)
+    pid = os.getpid()
+    try:
+        if worker.initialize(start):
+            # after the initializer, which may close what it does not know
+            _os.dump_stack_on_signal(end.memory, worker.stack_at)
+            worker.work()
+    finally:
+        if os.getpid() != pid:
+            os._exit(1)  # a child that a task has forked, and that came back from the task
     _exit.end_nested()
     _loky.end_worker()
     worker.close()
@@ -117,43 +143,70 @@ class _Worker:
     def __init__(self, end: LaneEnd) -> None:
         self._memory = LaneMemory(end.memory)
         self._memory.keep_from_forks()
+        self.stack_at = self._memory.stack_at
         self._words = self._memory.words
         self._frames: io.BufferedReader = os.fdopen(end.read, "rb", buffering=1024 * 1024)  # type: ignore[assignment]
-        self._out = end.write
-        self._stash: deque[tuple[int, int, bytes]] = deque()
-        self._lease = 0
+        self._outbox = Outbox(end.write)
+        self._send = self._outbox.send
+        self._witness = Witness(self._memory, self._outbox)
+        self._stash: deque[tuple[int, int, _wire.Body]] = deque()
         self._generation = 0
-        self._room = BufferRoom(self._memory, TO_PARENT_AT)
+        self._room = BufferRoom(self._memory, TO_PARENT)
         self._gate = Gate(self._memory, 0, 0, self._ask, self._wait_for_open)
         self._loader = Loader(self._memory)
-        self._number = 0  # of the batch that runs
+        self._number, self._recorded = 0, False  # of the batch that runs, and whether the times of its tasks are
         self._start = 0  # the index of the first outcome in the stream
         self._at = EMPTY_STREAM_AT  # where the next goes
         self._placed = self._placed_bytes = 0  # how many there have buffers elsewhere in lane memory, and their bytes
         self._flushed = 0.0  # when something was last sent, or had waited: work is counted from here
 
     def close(self) -> None:
-        os.close(self._out)
+        os.close(self._outbox.fd)
         self._frames.close()
+
+    def in_forked_child(self) -> None:
+        """A child that a task forks has nothing of the lane: it must neither keep its pipe open nor go on as its twin.
+
+        Without the memory it raises at its first step here.  One that ends or runs another program never gets there.
+        """
+        self._memory.leave()
+        with contextlib.suppress(OSError):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for fd in (self._outbox.fd, self._frames.fileno()):
+                os.dup2(nothing, fd, inheritable=False)  # and not closed: their numbers stay taken
+            os.close(nothing)
 
     # ----------------------------------------------------------------------------------------------- start and end
 
-    def initialize(self, initializer: bytes | None, initargs: tuple[Any, ...]) -> bool:
+    def initialize(self, start: bytes | None) -> bool:
         """Run the user's initializer; say READY, or why not."""
         self._words[STARTED] = time.monotonic_ns()
         self._words[STATE] = INITIALIZING
-        if initializer is not None:
+        if start is not None:
             try:
-                pickle.loads(initializer)(*initargs)
+                self._take_definitions()
+                initializer, initargs = pickle.loads(start)
+                initializer(*initargs)
             except BaseException as error:
                 # the standard library's executor says the same, in the same place
+                _home.why_lacking(error)
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
                 self._send(_wire.INIT_FAILED, _wire.pack((pack_error_whole(error),)))
                 return False
         self._words[STARTED] = 0
         self._enter(IDLE)
-        self._send(_wire.READY)
+        self._send(_wire.READY, _wire.pack((_os.heed_barriers(),)))
         return True
+
+    def _take_definitions(self) -> None:
+        """What the initializer needs of the script; the parent sends it, and BEGIN, as soon as the process runs."""
+        while True:
+            frame = _wire.read_frame(self._frames)
+            if frame is None:
+                os._exit(1)  # the parent closed the lane
+            if frame[0] == _wire.BEGIN:
+                return
+            _home.apply(frame[2])
 
     def work(self) -> None:
         """Take frames until END, or until the parent closes the pipe."""
@@ -167,12 +220,23 @@ class _Worker:
         kind, lease, body = frame
         if kind == _wire.LEASE:
             self._take_lease(lease, *_wire.unpack(body))
+        elif kind == _wire.DEFINE:  # also before a batch that was handed back: the parent takes it as done
+            _home.apply(body)
         elif kind == _wire.BATCH:
             batch, inline = _wire.split(body)
             self._take_batch(inline, *batch)
+        elif kind == _wire.TRIM:
+            self._give_back_memory()
         elif kind == _wire.IDLE:
             return self._lie_idle(*_wire.unpack(body))
         return True
+
+    def _give_back_memory(self) -> None:
+        """There is nothing to do for a while: what tasks have used is the system's again."""
+        self._room.free(distance(self._room.freed, self._words[TAKEN]))
+        self._room.give_back()
+        warm.trim()
+        _os.give_back_freed_memory()
 
     def _lie_idle(self, seconds: float | None) -> bool:
         """Nobody has this worker: wait for the next frame, at most so long.  False if it is time to leave.
@@ -180,23 +244,32 @@ class _Worker:
         The parent needs no thread for that, and loses nothing if it sends something at that very moment: LEFT says that
         no frame was read any more.
         """
-        fd = self._frames.fileno()
-        os.set_blocking(fd, False)
-        try:
-            if self._frames.peek(1) or _os.can_be_read(fd, seconds):
-                return True
-        finally:
-            os.set_blocking(fd, True)
+        soon = TRIM_SECONDS if seconds is None else min(seconds, TRIM_SECONDS)
+        if self._hear_within(soon):
+            return True
+        self._give_back_memory()
+        if self._hear_within(None if seconds is None else seconds - soon):
+            return True
         self._words[STATE] = LEFT
         return False
 
-    def _take_lease(self, lease: int, credit: int, unreleased: int) -> None:
-        self._lease = lease
-        self._generation = 0
+    def _hear_within(self, seconds: float | None) -> bool:
+        """Whether a frame comes, or the end of the pipe."""
+        fd = self._frames.fileno()
+        os.set_blocking(fd, False)
+        try:
+            return bool(self._frames.peek(1)) or _os.can_be_read(fd, seconds)
+        finally:
+            os.set_blocking(fd, True)
+
+    def _take_lease(self, lease: int, generation: int, credit: int, unreleased: int, *witnessed: Any) -> None:
+        self._outbox.lease = lease
+        self._witness.begin_lease(*witnessed)
+        self._generation = generation
         self._room.forget()
         self._gate = Gate(self._memory, credit, unreleased, self._ask, self._wait_for_open)
         self._words[PROGRESS] = 0
-        self._words[SEGMENT] = COUNT_MASK << COUNT_BITS
+        self._words[SEGMENT] = NO_SEGMENT
 
     # ------------------------------------------------------------------------------------------------- one batch
 
@@ -209,15 +282,21 @@ class _Worker:
         count: int,
         seconds: float,
         timed: bool,
-        fns: list[bytes],
+        recorded: bool,
+        losses: dict[int, int],
+        fns: list[Any],
         single: bool,
         many: Any,
         calls: list[Any],
     ) -> None:
         if generation != self._generation:
             return  # it was handed back, unseen
+        self._number, self._recorded = number, recorded
+        self._witness.begin_batch(first, losses)
+        if self._recalled():
+            self._hand_back(0)
+            return
         self._enter(LOADING)
-        self._number = number
         self._new_segment(0)
         try:
             step = self._loader.steps(fns, single, many, calls, inline)
@@ -244,32 +323,43 @@ class _Worker:
 
     def _run(self, first: int, count: int, budget: float, step: Callable[[], Any]) -> None:
         """Run the tickets one after the other: plain sailing in `_sail`, and here what needs more care."""
-        clock = time.monotonic
+        clock, recorded = time.monotonic, self._recorded
+        starts, ends = self._memory.starts, self._memory.ends
         self._flushed = clock()
         until = self._flushed + budget
         index = 0
+        if recorded:
+            self._memory.begin_times(count, self._flushed)
         while index < count:
             passing, credit = self._gate.room(first)
             most = STREAM_AT + credit - self._placed_bytes
             index, held = self._sail(index, max(index, min(count, passing)), most, step, until)
-            if held is None and index < count and clock() <= until:
+            if held is None and index < count and clock() <= until and not self._recalled():
                 held = self._outcome(step)  # outside the window, as things were
             if held is not None:
                 self._hold()
+                if recorded:
+                    ends[index] = clock()
                 if type(held) is not Large or index >= passing or not self._add_large(index, held, most):
                     waited = clock()
                     self._flush(index, held=True)  # what is before it goes; then it goes by itself
                     self._send_held(first + index, index, held)
                     until += clock() - waited  # waiting is not work
                 index += 1
+                if recorded and index < count:
+                    starts[index] = clock()
                 self._enter(RUNNING)
-            if clock() > until:
+            if clock() > until or self._recalled():
                 break
         self._enter(SENDING)
         self._flush(index)
         self._loader.last_arguments = None
         if index < count:
             self._hand_back(index)
+
+    def _recalled(self) -> bool:
+        """Whether nothing more is to be begun of what is here."""
+        return self._words[RECALL] > self._generation
 
     def _enter(self, state: int) -> None:
         """Change the state, and say when: for those who look.  Not for each of many short tasks."""
@@ -297,9 +387,14 @@ class _Worker:
         that pickle would write, which is three times as fast.
         """
         words, memory, dumps, clock = self._words, self._memory.bytes, pickle.dumps, time.monotonic
+        recall, generation = RECALL, self._generation
+        ends, recorded = self._memory.ends, self._recorded
         at, most = self._at, min(most, STREAM_AT + STREAM_BYTES)
         progress = index << COUNT_BITS | (at - STREAM_AT)
         for index in range(index, stop):  # noqa: B020, PLR1704 (it goes on from where it was)
+            if words[recall] > generation:
+                self._at = at
+                return index, None
             try:
                 outcome = step()
                 if (
@@ -313,11 +408,11 @@ class _Worker:
             if outcome is None and at < most:
                 memory[at] = NONE_OPCODE
                 at += 1
-                progress += ONE_MORE + 1
+                progress += NONE_STEP
             elif type(outcome) is int and -INT_LIMIT <= outcome < INT_LIMIT and at + INT_SIZE <= most:
                 write_int(memory, at, INT_OPCODE, outcome)
                 at += INT_SIZE
-                progress += ONE_MORE + INT_SIZE
+                progress += INT_STEP
             elif type(outcome) is Large or at + len(pickled := dumps(outcome)) > most:
                 self._at = at
                 return index, PACKED_NONE if outcome is None else outcome
@@ -326,8 +421,11 @@ class _Worker:
                 memory[at : at + size + 1] = pickled
                 at += size
                 progress += ONE_MORE + size
+            now = clock()
+            if recorded:
+                ends[index] = now
             words[PROGRESS] = progress
-            if clock() > until:
+            if now > until:
                 self._at = at
                 return index + 1, None
         self._at = at
@@ -347,9 +445,10 @@ class _Worker:
 
     def _new_segment(self, index: int, held: bool = False) -> None:
         """The stream begins again, with the outcome of `index`."""
-        words = self._words
+        words, segment = self._words, (self._number & COUNT_MASK) << COUNT_BITS | index
+        words[FLOOR] = segment
         words[PROGRESS] = 0
-        words[SEGMENT] = (self._number & COUNT_MASK) << COUNT_BITS | index
+        words[SEGMENT] = segment
         self._memory.bytes[STREAM_AT:EMPTY_STREAM_AT] = STREAM_OPEN
         words[PROGRESS] = index << COUNT_BITS | len(STREAM_OPEN) | (HELD if held else 0)
         self._start, self._at = index, EMPTY_STREAM_AT
@@ -387,10 +486,6 @@ class _Worker:
 
     # --------------------------------------------------------------------------------------------- sending home
 
-    def _send(self, kind: int, *body: Any) -> None:
-        length = sum(len(part) for part in body)
-        _wire.write_all(self._out, [_wire.HEADER.pack(length, kind, self._lease), *body])
-
     def _flush(self, stop: int, held: bool = False) -> None:
         """Send what is in the stream, the outcomes up to `stop`, which have passed the gate, and begin it anew."""
         if stop > self._start:
@@ -423,9 +518,10 @@ class _Worker:
     def _send_stream(self, stop: int, size: int, seconds: float, stream: Any) -> None:
         """Send the outcomes from the first in the stream up to `stop`: they have passed the gate."""
         self._gate.count(size)
-        count = stop - self._start
-        head = _wire.DONE_HEAD.pack(self._number, self._start, count, self._placed, size, int(seconds * 1e9))
-        self._send(_wire.DONE, head, stream, STREAM_CLOSE)
+        count, times = stop - self._start, self._memory.sent_times(self._start, stop) if self._recorded else ()
+        nanoseconds, bytes_of_times = int(seconds * 1e9), sum(map(len, times))
+        head = _wire.DONE_HEAD.pack(self._number, self._start, count, self._placed, size, nanoseconds, bytes_of_times)
+        self._send(_wire.DONE, head, *times, stream, STREAM_CLOSE)
 
     def _send_inline(self, ticket: int, index: int, outcome: Large) -> None:
         """One outcome that finds no room in lane memory: its buffers behind its frame."""
@@ -434,7 +530,8 @@ class _Worker:
         self._gate.enter(ticket, size)
         self._gate.count(size)
         lengths = [len(buffer) for buffer in outcome.buffers]
-        body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), lengths))
+        times = b"".join(self._memory.sent_times(index, index + 1)) if self._recorded else b""
+        body = _wire.pack((self._number, index, size, nanoseconds, times, bytes(outcome.head), lengths))
         self._send(_wire.LARGE, _wire.LENGTH.pack(len(body)), body, *outcome.buffers)
         self._words[STATE] = SENDING  # nothing is held any more
         self._flushed = time.monotonic()
@@ -442,8 +539,9 @@ class _Worker:
 
     def _hand_back(self, index: int, apart: bool = False) -> None:
         """What has not started of this batch, and every batch behind it, is not ours any more."""
+        recalled = self._recalled()
         self._generation += 1
-        self._send(_wire.RETURNED, _wire.pack((self._number, index, apart)))
+        self._send(_wire.RETURNED, _wire.pack((self._number, index, apart, recalled)))
         self._enter(IDLE)
 
     # ------------------------------------------------------------------------------------------------- the gate

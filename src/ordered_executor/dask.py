@@ -36,7 +36,7 @@ from typing import Any
 
 import distributed
 
-from ._backend import Arrived, Broken, Ended, Event, Ready, Row
+from ._backend import ALL, Arrived, Broken, Ended, Event, Ready, Row
 from ._check import check_count, check_optional_count
 from ._dispatcher import Slice
 from ._errors import TerminatedWorkerError, add_note, copy_error
@@ -177,6 +177,7 @@ class Parcel:
         self.batch = batch
         self.fns: list[bytes] = []
         self.calls: list[tuple[int, bytes | Large] | None] = []
+        self.kills: dict[int, BaseException] = {}
         known: dict[int, int] = {}
         for index, (fn, args, kwargs) in enumerate(_calls(batch)):
             try:
@@ -200,9 +201,8 @@ class Parcel:
         return int(options.retries)
 
     def killed(self, index: int) -> BaseException | None:
-        """What its ticket ends with if it was stopped by `kill()`."""
-        owners = self.batch.owners
-        return None if type(owners[0]) is Slice else owners[index].killed
+        """What its ticket ends with if it was stopped."""
+        return self.kills.get(index)
 
 
 def _calls(batch: Batch) -> list[tuple[Any, Any, dict[str, Any]]]:
@@ -423,9 +423,22 @@ class DaskBackend:
 
     # ------------------------------------------------------------------------------------------------- kill and close
 
+    def recall(self, lane: Hashable) -> None:
+        """Dask tells nobody which of its tasks have begun: what was sent is sent."""
+
+    def begun(self, lane: Hashable, number: int) -> int:
+        return ALL
+
+    def settled(self, lane: Hashable, number: int) -> int:
+        return ALL
+
+    def hurry(self, on: bool) -> None:
+        """Nor does anybody know which of them are slow."""
+
     def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
         for part in self._lanes[lane]:
             if part.parcel.batch.number == number and part.start <= index < part.start + part.count:
+                part.parcel.kills[index] = reason
                 if not part.ended and part.failure is None:
                     self._give_up(part)
                     self._take_apart(self._lanes[lane], part)

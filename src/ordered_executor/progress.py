@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from ._check import check_optional_count, check_seconds
 from ._executor import OrderedExecutor
 from ._map import length_of
+from ._parking import Latch
 from ._running import Running
 from ._statistics import Statistics
 from .parallel_queue import ParallelQueue, ParallelSingleTaskQueue
@@ -163,7 +164,7 @@ class _Follower:
         settings.setdefault("unit", "task")
         settings["file"] = _Screen(settings.get("file") or sys.stderr)
         self.bar = cls(total=total, **settings)
-        self._over = threading.Event()
+        self._over = Latch()
         self.thread = threading.Thread(target=self._run, name="ordered-executor-progress", daemon=True)
 
     def _run(self) -> None:

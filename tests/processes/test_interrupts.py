@@ -125,8 +125,7 @@ def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], 
     read_stream(it)
 
 
-# as_completed() has a lock of its own, which the releaser needs to tell it of a future.
-@pytest.mark.parametrize("call", [call for call in CALLS if call is not read_as_completed])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_handler_may_wait_in_the_middle_of_a_call(pool: MakePool, call: Callable[[Any], None]) -> None:
     """1. In the middle of a call a signal comes; 2. its handler waits for a task, and gets it; 3. the call goes on."""
     it = pool(1, keep_results=True)  # futures are used, dropped, and the stream is read at the end
