@@ -21,7 +21,7 @@ LAYERS = [
     "_exit _loky _audience _semaphores _faithful _by_value",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future",
-    "_gate _functions _map _results _queue_worker",
+    "_gate _functions _map _results _queue_worker _roster _reach _alarms",
     "_dispatcher",
     "_losses _front",
     # the core: everything in order, on whatever backend
@@ -47,7 +47,7 @@ ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.s
 
 CORE = [module for row in LAYERS[:9] for module in row.split()]
 LANES = {module for row in LAYERS[9:15] for module in row.split()}
-PURE = ["_ticket", "_sequencer", "_dispatcher", "_losses", "_backend"]
+PURE = ["_ticket", "_sequencer", "_roster", "_reach", "_alarms", "_dispatcher", "_losses", "_backend"]
 
 
 def tree(module: str) -> ast.Module:

@@ -153,6 +153,8 @@ class Crossing:
         self.backend._seated[self.lane.seat] = self.lane
         memory.reset()
         self.open(base)
+        self.lane.open(base, self.window.limit(base))
+        self.backend._reach.sent(self.lane, base, 10, base, self.window.limit(base))
         self.pipe: deque[bytes] = deque()
         self.asked = 0
         worker_memory: Any = LaneMemory.__new__(LaneMemory)

@@ -26,6 +26,7 @@ from loky.backend import resource_tracker as lokys_tracker
 from loky.process_executor import ProcessPoolExecutor
 
 from . import _loky, _os, _wire, _worker
+from ._alarms import NEVER
 from ._gate import Seat
 from ._lane_memory import (
     CREDIT_BACK,
@@ -42,7 +43,6 @@ from ._ticket import Batch
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
-NEVER = float("inf")
 # How long a lane waits for another thread that forks, and that for the lane.
 FORK_SECONDS = 1.0
 # A batch of which nothing was heard for so long is looked at (`_clock`): a slow task may withhold what is finished.
@@ -121,7 +121,7 @@ class Lane:
         self.generation = 0
         self.writing = False
         self.seat = Seat()  # one of the executor's, for the time of a lease
-        self.head = 0  # of the executor
+        self.head = 0  # of the executor; behind, where the lane does not have it
         self.asks = (0, 0)
         self.doomed: Any = None
         self.kill_at: float | None = None
@@ -133,6 +133,7 @@ class Lane:
         self.peek_after = PEEK_SECONDS
         self.call_ended = False
         self.taken = 0
+        self.alarm = NEVER  # see `_alarms`
         self.after = 0  # how many lanes the executor had lost when this one was begun
 
     # ---------------------------------------------------------------------------------------------------- start, end

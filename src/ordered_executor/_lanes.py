@@ -23,14 +23,16 @@ from functools import partial
 from typing import Any
 
 from . import _depot, _os, _wire
+from ._alarms import NEVER, Alarms
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
-from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes, next_look
+from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes
 from ._errors import remote_traceback
 from ._gate import Seat, Window
-from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind
+from ._lane import ENDING, PEEK_SECONDS, SERVING, Lane, LaneKind
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine
+from ._reach import Gated, Reach
 from ._starter import Starter
 from ._stopping import look_at_running, void
 from ._ticket import Batch
@@ -48,8 +50,6 @@ LONGEST_SLEEP = 3600.0
 
 class LokyBackend:
     """Lanes of loky workers.  See `_backend.Backend`."""
-
-    hands_back = True
 
     def __init__(
         self,
@@ -72,7 +72,10 @@ class LokyBackend:
         self._lanes: set[Lane] = set()
         self._free_seats = [Seat() for _ in range(max_lanes)]
         self._seated: dict[Seat, Lane] = {}
-        self._gated: set[Lane] = set()
+        self._leaving = 0  # of the lanes: those that have been told to end, or are being killed
+        self._gated = Gated()
+        self._reach = Reach()
+        self._alarms = Alarms()
         self._events: list[Event] = []
         self._head = 0
         self._limit = 0
@@ -110,7 +113,7 @@ class LokyBackend:
             return
         if self._starter.again_at is not None:
             return  # it failed a moment ago
-        missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
+        missing = min(lanes, self._max_lanes) - (len(self._lanes) - self._leaving)
         for _ in range(missing):
             if not self._open_lane():
                 break
@@ -137,6 +140,7 @@ class LokyBackend:
                 return False
         lane.after = self._lost
         self._lanes.add(lane)
+        self._alarms.touch(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
         if lane.process is not None:
             self._watch_process(lane)
@@ -168,23 +172,30 @@ class LokyBackend:
     # ----------------------------------------------------------------------------------------------------- to a lane
 
     def send(self, lane: Any, batch: Batch) -> None:
+        lane.open(self._head, self._limit)
         self._put(lane, *lane.batch_frame(batch))
+        self._reach.sent(lane, batch.first, batch.count, self._head, self._limit)
+        self._alarms.touch(lane)
 
     def done(self, lane: Any, batch: Batch) -> None:
         lane.batch_done(batch.number)
+        self._alarms.touch(lane)
 
     def give_back(self, lane: Any, size: int) -> None:
         lane.seat.unreleased -= size
         sitter = self._seated.get(lane.seat)  # the lane itself, or the one that came after it
         if sitter is not None:
             sitter.give_back(size)
+            if sitter in self._gated:
+                self._judge(sitter)
 
     def open(self, head: int, limit: int) -> None:
         self._head, self._limit = head, limit
-        for lane in self._lanes:
-            if lane.state == SERVING:
+        for lane in self._reach.moved(head, limit):
+            if lane.state == SERVING and lane in self._lanes:
                 lane.open(head, limit)
-        for lane in tuple(self._gated):
+                self._alarms.touch(lane)
+        for lane in self._gated.moved(head, limit):
             self._judge(lane)
 
     def _judge(self, lane: Lane) -> None:
@@ -194,7 +205,7 @@ class LokyBackend:
             self._gated.discard(lane)
             self._put(lane, lane.frame(_wire.OPEN))
         else:
-            self._gated.add(lane)
+            self._gated.add(lane, ticket)
 
     def _put(self, lane: Lane, *parts: bytes) -> None:
         lane.writer.put(*parts)
@@ -238,6 +249,7 @@ class LokyBackend:
                 self._on_frame[kind](lane, body)
         lane.heard = time.monotonic()
         lane.peek_after = PEEK_SECONDS
+        self._alarms.touch(lane)
         if lane.reader.ended:
             self._unregister(lane.reader_fd)
 
@@ -322,18 +334,18 @@ class LokyBackend:
 
     def _next_look(self) -> float:
         """When somebody must be looked at, at the earliest."""
-        least, again_at = next_look(self._lanes), self._starter.again_at
+        least, again_at = self._alarms.next(), self._starter.again_at
         return least if again_at is None else min(least, again_at)
 
     def _look_at_clock(self, now: float) -> None:
         if self._starter.again_at is not None and now >= self._starter.again_at:
             self._starter.again_at = None
             self.want(self._wanted)
-        for lane in tuple(self._lanes):
-            if now >= lane.due():
+        for lane in self._alarms.take(now):
+            if lane in self._lanes:
                 self._look_at(lane, now)
 
-    def _look_at(self, lane: Lane, now: float) -> None:
+    def _look_at(self, lane: Any, now: float) -> None:
         look_at_end(lane, now)
         if lane.bury_at is not None and now >= lane.bury_at:
             self._on_death(lane)
@@ -354,11 +366,13 @@ class LokyBackend:
             if sent.number == number:
                 sent.kills[index] = reason
                 sent.look_at = 0.0  # now, or as soon as it is this batch's turn
+                self._alarms.touch(lane)
 
     def _on_death(self, lane: Lane) -> None:
         """The process is gone, or loky says that its call ended."""
         if lane not in self._lanes:
             return
+        self._alarms.touch(lane)
         if lane.process is not None and not lane.process.gone():
             if lane.state < ENDING and lane.call_ended:
                 lane.kill_at = time.monotonic()  # loky gave it up: so do we, but only when it is gone
@@ -387,7 +401,9 @@ class LokyBackend:
         """Off the list, and not watched any more."""
         self._unseat(lane)
         self._lanes.discard(lane)
+        self._leaving -= lane.state == ENDING
         self._gated.discard(lane)
+        self._alarms.forget(lane)
         self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd if lane.process is not None else None)
         lane.writing = False
 
@@ -425,9 +441,15 @@ class LokyBackend:
     def _leave(self, lane: Lane) -> None:
         """The lane's call is about to return; loky ends the process then."""
         self._unseat(lane)
-        lane.state = ENDING
-        lane.kill_at = time.monotonic() + END_SECONDS
+        self._begin_end(lane, END_SECONDS)
         lane.end()
+
+    def _begin_end(self, lane: Lane, seconds: float) -> None:
+        """It is on its way out; killed if it is not gone by then."""
+        self._leaving += lane.state != ENDING
+        lane.state = ENDING
+        lane.kill_at = time.monotonic() + seconds
+        self._alarms.touch(lane)
 
     def _unseat(self, lane: Lane) -> None:
         """It sends nothing more: its seat is free, with what it has sent charged to it."""
@@ -438,11 +460,11 @@ class LokyBackend:
     def close(self, kill: bool) -> None:
         self._closing = True
         for lane in tuple(self._lanes):
+            self._alarms.touch(lane)
             if kill and lane.state == ENDING:
                 lane.kill_at = min(lane.kill_at or 0.0, time.monotonic() + LEAVE_SECONDS)
             elif kill:
-                lane.state = ENDING
-                lane.kill_at = time.monotonic() + TREE_SECONDS
+                self._begin_end(lane, TREE_SECONDS)
                 lane.kill_tree()
             elif lane.state == ENDING or (self._reuse and self._keep_warm(lane)):
                 pass
@@ -462,6 +484,7 @@ class LokyBackend:
             return True
         lane.watch(self._post, self._on_death)
         self._lanes.add(lane)
+        self._alarms.touch(lane)
         self._watch_process(lane)
         return False
 
@@ -474,6 +497,7 @@ class LokyBackend:
         for lane in self._buried:
             lane.join(END_SECONDS)
         self._buried.clear()
+        self._reach, self._alarms, self._gated = Reach(), Alarms(), Gated()  # they may keep some that are gone
         warm.let_go(self)
         multiprocessing.active_children()  # joins what has ended, which lets go of what multiprocessing keeps for it
         self._poller.close()

@@ -233,8 +233,6 @@ class Part:
 class DaskBackend:
     """Lanes on a Dask cluster.  See `_backend.Backend`."""
 
-    hands_back = False
-
     def __init__(self, client: Any, window: Window, max_lanes: int) -> None:
         self._client = client
         self._window = window
