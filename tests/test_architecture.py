@@ -37,6 +37,10 @@ LAYERS = [
     "_lanes",
     # what users see
     "process_pool",
+    "_cluster_task",
+    "_cluster_parts",
+    "_cluster_store",
+    "_cluster",
     "parallel_queue dask",
     "_public",
     "__init__",

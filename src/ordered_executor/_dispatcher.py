@@ -110,6 +110,7 @@ class Dispatcher:
         self._most = max(1, min(BATCH_MOST, window // (2 * workers)))
         self._workers = workers
         self._most_busy = lanes
+        self._filling = False  # the lanes beyond the workers get something
         self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * workers
 
     def begin_turn(self) -> None:
@@ -192,15 +193,23 @@ class Dispatcher:
     def next_lane(self) -> LaneQueue | None:
         """The lane that should be given a batch now: the one with the least to do, if it wants any."""
         roster = self._roster
-        # More lanes than workers: a batch that waits for a worker is sent ahead, like the second one of a lane.
-        # And where there are fewer than before, what came back is not kept waiting by those that are too many.
-        if roster.busy < self._workers or (roster.busy < self._most_busy and self._plenty()) or self._returned:
+        # What came back is not kept waiting by those that are too many, where there are fewer workers than before.
+        if roster.busy < self._workers or self._fills_up() or self._returned:
             idle = roster.idle()
             if idle is not None:
                 return idle
         if self.pace.seconds is None or not self._may_send_ahead or not self._plenty():
             return None
         return roster.least(self._wants_more)
+
+    def _fills_up(self) -> bool:
+        """More lanes than workers: their batches wait for one.  When half of them are gone, all are filled again."""
+        busy, most = self._roster.busy, self._most_busy
+        if busy >= most or not self._plenty():
+            self._filling = False
+        elif busy <= (self._workers + most) // 2:
+            self._filling = True
+        return self._filling
 
     def _wants_more(self, lane: LaneQueue) -> bool:
         """Whether a lane that has just ended something, and so is not stuck, should have a second batch."""

@@ -151,7 +151,7 @@ class OrderedExecutor(Executor):
         retries = check_optional_count("retries", retries, 0)
         mine = self._options
         limit = mine.timeout if timeout is None else check_seconds("timeout", timeout)
-        return OptionsView(self, Options(mine.retries if retries is None else retries, limit))
+        return OptionsView(self, mine._replace(retries=mine.retries if retries is None else retries, timeout=limit))
 
     # --------------------------------------------------------------------------------------------------------- read
 
