@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from ordered_executor import OrderedExecutor, _exit
+from ordered_executor import OrderedExecutor
 from ordered_executor._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Resized, Returned
 from ordered_executor._dispatcher import Slice
 from ordered_executor._gate import Window
@@ -500,7 +500,7 @@ class _FakeExecutor(OrderedExecutor):
         backlog: int | None = None,
         retries: int = 0,
         timeout: float | None = None,
-        keep_results: bool = True,
+        keep_results: bool | None = None,
         unseen_errors: str = "ignore",
     ) -> None:
         bounds = Window(window, window_bytes, lanes)
@@ -597,6 +597,18 @@ class ThreadedExecutor(_FakeExecutor):
     """With its thread; workers come as soon as they are wanted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _exit.primed.set()  # no first lane to wait for
         super().__init__(*args, **kwargs)
         self.backend.open_by_itself = True
+
+    def work_by_itself(self) -> None:
+        """The lanes run what they have whenever the releaser goes to wait."""
+        backend, before = self.backend, self.backend.wait
+
+        def work_and_wait(timeout: float | None) -> list[Event]:
+            for lane in backend.lanes:
+                while lane.running is not None:
+                    lane.work()
+            return before(timeout)
+
+        backend.wait = work_and_wait  # type: ignore[method-assign]
+        backend.wake()

@@ -9,6 +9,7 @@ import pytest
 
 import ordered_executor
 from ordered_executor import _public
+from tests.test_locks import held
 
 SOURCE = Path(ordered_executor.__file__).parent
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
@@ -17,10 +18,10 @@ MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_ticket _errors _check _os _parking _wire _poller _warm",
-    "_exit _loky _audience _semaphores _faithful _by_value",
+    "_ticket _errors _check _os _locks _parking _wire _poller _warm",
+    "_exit _loky _audience _faithful _by_value",
     # pure parts, one concept each
-    "_sequencer _backend _backlog _claims _payload _lane_memory _future",
+    "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _map _results _queue_worker _roster _reach _alarms",
     "_dispatcher",
     "_losses _front",
@@ -119,17 +120,12 @@ def test_pure_parts_know_no_clock_and_no_thread(module: str) -> None:
     assert not others & {"threading", "time", "os", "multiprocessing", "loky", "selectors", "signal", "asyncio"}
 
 
-def locked(module: str) -> list[ast.With]:
-    """The blocks of a module that hold a lock of its own."""
-    locks = {"_deciding", "lock", "_lock", "_taking", "_reading", "_putting"}
-    blocks = [node for node in ast.walk(tree(module)) if isinstance(node, ast.With)]
-    return [block for block in blocks if ast.unparse(block.items[0].context_expr).split(".")[-1] in locks]
-
-
 @pytest.mark.parametrize("module", ["_claims", "_future"])
 def test_nothing_is_called_under_a_lock_that_the_releaser_needs(module: str) -> None:
     """Nor is there a branch: a signal handler would come in there, and wait for the releaser (see `_claims`)."""
-    blocks = [block for block in locked(module) if "nothing" not in ast.unparse(block)]  # `take` is the releaser's own
+    blocks = [
+        block for block in held(tree(module)) if "nothing" not in ast.unparse(block)
+    ]  # `take` is the releaser's own
     assert len(blocks) >= 2
     harmless = (ast.Assign, ast.AugAssign, ast.Name, ast.Attribute, ast.Constant, ast.BoolOp, ast.BinOp, ast.Subscript)
     for block in blocks:

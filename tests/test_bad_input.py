@@ -7,6 +7,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ordered_executor import OrderedProcessPoolExecutor
+import ordered_executor
+from ordered_executor import OrderedProcessPoolExecutor, _depot, end_idle_workers
 from ordered_executor._check import MOST, check_count, check_optional_count, check_seconds
 
 from .fake import HandExecutor, ThreadedExecutor
@@ -92,8 +94,9 @@ def test_the_constructor_refuses_bad_times(name: str, data: st.DataObject) -> No
 @pytest.mark.parametrize("name", ["keep_results", "reuse"])
 @given(bad=not_a_flag)
 def test_the_constructor_refuses_bad_flags(name: str, bad: Any) -> None:
-    """Flags are True or False: what is meant for another place is noticed."""
-    refuses(name, lambda: construct(**{name: bad}))
+    """Flags are True or False: what is meant for another place is noticed.  `keep_results` may be None."""
+    if name != "keep_results" or bad is not None:
+        refuses(name, lambda: construct(**{name: bad}))
 
 
 @pytest.mark.parametrize(
@@ -219,6 +222,23 @@ def test_bad_arguments_of_map(executor: HandExecutor, data: st.DataObject) -> No
     assert as_it_was(executor) == before
 
 
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ("foo", TypeError, "buffersize must be an integer or None"),
+        (2.0, TypeError, "buffersize must be an integer or None"),
+        (0, ValueError, "buffersize must be None or > 0"),
+        (-1, ValueError, "buffersize must be None or > 0"),
+    ],
+)
+def test_messages_about_buffersize_are_those_of_the_standard_library(
+    executor: HandExecutor, bad: Any, error: type[Exception], message: str
+) -> None:
+    """They begin as in Python 3.14, and go on with the value."""
+    with pytest.raises(error, match=f"^{message}, not {bad!r}"):
+        executor.map(abs, [1], buffersize=bad)
+
+
 @given(bad=st.integers() | st.none() | st.floats() | st.just(len) | st.just(object()))
 def test_only_iterables_are_mapped_over(executor: HandExecutor, bad: Any) -> None:
     """What cannot be iterated over is said at the call."""
@@ -324,3 +344,22 @@ def test_good_times_become_plain_floats_or_no_limit(value: float) -> None:
     seconds = check_seconds("t", value, zero=True)
     assert seconds is None or (type(seconds) is float and 0 <= seconds <= threading.TIMEOUT_MAX)
     assert (seconds is None) == (value > threading.TIMEOUT_MAX)
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    """Also where nothing else has asked for it."""
+    assert ordered_executor.__version__ == metadata.version("ordered-executor")
+    assert "__version__" in dir(ordered_executor)
+
+
+@pytest.mark.parametrize("patience", ["soon", -1, float("nan"), True])
+def test_end_idle_workers_refuses_bad_patience(patience: Any) -> None:
+    """And it ends no worker before it has looked at what it was given."""
+    with OrderedProcessPoolExecutor(1) as executor:
+        executor.submit(abs, 1).result()
+    (pid,) = (lane.pid for _, lane in _depot._lanes)
+    with pytest.raises((TypeError, ValueError), match="patience must be"):
+        end_idle_workers(patience)
+    assert [lane.pid for _, lane in _depot._lanes] == [pid]
+    end_idle_workers(None)  # however long it takes
+    assert not _depot._lanes

@@ -99,45 +99,13 @@ def test_an_unread_future_is_kept_for_the_stream() -> None:
     executor.end()
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_callbacks_that_read_leave_it_to_the_stream(late: bool) -> None:
-    """A read inside a done-callback does not count: the outcome is yielded all the same."""
-    executor = HandExecutor(1)
-    read: list[Any] = []
-    future = executor.submit(Thing)
-    if late:  # it is done already: the callback runs here and now
-        executor.open_lanes(1)
-        executor.finish(0, "value")
-    future.add_done_callback(lambda f: read.append(f.result()))
-    gone = weakref.ref(future)
-    del future
-    if not late:
-        executor.open_lanes(1)
-        executor.finish(0, "value")
-    assert read == ["value"]
-    assert gone() is not None
-    assert list(executor.results()) == ["value"]
-    assert gone() is None
-    executor.end()
-
-
 def test_run_in_executor_does_not_grow() -> None:
     """The event loop reads each future, in its own thread: nothing is kept of what was awaited."""
 
     async def main() -> None:
         executor = ThreadedExecutor(1)
         loop = asyncio.get_running_loop()
-        backend = executor.backend
-        before = backend.wait
-
-        def work_and_wait(timeout: float | None) -> Any:
-            for lane in backend.lanes:
-                while lane.running is not None:
-                    lane.work()
-            return before(timeout)
-
-        backend.wait = work_and_wait  # type: ignore[method-assign]
-        backend.wake()
+        executor.work_by_itself()
         for number in range(20):
             assert await loop.run_in_executor(executor, abs, -number) == number
         failed = loop.run_in_executor(executor, int, "x")

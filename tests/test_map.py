@@ -382,22 +382,7 @@ def test_a_reader_in_a_thread_is_woken() -> None:
     """With a real releaser and a reader that waits: it gets everything, in order."""
     executor = ThreadedExecutor(1)
     mapped = executor.map(abs, range(50), buffersize=5)
-    backend = executor.backend
-
-    def work() -> None:
-        lane = backend.lanes[0] if backend.lanes else None
-        if lane is not None and lane.running is not None:
-            lane.work()
-
-    # the lane works whenever the releaser goes to wait
-    before = backend.wait
-
-    def wait(timeout: float | None) -> Any:
-        work()
-        return before(timeout)
-
-    backend.wait = wait  # type: ignore[method-assign]
-    backend.wake()
+    executor.work_by_itself()
     assert list(mapped) == list(range(50))
     executor.shutdown()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pickle import PickleBuffer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from ordered_executor._gate import Window
 from ordered_executor._lane import SERVING, Lane, LaneKind
 from ordered_executor._lane_memory import STATE, STATE_NAMES, LaneMemory
 from ordered_executor._lanes import LokyBackend
-from ordered_executor._os import make_pipe
+from ordered_executor._os import roomy_pipe
 from ordered_executor._parcels import Parcels
 from ordered_executor._payload import unpack
 from ordered_executor._postmortem import examine
@@ -108,9 +109,9 @@ class Bench:
         lane.memory = LaneMemory.create()
         lane.parcels = Parcels(lane.memory)
         lane.state, lane.lease = SERVING, 1
-        lane.exitcode = lambda: -9  # type: ignore[method-assign]
-        to_worker, lane.writer_fd = make_pipe()
-        lane.reader_fd, from_worker = make_pipe()
+        lane.pid, lane.process = 0, SimpleNamespace(exitcode=-9)  # type: ignore[assignment]
+        to_worker, lane.writer_fd = roomy_pipe()
+        lane.reader_fd, from_worker = roomy_pipe()
         lane.reader, lane.writer = _wire.FrameReader(lane.reader_fd), _wire.FrameWriter(lane.writer_fd)
         self.backend._lanes.add(lane)
         self.backend._seated[lane.seat] = lane

@@ -5,20 +5,16 @@ from __future__ import annotations
 import concurrent.futures._base
 import concurrent.futures.process
 import inspect
+import multiprocessing.process
 import multiprocessing.spawn
-import multiprocessing.synchronize
-import re
-import signal
 import threading
 from typing import Any
 
+import loky.backend.context
 import loky.backend.popen_loky_posix
-import loky.backend.synchronize
+import loky.backend.spawn
 import loky.process_executor
 import pytest
-
-import ordered_executor._semaphores  # noqa: F401 (it extends what it uses)
-from ordered_executor._loky import abandon, start_feeder, threads
 
 
 def test_exit_hook_of_threading() -> None:
@@ -26,46 +22,31 @@ def test_exit_hook_of_threading() -> None:
     assert list(inspect.signature(threading._register_atexit).parameters)[:1] == ["func"]  # type: ignore[attr-defined]
 
 
-def test_flag_of_lokys_exit_hook() -> None:
-    """Loky has the module variable that says whether its exit hook is registered, and asks it."""
-    assert hasattr(loky.process_executor, "process_pool_executor_at_exit")
-    assert callable(loky.process_executor._python_exit)
-    source = inspect.getsource(loky.process_executor.ProcessPoolExecutor._start_executor_manager_thread)
-    assert "process_pool_executor_at_exit is None" in source
+def test_end_and_depth_of_lokys_pools() -> None:
+    """Loky counts how deep its pools are nested, checks that, and has a function that ends all of them."""
+    process_executor = loky.process_executor
+    assert process_executor._CURRENT_DEPTH == 0
+    process_executor._check_max_depth(loky.backend.context.ctx_loky)
+    assert not inspect.signature(process_executor._python_exit).parameters
 
 
-def test_threads_of_a_loky_pool() -> None:
-    """A loky pool has the attribute that holds its manager thread, which has the queue that holds its feeder.
-
-    The feeder is started by the queue's own method, and not again when there is something to be fed.
-    """
-    pool = loky.process_executor.ProcessPoolExecutor(1)
-    assert pool._executor_manager_thread is None
-    assert pool._processes == {}
-    start_feeder(pool)
-    feeder = pool._call_queue._thread
-    assert feeder.name == "QueueFeederThread"
-    assert feeder.is_alive()
-    pool.submit(int).result()
-    manager: Any = pool._executor_manager_thread
-    assert manager.name == "ExecutorManagerThread"
-    assert manager.call_queue._thread is feeder
-    pool.shutdown()
-    assert list(threads(manager)) in ([], [feeder])
+def test_start_of_a_loky_process() -> None:
+    """Loky starts a process by `_Popen._launch`; its main program reads what ours writes: preparation, and process."""
+    popen = loky.backend.popen_loky_posix
+    assert list(inspect.signature(popen.Popen._launch).parameters) == ["self", "process_obj"]
+    assert list(inspect.signature(popen.Popen.duplicate_for_child).parameters) == ["self", "fd"]
+    read = inspect.getsource(popen).partition("__main__")[2]
+    assert read.index("--pipe") < read.index("spawn.prepare(prep_data)") < read.index("process_obj._bootstrap()")
+    needed = inspect.getsource(loky.backend.spawn.prepare)
+    known = {"name", "authkey", "sys_argv", "sys_path", "orig_dir", "log_to_stderr", "tracker_fd", "mp_tracker_fd"}
+    assert all(f'"{key}" in data' in needed for key in known | {"dir", "log_level", "log_fmt"})
 
 
-def test_abandoned_loky_pool() -> None:
-    """Its process is killed, its feeder ends, and nothing is printed."""
-    pool = loky.process_executor.ProcessPoolExecutor(1)
-    start_feeder(pool)
-    feeder = pool._call_queue._thread
-    pool._start_executor_manager_thread = lambda: None
-    pool.submit(int)
-    (process,) = pool._processes.values()
-    abandon(pool)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert not feeder.is_alive()
+def test_standard_processes_keep_a_popen() -> None:
+    """`multiprocessing` asks a process for the object that runs it, and that for its end."""
+    source = inspect.getsource(multiprocessing.process.BaseProcess)
+    assert "self._popen = self._Popen(self)" in source
+    assert all(f"self._popen.{name}(" in source for name in ("poll", "wait", "close"))
 
 
 @pytest.mark.parametrize("module", [loky.backend.popen_loky_posix, multiprocessing.spawn])
@@ -73,15 +54,6 @@ def test_process_that_is_made_a_worker(module: Any) -> None:
     """It is marked as such while it loads what it needs (see `ordered_executor.__init__`)."""
     source = inspect.getsource(module)
     assert source.index("_inheriting = True") < source.index("load(from_parent)") < source.index("._inheriting\n")
-
-
-@pytest.mark.parametrize("module", [loky.backend.synchronize, multiprocessing.synchronize])
-def test_names_of_semaphores(module: Any) -> None:
-    """A semaphore is made with a name from the method that we extend, before anything else is done with the name."""
-    source = inspect.getsource(module.SemLock.__init__)
-    assert source.index("_make_name()") < source.index("register(")
-    assert re.search(r"kind, value, maxvalue,\s+(self|SemLock)\._make_name\(\)", source.replace("\n", ""))
-    assert module.SemLock._make_name.__module__ == "ordered_executor._semaphores"
 
 
 def test_states_of_standard_futures() -> None:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from itertools import chain
 from typing import Any
@@ -388,7 +387,7 @@ def test_a_cancelled_asynchronous_reader_loses_nothing() -> None:
             await reader
         with pytest.raises(ResultsTimeoutError):
             await executor.results(timeout=0).__anext__()
-        with pytest.raises(asyncio.TimeoutError):
+        with pytest.raises(TimeoutError):
             await asyncio.wait_for(results.__anext__(), 0.001)
         assert not results._stream._watchers
         executor.finish(0, "value")
@@ -411,25 +410,4 @@ def test_a_watcher_of_a_closed_loop_harms_nobody() -> None:
     executor.finish(0, "value")
     assert list(executor.results()) == ["value"]
     task._log_destroy_pending = False  # type: ignore[attr-defined]
-    executor.end()
-
-
-# ---------------------------------------------------------------------------------------------------------- many unread
-
-
-def test_many_unread_outcomes_are_mentioned_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Very many unread outcomes that nobody asked for are logged, once.
-
-    It is no warning, which might be raised on the releaser.
-    """
-    monkeypatch.setattr(_results, "MANY_UNREAD", 3)
-    caplog.set_level(logging.WARNING, "ordered_executor")
-    executor = HandExecutor(1)
-    for number in range(6):
-        executor.mark(number)
-    executor.settle()
-    assert caplog.text.count("keep_results=False") == 1
-    assert list(executor.results()) == list(range(6))
     executor.end()

@@ -4,6 +4,8 @@
 from multiprocessing.process import current_process
 from typing import TYPE_CHECKING
 
+__version__: str  # read from the metadata of the installed package, when it is asked for
+
 __all__ = [
     "Future",
     "OptionsView",
@@ -27,15 +29,21 @@ __all__ = [
 # this one goes.
 if TYPE_CHECKING or not getattr(current_process(), "_inheriting", False):
     from ._public import *
-else:
+
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import _public  # noqa: PLC0415
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 (it costs a worker's start some milliseconds)
 
-        globals().update({each: getattr(_public, each) for each in __all__})
+            globals()[name] = version("ordered-executor")
+        elif name in __all__:
+            from . import _public  # noqa: PLC0415
+
+            globals().update({each: getattr(_public, each) for each in __all__})
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return globals()[name]
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__all__, "__version__"})

@@ -22,6 +22,9 @@ from typing import Any, Protocol
 
 from ._parking import Latch, ParkingLot
 
+# Why an outcome need not be kept for the stream (see `_retention`).  After "tickets 3, 5 were …".
+WAITED_FOR = "waited for by wait() or as_completed()"
+
 DONE = (FINISHED, CANCELLED_AND_NOTIFIED)
 
 
@@ -36,6 +39,7 @@ class Told(Protocol):
 
     def done(self) -> bool: ...
     def cancelled(self) -> bool: ...
+    def hand_over(self, why: str) -> None: ...
     def _join_audience(self) -> Audience: ...
 
 
@@ -116,6 +120,11 @@ class StandIn:
     # as the condition
 
     def acquire(self) -> bool:
+        """Take it.  `wait()` and `as_completed()` do it by this name; others, `repr` say, by a `with` block."""
+        self._future.hand_over(WAITED_FOR)
+        return self.__enter__()
+
+    def __enter__(self) -> bool:
         future = self._future
         audience, me = future._audience, get_ident()
         if audience is not None and me in audience.pictures:
@@ -130,9 +139,6 @@ class StandIn:
             pictures.pop()
             if not pictures:
                 audience.pictures.pop(me, None)
-
-    def __enter__(self) -> bool:
-        return self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self.release()

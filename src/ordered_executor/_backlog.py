@@ -4,16 +4,21 @@ Invariant: `_unread` holds the claimed tickets whose outcome nobody has read (th
 and that were not cancelled.  It holds them, and not just their number, so that to leave twice is to leave once: whoever
 is interrupted in the middle of a read may have left or not, and the next read sets it right.
 
-Who ends the wait of a `submit`: `leave` (a reader), and `close` (shutdown, broken executor).
+A thread that runs an asyncio loop waits for less: until fewer than so many tickets are not done.  If it waited for
+reads, the loop stood still, and with it whoever reads there.
+
+Who ends the wait of a `submit`: `leave` (a reader), `close` (shutdown, broken executor), and in a loop's thread
+`ended` (the releaser).
 """
 
 from __future__ import annotations
 
 import logging
-import threading
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from ._locks import Lock
 from ._parking import ParkingLot
 
 logger = logging.getLogger("ordered_executor")
@@ -28,9 +33,10 @@ class Backlog:
     def __init__(self, most: int | None, all_done: Callable[[], bool]) -> None:
         self._most = most
         self._all_done = all_done
-        self._lock = threading.RLock()  # reentrant: finalizers and signal handlers submit too
+        self._lock = Lock()  # reentrant: finalizers and signal handlers submit too
         # Who has looked for room adds under _lock; who need not, and who takes out, by one atomic operation.
         self._unread: dict[Any, None] = {}
+        self._undone: dict[Any, None] = {}  # those of them that are not done; single operations only
         self._closed = False
         self._room = ParkingLot()
         self._explained = False
@@ -47,21 +53,37 @@ class Backlog:
         """Admit a ticket (a future); wait for room first, if that is allowed.  When closed, only the claim raises."""
         if self._most is None:
             return
-        while not self._entered(ticket, may_wait):
-            self._wait()
-
-    def _entered(self, ticket: Any, may_wait: bool) -> bool:
         if not may_wait:  # the releaser does not: no lock that a user's thread may be interrupted with
-            self._unread[ticket] = None
-            return True
-        with self._lock:
-            if room := self._has_room():
-                self._unread[ticket] = None
+            self._admit(ticket)
+            return
+        has_room = self._has_room
+        while not self._entered(ticket, has_room):
+            if runs_event_loop():
+                has_room = self._has_undone_room
+                self._room.park(has_room)
+            else:
+                self._wait()
+
+    def _entered(self, ticket: Any, has_room: Callable[[], bool]) -> bool:
+        +self._lock
+        try:
+            if room := has_room():
+                self._admit(ticket)
             return room
+        finally:
+            -self._lock
+
+    def _admit(self, ticket: Any) -> None:
+        self._undone[ticket] = None
+        self._unread[ticket] = None
 
     def _has_room(self) -> bool:
         assert self._most is not None
         return len(self._unread) < self._most or self._closed
+
+    def _has_undone_room(self) -> bool:
+        assert self._most is not None
+        return len(self._undone) < self._most or self._closed
 
     def _wait(self) -> None:
         """For room.  After some seconds in which nobody can have made any but a reader, and none did, say so, once."""
@@ -78,11 +100,18 @@ class Backlog:
                 )
         self._room.park(self._has_room)
 
+    def ended(self, ticket: Any) -> None:
+        """It is done, and may be unread.  On the releaser."""
+        if self._most is not None:
+            self._undone.pop(ticket, None)
+            self._room.unpark_all()
+
     def leave(self, ticket: Any) -> None:
         """It was read, or skipped, or not claimed after all.  Again: nothing happens."""
         if self._most is None:
             return
         try:
+            self._undone.pop(ticket, None)
             self._unread.pop(ticket, None)
             self._room.unpark_all()
         except BaseException:
@@ -93,3 +122,12 @@ class Backlog:
         """Let nobody wait any more."""
         self._closed = True
         self._room.unpark_all()
+
+
+def runs_event_loop() -> bool:
+    """Whether this thread runs an asyncio loop now."""
+    asyncio: Any = sys.modules.get("asyncio.events")  # nobody runs a loop before it is imported
+    try:
+        return asyncio is not None and asyncio.get_running_loop() is not None
+    except (AttributeError, RuntimeError):  # it is being imported; there is none
+        return False

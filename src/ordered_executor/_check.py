@@ -34,6 +34,16 @@ def check_optional_count(name: str, value: Any, least: int) -> int | None:
     return None if value is None else check_count(name, value, least)
 
 
+def check_buffersize(value: Any) -> int | None:
+    """That of `map`, with the messages of Python 3.14."""
+    try:
+        return check_optional_count("buffersize", value, 1)
+    except TypeError:
+        raise TypeError(f"buffersize must be an integer or None, not {value!r}") from None
+    except ValueError:
+        raise ValueError(f"buffersize must be None or > 0, not {value!r}") from None
+
+
 def check_seconds(name: str, value: Any, *, zero: bool = False) -> float | None:
     """A number of seconds, or None for no limit; what is longer than any wait can be is no limit either."""
     if value is None:

@@ -11,18 +11,18 @@ looks at what stands under these locks, tests/processes/test_interrupts.py has a
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ._errors import copy_error
+from ._locks import Lock
 
 
 class Claims:
     """New entries, in the order of their tickets."""
 
     def __init__(self, first: int) -> None:
-        self.lock = threading.RLock()  # reentrant: a debugger's trace function may claim where nothing else can
+        self.lock = Lock()  # reentrant: a debugger's trace function may claim where nothing else can
         self._open: list[Any] | None = []  # guarded by: lock; None when closed: adding to it raises
         self._rest: list[Any] = []  # guarded by: lock; what was claimed and not taken when it was closed
         self._tail = first  # guarded by: lock
@@ -43,10 +43,13 @@ class Claims:
         """Give the entry the next tickets.  Raises what `close` was given."""
         entries = (entry,)  # made before: see the module
         try:
-            with self.lock:
+            +self.lock
+            try:
                 self._open += entries  # type: ignore[operator]  # the claim
                 entry.first = self._tail
                 self._tail = entry.first + entry.count
+            finally:
+                -self.lock
         except TypeError:
             if self.closed is None:
                 raise
@@ -55,11 +58,14 @@ class Claims:
     def take(self) -> list[Any]:
         """On the releaser: all new entries."""
         nothing: list[Any] = []  # made before: making it may run a finalizer, which claims
-        with self.lock:
+        +self.lock
+        try:
             if self._open is None:
                 entries, self._rest = self._rest, nothing
             else:
                 entries, self._open = self._open, nothing
+        finally:
+            -self.lock
         return entries
 
     def waiting(self) -> bool:
@@ -68,8 +74,11 @@ class Claims:
     def close(self, reason: BaseException) -> None:
         """Let nobody claim any more."""
         broken = reason if isinstance(reason, BrokenProcessPool) else None
-        with self.lock:
+        +self.lock
+        try:
             self._broken = self._broken or broken
             self._reason = self._reason or reason
             self._rest = self._open or self._rest
             self._open = None
+        finally:
+            -self.lock

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._lane import PEEK_SECONDS, Lane
+from ._lane import PEEK_SECONDS, Lane, kill
 from ._lane_memory import STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
@@ -38,7 +38,7 @@ def look_at_end(lane: Lane, now: float) -> None:
     """Kill it if it should be gone."""
     if lane.kill_at is not None and now >= lane.kill_at:
         lane.kill_at = now + END_SECONDS
-        lane.kill_now()
+        kill([lane])
 
 
 def look_at_start(lane: Lane, now: float, timeout: float | None) -> bool:

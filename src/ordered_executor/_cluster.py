@@ -29,7 +29,6 @@ from collections.abc import Callable, Hashable
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-from . import _exit
 from ._backend import Arrived, Broken, Event, Ready, Resized
 from ._cluster_parts import Parcel, Part, Slot
 from ._cluster_store import Common, Store
@@ -130,7 +129,6 @@ class ClusterBackend:
             slot = Slot(number)
             self._lanes[slot] = deque()
             self._events.append(Ready(slot))
-        _exit.register()
 
     def retire(self, lane: Any) -> None:
         raise AssertionError("lanes on a cluster have no quota")

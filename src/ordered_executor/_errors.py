@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import signal
-import sys
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 
 # The standard library's own class, although its name is private: tools that show remote tracebacks know it.
 # tests/test_private_names.py notices when it goes.
-from concurrent.futures.process import _RemoteTraceback
-from typing import TYPE_CHECKING, Any
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+from typing import Any
 
 from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorkerError
 
@@ -47,18 +45,7 @@ class TerminatedWorkerError(_LokyTerminatedWorkerError):  # type: ignore[misc]  
         self.exitcode = exitcode
 
 
-if TYPE_CHECKING or FuturesTimeoutError is TimeoutError:
-
-    class _Timeout(TimeoutError):
-        """A timeout of ours."""
-
-else:  # Python 3.10 has two classes, and there is code that catches either
-
-    class _Timeout(FuturesTimeoutError, TimeoutError):
-        """A timeout of ours."""
-
-
-class TaskTimeoutError(_Timeout):
+class TaskTimeoutError(TimeoutError):
     """The task ran longer than `task_timeout` and its worker was killed.  Attributes: `ticket`, `pid`."""
 
     def __init__(self, message: str, ticket: int | None = None, pid: int | None = None) -> None:
@@ -67,22 +54,25 @@ class TaskTimeoutError(_Timeout):
         self.pid = pid
 
 
-class TaskKilledError(RuntimeError):
-    """The task was stopped by `Future.kill()`, or by `shutdown(kill_workers=True)`.  Attribute: `ticket`."""
+class TaskKilledError(BrokenProcessPool):
+    """The task was stopped, by `Future.kill()`, or with all others by `kill_workers()`.  Attribute: `ticket`.
+
+    A `concurrent.futures.process.BrokenProcessPool`, which futures of ProcessPoolExecutor get from its `kill_workers`.
+    """
 
     def __init__(self, message: str, ticket: int | None = None) -> None:
         super().__init__(message)
         self.ticket = ticket
 
 
-class ResultsTimeoutError(_Timeout):
+class ResultsTimeoutError(TimeoutError):
     """Nothing came out of `results()` or `outcomes()` in time: nothing is lost, ask again.
 
     From a `map` with a `timeout`: its results did not all come in time.  The map has ended, and cancels what it can.
     """
 
 
-class ShutdownTimeoutError(_Timeout):
+class ShutdownTimeoutError(TimeoutError):
     """`shutdown(timeout=...)` ran out.  `unfinished` lists the tickets that are; call again, or kill."""
 
     def __init__(self, message: str, unfinished: Sequence[int] = ()) -> None:
@@ -107,7 +97,7 @@ class RemoteError(Exception):
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """`error.add_note(note)`, on Python 3.10 too (where it is kept, and not printed).  Never raises."""
+    """`error.add_note(note)`.  Never raises."""
     with contextlib.suppress(Exception):  # a hostile class goes without
         # past the class's own __setattr__, which may refuse
         vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # a new list: a copy may share the old one
@@ -143,22 +133,3 @@ def exit_text(exitcode: int | None) -> str:
         except ValueError:
             return f"signal {-exitcode}"
     return f"exit code {exitcode}"
-
-
-def error_group(message: str, errors: Sequence[BaseException]) -> BaseException:
-    """An `ExceptionGroup`; on Python 3.10, which has none, an `UnseenErrors` with the same attributes."""
-    if sys.version_info >= (3, 11):
-        return BaseExceptionGroup(message, list(errors))  # noqa: F821 (there from 3.11 on)
-    return UnseenErrors(message, errors)
-
-
-class UnseenErrors(Exception):
-    """Stands in for `ExceptionGroup` on Python 3.10: `message`, `exceptions`."""
-
-    def __init__(self, message: str, exceptions: Sequence[BaseException]) -> None:
-        super().__init__(message, tuple(exceptions))
-        self.message = message
-        self.exceptions = tuple(exceptions)
-
-    def __str__(self) -> str:
-        return f"{self.message}: " + "; ".join(f"{type(e).__name__}: {e}" for e in self.exceptions)

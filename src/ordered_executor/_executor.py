@@ -18,6 +18,7 @@ so that an executor nobody holds any more can go (what was submitted is finished
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -25,7 +26,16 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ._backend import Backend
-from ._check import check_callable, check_choice, check_count, check_flag, check_optional_count, check_seconds, iterate
+from ._check import (
+    check_buffersize,
+    check_callable,
+    check_choice,
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_seconds,
+    iterate,
+)
 from ._errors import ShutdownTimeoutError
 from ._front import Marked
 from ._future import Future
@@ -54,13 +64,14 @@ class OrderedExecutor(Executor):
         backlog: int | None,
         retries: int,
         timeout: float | None,
-        keep_results: bool,
+        keep_results: bool | None,
         unseen_errors: str,
     ) -> None:
         backlog = check_optional_count("backlog", backlog, 1)
         retries = check_count("retries", retries, 0)
         timeout = check_seconds("task_timeout", timeout)
-        check_flag("keep_results", keep_results)
+        if keep_results is not None:
+            check_flag("keep_results", keep_results)
         check_choice("unseen_errors", unseen_errors, ("log", "raise", "ignore"))
         self._max_workers = max_workers
         self._options = Options(retries, timeout)
@@ -77,8 +88,7 @@ class OrderedExecutor(Executor):
         """Run `fn(*args, **kwargs)` in a worker; return its future at once.
 
         Order: futures complete in the order of their submission, whoever finishes first.
-        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback;
-        and once in a process, until the first worker is being started.
+        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback.
         Raises: `RuntimeError` after shutdown, `BrokenProcessPool` if no worker can run, `TypeError` if `fn` cannot
         be called.  What is wrong with the arguments (they cannot be pickled) shows in the future.
         Cost: some microseconds; the arguments are pickled later, when the task is sent to a worker.
@@ -135,7 +145,7 @@ class OrderedExecutor(Executor):
         check_callable("fn", fn)
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
-        buffersize = check_optional_count("buffersize", buffersize, 1)
+        buffersize = check_buffersize(buffersize)
         iterators = [iterate(iterable) for iterable in iterables]
         single = len(iterators) == 1
         inputs = iterators[0] if single else zip(*iterators)  # noqa: B905 (to the shortest, as map does)
@@ -152,6 +162,11 @@ class OrderedExecutor(Executor):
         mine = self._options
         limit = mine.timeout if timeout is None else check_seconds("timeout", timeout)
         return OptionsView(self, mine._replace(retries=mine.retries if retries is None else retries, timeout=limit))
+
+    @property
+    def max_workers(self) -> int:
+        """How many tasks run at a time, at most."""
+        return self._max_workers
 
     # --------------------------------------------------------------------------------------------------------- read
 
@@ -220,7 +235,7 @@ class OrderedExecutor(Executor):
             releaser.kill_all()
         if not wait or releaser.on_releaser():
             return
-        if not releaser.finished.wait(timeout):
+        if not releaser.wait(timeout):
             unfinished = releaser.unfinished()
             what = (
                 f"tickets {unfinished[:10]}{' …' if len(unfinished) > 10 else ''} are unfinished"
@@ -247,6 +262,35 @@ class OrderedExecutor(Executor):
         except KeyboardInterrupt:
             self._shutdown(True, None, True, True, may_raise=False)
             raise
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The same without blocking the loop.
+
+        Left because the loop's task was cancelled, it cancels what no worker has, and waits for what runs.  Cancelled
+        while it waits, it does not wait any more.
+        """
+        import asyncio  # noqa: PLC0415 (there a loop runs, so it is loaded; workers do without)
+
+        loop, finished = asyncio.get_running_loop(), asyncio.Event()
+        cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        self._shutdown(False, None, cancelled, False, may_raise=False)
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(finished.set)
+
+        self._releaser.finished.tell(tell)
+        try:
+            await finished.wait()
+        except BaseException:
+            self._shutdown(False, None, True, False, may_raise=False)
+            raise
+        self._releaser.report_unseen(may_raise=kind is None)
 
 
 class OptionsView:

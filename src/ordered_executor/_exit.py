@@ -3,9 +3,8 @@
 After Ctrl-C nothing is finished: what waits is cancelled, what runs is killed.
 
 `threading._register_atexit` is private, and the only way: functions of `atexit` run after the threads have been joined,
-too late for an executor that needs its threads.  concurrent.futures and loky use it too.  It runs last in, first out,
-and loky's own hook, which waits for the calls in its pools, must run after ours, which ends them: so ours is registered
-when the first lane has started, which registered loky's.  tests/test_private_names.py notices when it goes.
+too late for an executor that needs its threads.  concurrent.futures uses it too.  tests/test_private_names.py notices
+when it goes.
 """
 
 from __future__ import annotations
@@ -20,15 +19,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import loky.process_executor
-
-from ._parking import Latch
-
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers that have not finished
 _last: list[Callable[[], object]] = []
 _registered_in: int | None = None  # the process: a forked child registers again, what it inherits may have been cleared
-# Set when the first lane has been started, or could not be: from then on the hook is in place.
-primed = Latch()
 
 
 def at_the_very_end(call: Callable[[], object]) -> None:
@@ -44,31 +37,25 @@ def members(weak: weakref.WeakSet[Any]) -> list[Any]:
 
 
 def watch(releaser: Any) -> None:
+    """It is to be finished before the interpreter ends."""
     _live.add(releaser)
+    _register()
 
 
-def register() -> None:
-    """After the first lane has started."""
+def _register() -> None:
     global _registered_in
     if _registered_in != os.getpid():
         _registered_in = os.getpid()
-        # threading._register_atexit returns None, which loky takes for "not registered yet": with every pool it would
-        # register its hook again, after ours, and at exit wait for calls that only ours ends.  So it is registered
-        # here, once, before ours: then ours runs first.
-        hook = getattr(threading, "_register_atexit", atexit.register)
         with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
-            hook(loky.process_executor._python_exit)
-            hook(_at_exit)
-        loky.process_executor.process_pool_executor_at_exit = "registered once"
+            getattr(threading, "_register_atexit", atexit.register)(_at_exit)
         # A child of multiprocessing joins its own children before its threads: there, this comes first.
         multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
-    primed.set()
 
 
 def end_nested() -> None:
     """In a worker that is about to leave: end what its tasks have started.
 
-    loky ends a worker by waiting for the calls in its pools first, which only this ends.
+    Else the process would wait for its children before the threads end that could end them.
     """
     if _registered_in == os.getpid():
         _at_exit()
@@ -92,11 +79,10 @@ def _at_exit() -> None:
 
 
 def _in_forked_child() -> None:
-    global _live, primed
+    global _live
     for releaser in members(_live):
         releaser.abandon()
     _live = weakref.WeakSet()
-    primed = Latch()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

@@ -40,7 +40,7 @@ else:
 # Compared by value.  How an object of another class travels is its own affair.
 SIMPLE: frozenset[type] = frozenset({int, float, bool, type(None), str, bytes})
 STAYS = {(AttributeError, "obj")}
-GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)  # from Python 3.11 on
+GROUP: Any = BaseExceptionGroup
 ADDRESS = re.compile("0x[0-9a-fA-F]+")
 
 State = tuple[tuple[Any, ...], list[tuple[int, str, Any]], dict[str, Any]]
@@ -160,7 +160,7 @@ class _Field(NamedTuple):
 
 
 def _is_single(cls: type) -> bool:
-    return issubclass(cls, BaseException) and (GROUP is None or not issubclass(cls, GROUP))
+    return issubclass(cls, BaseException) and not issubclass(cls, GROUP)
 
 
 def _fields_of(cls: type) -> list[_Field]:

@@ -15,15 +15,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from . import _exit
+from . import _os
 from ._backend import Backend
 from ._backlog import Backlog
 from ._claims import Claims
-from ._future import Future, in_callback
+from ._future import READ_IN_CALLBACK, Future, in_callback
 from ._map import Span
 from ._parking import Latch
 from ._results import Stream
 from ._sequencer import Sequencer
+
+# How long the thread may take to end when it has done all it has to: it only returns.
+END_SECONDS = 1.0
 
 
 class Marked:
@@ -39,18 +42,17 @@ class Front:
     """See the module.  The releaser is built on it."""
 
     def __init__(
-        self, backend: Backend, backlog: int | None, keep_results: bool, unseen_errors: str, first_ticket: int
+        self, backend: Backend, backlog: int | None, keep_results: bool | None, unseen_errors: str, first_ticket: int
     ) -> None:
         self.backend = backend
         self.unseen_errors = unseen_errors
-        self.keep_results = keep_results
+        self.keeps_nothing = keep_results is False
         self.claims = Claims(first_ticket)
         self.sequencer = Sequencer(first_ticket)
         self.backlog = Backlog(backlog, self._all_done)
         self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
         self.finished = Latch()
         self.abandoned = False
-        self._primed = Latch()
         self._posts: deque[Callable[[], None]] = deque()
         self._asleep = False
         self._thread: threading.Thread | None = None
@@ -68,32 +70,27 @@ class Front:
         self._hand_over(self.claims.claim, entry)
 
     def claim_future(self, future: Future[Any]) -> None:
-        needs_lane = type(future.call) is not Marked
         try:
             self.backlog.enter(future, may_wait=not (self.on_releaser() or in_callback))
             self.claim(future)
         except BaseException:
             self.backlog.leave(future)  # refused; or interrupted, and then it may have been claimed after all
             raise
-        if needs_lane and not _exit.primed.is_set():
-            self._wait_for_first_lane()
 
     def claim_span(self, span: Span) -> None:
         self.claim(span)
-        if not _exit.primed.is_set():
-            self._wait_for_first_lane()
-
-    def _wait_for_first_lane(self) -> None:
-        """Once in a process: what is submitted at the very end of a program needs the exit hook, which needs a lane.
-
-        Ended by the turn in which the releaser starts a lane, whether that succeeds or not; and by the last turn.
-        """
-        if self._thread is not None and not self.on_releaser():
-            self._primed.wait()
 
     def report_unseen(self, may_raise: bool) -> None:
         """When all is finished: failures that nobody looked at are raised or logged, as `unseen_errors` says."""
         self.stream.report_unseen(self.unseen_errors, may_raise)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until all is finished, and the thread is gone: a fork warns of those that are there."""
+        if not self.finished.wait(timeout):
+            return False
+        if self._thread is not None and not self.on_releaser():
+            _os.join(self._thread, END_SECONDS)
+        return True
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the releaser call something.  Never waits."""
@@ -126,10 +123,16 @@ class Front:
         """Its holder has read a finished future."""
         future.see()
         if in_callback:
-            return  # whoever reads the stream has not seen it
+            self.note_handed(future, READ_IN_CALLBACK)
+            return
         self.backlog.leave(future)
         self.stream.let_go(future)
         future.take_unread()
+
+    def note_handed(self, future: Future[Any], why: str) -> None:
+        """Somebody has the outcome of a finished future in another way than by reading it: see `_retention`."""
+        if self.stream.hand_over(future, why):
+            self.backlog.leave(future)
 
     def orphan(self) -> None:
         """Nobody holds the executor any more: what was submitted is finished, and nobody can ask for the stream."""
@@ -150,8 +153,9 @@ class Front:
     def cancel_waiting(self) -> None:
         self.post(self._cancel_waiting)
 
-    def kill_all(self) -> None:
-        self.post(self._kill_all)
+    def kill_all(self, end: Callable[[], None] | None = None) -> None:
+        """Everything unfinished fails, and the workers are killed; by `end`, if it is given, on the releaser."""
+        self.post(lambda: self._kill_all(end))
 
     def abandon(self) -> None:
         """In a forked child: the executor is the parent's.  Its locks may be held by threads that are not here."""
@@ -201,5 +205,5 @@ class Front:
     def _cancel_waiting(self) -> None:
         raise NotImplementedError
 
-    def _kill_all(self) -> None:
+    def _kill_all(self, end: Callable[[], None] | None) -> None:
         raise NotImplementedError

@@ -9,8 +9,9 @@ Whether a task is started or cancelled is decided under `_deciding`, a lock that
 call or a jump: no signal handler or finalizer runs meanwhile (see `_claims`), so the releaser gets it at once.  Whether
 somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
 
-Nothing here may ask a future for its `__dict__`: from 3.11 on Python makes that dictionary when it is first asked for,
-one more object for the garbage collector to walk over with each of a million futures.
+No future has a `__dict__`: Python keeps attributes without one as long as nobody asks for it, and as long as it knew
+their names when the class was young (see `_learn_names`).  A dictionary would be one more object for the garbage
+collector to walk over with each of a million futures, and twice the memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from concurrent.futures._base import (  # private module, public protocol: CPython's own executors import these
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -32,12 +32,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
+from ._locks import Lock
 from ._ticket import Options
 
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-_deciding = threading.RLock()
+_deciding = Lock()
+
+# Why an outcome need not be kept for the stream (see `_retention`).  After "tickets 3, 5 were …".
+READ_IN_CALLBACK = "read in a done-callback"
+GIVEN_UP = "given up by cancel()"
+
 # What becomes of each state.
 _WHEN_STARTED = {PENDING: RUNNING, RUNNING: RUNNING, CANCELLED_AND_NOTIFIED: CANCELLED_AND_NOTIFIED, FINISHED: FINISHED}
 _WHEN_CANCELLED = {**_WHEN_STARTED, PENDING: CANCELLED_AND_NOTIFIED, RUNNING: RUNNING}
@@ -51,12 +57,13 @@ class Owner(Protocol):
     def skip(self, future: Future[Any]) -> None: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
+    def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
     def on_releaser(self) -> bool: ...
 
 
 class _InCallback(threading.local):
-    """Whether this thread is in a done-callback: what is read there stays unread for the stream."""
+    """Whether this thread is in a done-callback."""
 
     depth = 0
 
@@ -100,6 +107,8 @@ class Future(StandardFuture[T]):
     _unseen: _Unseen | None = None
     _unread = False  # of the class: as it reads when the instance's has been deleted
     _audience: Audience | None = None
+    _handed: str | None = None  # why its outcome need not be kept for the stream: see `_retention`
+    weight = 0  # the bytes of a large outcome; owned by the releaser
     skipped = False  # its skip is with the sequencer; owned by the releaser
     killed: BaseException | None = None  # what it ends with, should it be about to run; owned by the releaser
 
@@ -131,8 +140,11 @@ class Future(StandardFuture[T]):
         audience = self._audience
         if audience is None:
             audience = Audience()
-            with _deciding:
+            +_deciding
+            try:
                 self._audience = audience = self._audience or audience
+            finally:
+                -_deciding
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -149,16 +161,26 @@ class Future(StandardFuture[T]):
         future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that moment keeps its
         outcome.
         """
-        return not self.done() and (self.cancel() or self._owner.kill(self))
+        return not self.done() and (self._cancel() or self._owner.kill(self))
 
     def cancel(self) -> bool:
         """Cancel the task if it is not with a worker yet; its ticket is skipped.  Returns whether it is cancelled.
 
-        A cancelled future is done at once: waiters wake, callbacks run, here and now.
+        A cancelled future is done at once: waiters wake, callbacks run, here and now.  One that is not is given up:
+        nobody will read it, unless somebody does, or has asked for the stream.
         """
+        if self._cancel():
+            return True
+        self.hand_over(GIVEN_UP)
+        return False
+
+    def _cancel(self) -> bool:
         try:
-            with _deciding:
+            +_deciding
+            try:
                 self._st = _WHEN_CANCELLED[self._st]
+            finally:
+                -_deciding
             if self._st != CANCELLED_AND_NOTIFIED:
                 return False
             self.call = None
@@ -198,17 +220,32 @@ class Future(StandardFuture[T]):
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
             if not self._join_audience().lot.park(self.done, timeout):
-                raise FuturesTimeoutError
+                raise TimeoutError
         if self._st == CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if self._unread:
             self._owner.note_read(self)
         return self._exception
 
+    def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
+        """(done, cancelled, value, exception): in the place of `result`, asyncio asks for this from Python 3.15 on.
+
+        A read, as `exception()` is one: asyncio hands the outcome to whoever awaits it.  Also in a done-callback: if
+        the future is done, asyncio reads it there, on the thread of its loop (until 3.14 it did so later).
+        """
+        if self._st != FINISHED:
+            cancelled = self.cancelled()
+            return cancelled, cancelled, None, None
+        depth, in_callback.depth = in_callback.depth, 0
+        try:
+            return True, False, self._result, self.exception()
+        finally:
+            in_callback.depth = depth
+
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.
 
-        If it is done already: here and now.  What a callback reads counts as unread for the stream.
+        If it is done already: here and now.  What a callback reads is read, unless somebody has asked for the stream.
         """
         if not self.done():
             callbacks, key = self._join_audience().callbacks, object()
@@ -221,8 +258,11 @@ class Future(StandardFuture[T]):
 
     def start(self) -> bool:
         """Pending to running, unless it is cancelled.  On the releaser."""
-        with _deciding:
+        +_deciding
+        try:
             self._st = _WHEN_STARTED[self._st]
+        finally:
+            -_deciding
         return self._st == RUNNING
 
     def finish(self, value: Any, error: BaseException | None) -> None:
@@ -237,6 +277,8 @@ class Future(StandardFuture[T]):
                 self._unseen = _Unseen(self.first, error)
         self._st = FINISHED
         self._tell_all()
+        if self._handed is not None:  # looked at after the state was changed: see `hand_over`
+            self._owner.note_handed(self, self._handed)
 
     def complete_cancel(self) -> None:
         """Tell those whom `cancel` could not: waiters of `wait()`, and, should it have been interrupted, the others.
@@ -256,8 +298,11 @@ class Future(StandardFuture[T]):
         """Run the callbacks, unless somebody else is at it.  Interrupted, it leaves the rest to the next."""
         me = object()
         try:
-            with _deciding:
+            +_deciding
+            try:
                 audience.caller = audience.caller or me
+            finally:
+                -_deciding
             for key in list(audience.callbacks) if audience.caller is me else ():
                 callback = audience.callbacks.pop(key, None)
                 if callback is not None:  # else whoever added it calls
@@ -279,6 +324,12 @@ class Future(StandardFuture[T]):
             in_callback.depth -= 1
 
     # ------------------------------------------------------------------------------------------------------- the stream
+
+    def hand_over(self, why: str) -> None:
+        """Its outcome need not be kept for the stream, now or when it comes.  From any thread."""
+        self._handed = why
+        if self._st == FINISHED:  # else whoever finishes it looks
+            self._owner.note_handed(self, why)
 
     def take_unread(self) -> bool:
         """Claim being the first to read the outcome."""
@@ -304,9 +355,24 @@ class Future(StandardFuture[T]):
             self._unseen.error = None
 
 
+def _learn_names() -> None:
+    """Have Python learn all names of attributes from the first future there is.
+
+    A class remembers the names of its instances' attributes, and reserves less room for new ones with each instance
+    made.  A name that first comes after some thirty futures (the result, say) would give each future a dictionary.
+    """
+    first: Any = Future.__new__(Future)
+    names = ("first", "call", "options", "_owner", "_st", "_unread", "_result", "_exception", "_unseen", "_audience")
+    for name in (*names, "skipped", "killed", "losses", "apart", "_handed", "weight"):
+        setattr(first, name, None)
+
+
+_learn_names()
+
+
 def _in_forked_child() -> None:
     global _deciding
-    _deciding = threading.RLock()
+    _deciding = Lock()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,29 +1,28 @@
 """A lane as the parent holds it: one worker process and what belongs to it.
 
-Owns the pool, the two pipes, the lifeline, the memory and the process handle; knows what was sent to the worker and
-what of that is in shared memory.  Decides nothing: `_lanes` does.
+Owns the process, the two pipes, the lifeline and the memory; knows what was sent to the worker and what of that is in
+shared memory.  Decides nothing: `_lanes` does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import pickle
-import re
 import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future as StandardFuture
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import resource_tracker as standard_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
 from loky.backend import resource_tracker as lokys_tracker
-from loky.process_executor import ProcessPoolExecutor
 
 from . import _loky, _os, _wire, _worker
 from ._alarms import NEVER
@@ -31,14 +30,15 @@ from ._gate import Seat
 from ._lane_memory import (
     CREDIT_BACK,
     HEAD,
+    LEFT,
     LIMIT,
     MASK,
+    STATE,
     TAKEN,
     LaneMemory,
 )
 from ._parcels import Parcels
 from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
-from ._semaphores import told_early
 from ._ticket import Batch
 from ._warm import warm
 
@@ -59,10 +59,6 @@ class LaneKind:
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     env: dict[str, str] | None
-
-
-def _nobody(_: object) -> None:
-    """Nobody wants to know."""
 
 
 _leases = itertools.count(1)
@@ -99,6 +95,8 @@ class Lane:
     """See the module."""
 
     # set by start()
+    pid: int
+    process: _os.Process
     memory: LaneMemory
     parcels: Parcels
     reader: _wire.FrameReader
@@ -106,17 +104,11 @@ class Lane:
     reader_fd: int
     writer_fd: int
     _lifeline: int
-    _pool: Any
-    _call: StandardFuture[Any]
-    _manager: threading.Thread | None
+    _child: Any  # as multiprocessing sees the process
 
     def __init__(self, kind: LaneKind) -> None:
         self.kind = kind
         self.state = STARTING
-        self._post: Callable[[Callable[[], None]], object] = _nobody
-        self._on_death: Callable[[Lane], object] = _nobody
-        self.pid: int | None = None
-        self.process: _os.Process | None = None
         self.lease = 0
         self.generation = 0
         self.writing = False
@@ -126,12 +118,12 @@ class Lane:
         self.doomed: Any = None
         self.kill_at: float | None = None
         self.heirs: list[int] = []  # processes that it had started when it was killed
-        self.bury_at: float | None = None
+        self.end_at: float | None = None  # when to look whether it has ended, if nothing says so
+        self.gone_since: float | None = None  # how it ended is not known yet
         self.start_deadline: float | None = None
         self.heard = 0.0  # when something came from it last, or it was sent something to do
         self.peeked = 0.0
         self.peek_after = PEEK_SECONDS
-        self.call_ended = False
         self.taken = 0
         self.alarm = NEVER  # see `_alarms`
         self.after = 0  # how many lanes the executor had lost when this one was begun
@@ -147,13 +139,13 @@ class Lane:
             with _unforked():
                 lane.memory = LaneMemory.create()
                 ours.callback(lane.memory.close)
-                to_worker_read, lane.writer_fd = _os.make_pipe()
+                to_worker_read, lane.writer_fd = _os.roomy_pipe()
                 theirs.callback(os.close, to_worker_read)
                 ours.callback(os.close, lane.writer_fd)
-                lane.reader_fd, to_parent_write = _os.make_pipe()
+                lane.reader_fd, to_parent_write = _os.roomy_pipe()
                 theirs.callback(os.close, to_parent_write)
                 ours.callback(os.close, lane.reader_fd)
-                lifeline, lane._lifeline = os.pipe()
+                lifeline, lane._lifeline = _os.pipe()
                 theirs.callback(os.close, lifeline)
                 ours.callback(os.close, lane._lifeline)
                 _alive.add(lane)
@@ -162,108 +154,43 @@ class Lane:
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
             initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
             _start_trackers()
-            with _os.sigint_blocked(), told_early():
-                lane._pool = ProcessPoolExecutor(
-                    1,
-                    timeout=None,
-                    context=kind.context,
-                    initializer=_worker.attach,
-                    initargs=(end, initializer, kind.initargs),
-                    env=kind.env,
-                )
-                ours.callback(_loky.abandon, lane._pool)
-                _loky.start_feeder(lane._pool)
-                lane._call = lane._pool.submit(_worker.serve)
-            lane._manager = _loky.manager_thread(lane._pool)
+            with _os.sigint_blocked():
+                args = end, multiprocessing.get_start_method(allow_none=True), initializer, kind.initargs
+                lane._child = _loky.start(kind.context, kind.env, _worker.serve, args)
+            lane.pid = lane._child.pid
+            lane.process = _os.Process(lane.pid, partial(getattr, lane._child, "exitcode"))
             ours.pop_all()
-        os.set_inheritable(lane.memory.fd, False)
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
-        lane._call.add_done_callback(lane._on_call_ended)
         return lane
 
-    def watch(self, post: Callable[[Callable[[], None]], object], on_death: Callable[[Lane], object]) -> None:
-        """Whoever has the lane is told when its call ends: a worker that dies while it starts has no other witness."""
-        self._post, self._on_death = post, on_death
-        if self._call.done():
-            post(self._report_end)
-
     def lives(self) -> bool:
-        return not self._call.done() if self.process is None else not self.process.gone()
+        """Whether it takes batches: its process is there, and does not leave."""
+        return not self.process.gone() and self.memory.words[STATE] != LEFT
 
-    def unwatch(self) -> None:
-        self._post = self._on_death = _nobody
-
-    def _on_call_ended(self, _: StandardFuture[Any]) -> None:
-        # on a thread of loky's
-        self._post(self._report_end)
-
-    def _report_end(self) -> None:
-        self.call_ended = True
-        self._on_death(self)
-
-    def ready(self, pid: int) -> None:
-        self.pid = pid
-        self.process = _os.Process(pid)
+    def ready(self) -> None:
+        """The worker has initialized itself, or failed to."""
         self.start_deadline = None
         if self.state == STARTING:
             self.state = SERVING
 
-    def end(self) -> None:
-        """Loky ends the process as soon as the call returns."""
-        self._pool.shutdown(wait=False)
-
-    def kill_tree(self) -> None:
-        """Kill the worker and what it has started.  Does not wait."""
-        with contextlib.suppress(Exception):
-            self._pool.shutdown(wait=False, kill_workers=True)
-
-    def kill_now(self) -> None:
-        """Kill the worker itself, and what it has started: loky does no more for one that it was told to let end."""
-        heirs = [] if self.process is None else _os.descendants(self.process.pid)
-        self.kill_tree()
-        if self.process is not None:
-            self.process.signal(signal.SIGKILL)
-        _os.kill_all(heirs)
-
     def bury(self) -> None:
         """The process is gone: let go of everything."""
-        self.kill_tree()
         self.state = ENDING
         _alive.discard(self)  # before its descriptors are another's
         for fd in (self.reader_fd, self.writer_fd, self._lifeline):
             os.close(fd)
-        if self.process is not None:
-            self.process.close()
+        self.process.close()
         self.memory.close()
-        # Let go of loky's queues now, not when the garbage collector finds the cycle.
-        self._post = self._on_death = _nobody
-        del self._pool, self._call
-
-    def join(self, timeout: float) -> None:
-        """Wait until loky has let go of the process, and of the semaphores it had for it."""
-        until = time.monotonic() + timeout
-        for thread in _loky.threads(self._manager):
-            thread.join(max(0.0, until - time.monotonic()))
-
-    @property
-    def joined(self) -> bool:
-        return not any(_loky.threads(self._manager))
-
-    def exitcode(self) -> int | None:
-        """How the process ended, by its own status or by what loky saw of it."""
-        if self.process is not None and self.process.exitcode is not None:
-            return self.process.exitcode
-        if self._call.done() and not self._call.cancelled():
-            found = re.search(r"\((-?\d+)\)", str(self._call.exception()))
-            return int(found.group(1)) if found else None
-        return None
+        if self._child.exitcode is not None:  # else a fork server has still to say how it ended
+            self._child.close()
+        del self._child
 
     def abandon(self) -> None:
         """In a forked child: close what would keep the parent's workers from noticing the parent's end."""
         for fd in (self.reader_fd, self.writer_fd, self._lifeline):
             os.close(fd)
-        if self.process is not None:
+        if hasattr(self, "process"):  # else it was forked while the lane was being started
             self.process.close()
         self.memory.close()
 
@@ -354,10 +281,19 @@ class Lane:
     def due(self) -> float:
         """When somebody should look at this lane next; never, mostly."""
         least = NEVER
-        for at in (self.kill_at, self.bury_at, self.start_deadline, self.peek_at, self.timeout_at):
+        for at in (self.kill_at, self.end_at, self.start_deadline, self.peek_at, self.timeout_at):
             if at is not None and at < least:
                 least = at
         return least
+
+
+def kill(lanes: Iterable[Lane]) -> None:
+    """Kill their workers, and what those have started."""
+    lanes = [lane for lane in lanes if lane.process.signal(signal.SIGSTOP)]  # or they go on starting others
+    heirs = _os.descendants([lane.pid for lane in lanes]) if lanes else []
+    for lane in lanes:
+        lane.process.signal(signal.SIGKILL)
+    _os.kill_all(heirs)
 
 
 def _copy_large(head: bytes, source: memoryview, lengths: list[int]) -> Large:

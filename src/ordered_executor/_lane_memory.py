@@ -60,7 +60,8 @@ LENGTH_MASK = HELD - 1
 #   LOADING   unpickles a batch         RUNNING   runs the first ticket that is not finished
 #   HOLDING   has finished it, and has its outcome in no other place yet
 #   GATED     waits; the outcome is in the stream             SENDING   has nothing that is not in the stream or sent
-STARTING, INITIALIZING, IDLE, LOADING, RUNNING, HOLDING, GATED, SENDING = range(8)
+#   LEFT      was idle for too long, and reads no frame any more
+STARTING, INITIALIZING, IDLE, LOADING, RUNNING, HOLDING, GATED, SENDING, LEFT = range(9)
 STATE_NAMES = (
     "started",
     "initialized itself",
@@ -70,6 +71,7 @@ STATE_NAMES = (
     "held a result",
     "waited at the gate",
     "sent results",
+    "left, as nobody needed it",
 )
 
 
@@ -108,7 +110,11 @@ class LaneMemory:
         if hasattr(os, "posix_fallocate") and not _os.reserve(fd, 0, TO_PARENT_AT):
             os.close(fd)
             raise OSError("no memory for a lane: the system would not give 260 KiB of shared memory")
-        return cls(fd)
+        try:
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def keep_from_forks(self) -> None:
         """In a worker: a child that a task forks, and that comes back from the task, must not go on as its twin.

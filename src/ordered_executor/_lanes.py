@@ -1,22 +1,20 @@
-"""The backend of worker processes: lanes, each a loky pool of one worker that runs one long call.
+"""The backend of worker processes: lanes, each a process that loky's means start, with pipes and memory of its own.
 
-Why one worker a pool: loky fails every pending future and kills every worker of a pool when one dies.  A pool of one
-makes a crash, a kill and a timeout cost one lane, and blame exact.  Why one long call: a task there and back over the
-lane's own pipe costs a third of a call through loky's queues, and loky's idle exit and recycling cannot interfere.
+Nothing is shared between lanes: a crash, a kill and a timeout cost one lane, and blame is exact.
 
     STARTING --READY--> SERVING --retire, close--> ENDING --process gone--> (off the list)
         |                  |                          |
         +------------------+----- process gone -------+---> Lost, or nothing if nothing was lost
 
-All of it runs on the releaser, but `wake` and what loky's own threads post when a call ends.
+All of it runs on the releaser, but `wake`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -28,7 +26,8 @@ from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
 from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes
 from ._errors import remote_traceback
 from ._gate import Seat, Window
-from ._lane import ENDING, PEEK_SECONDS, SERVING, Lane, LaneKind
+from ._lane import ENDING, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
+from ._lane_memory import LEFT, STATE
 from ._payload import unpack
 from ._poller import make_poller
 from ._postmortem import examine
@@ -38,11 +37,13 @@ from ._stopping import look_at_running, void
 from ._ticket import Batch
 from ._warm import warm
 
-# How long loky may take to kill a worker and what it has started, before the worker is killed by itself.
-TREE_SECONDS = 0.3
-# The same, when all are to be killed.
+# How long a worker that was told to end may still take when all are to be killed.
 LEAVE_SECONDS = 1.0
-# How long loky may take to say how a process ended that it has reaped.
+# How long a worker may take to follow SIGTERM.
+TERMINATE_SECONDS = 5.0
+# How often to look for the end of a process where nothing tells of it; and soon after its pipe has ended.
+LOOK_SECONDS, SOON_SECONDS = 0.1, 0.005
+# How long a fork server may take to say how a process ended.
 REAP_SECONDS = 0.3
 # epoll takes no more than 24 days; whoever sleeps so long may look at the clock once an hour.
 LONGEST_SLEEP = 3600.0
@@ -82,8 +83,6 @@ class LokyBackend:
         self._closing = False
         self._wanted = 0
         self._lost = 0  # lanes
-        self._posts: deque[Callable[[], None]] = deque()
-        self._buried: list[Lane] = []
         self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
             _wire.READY: self._on_ready,
             _wire.INIT_FAILED: self._on_init_failed,
@@ -100,32 +99,16 @@ class LokyBackend:
     def wake(self) -> None:
         self._poller.wake()
 
-    def _post(self, call: Callable[[], None]) -> None:
-        self._posts.append(call)
-        self.wake()
-
     # --------------------------------------------------------------------------------------------------- lanes begin
 
     def want(self, lanes: int) -> None:
         self._wanted = lanes
-        if self._lanes and self._starter.over():
-            self._make_do()
-            return
         if self._starter.again_at is not None:
             return  # it failed a moment ago
         missing = min(lanes, self._max_lanes) - (len(self._lanes) - self._leaving)
         for _ in range(missing):
             if not self._open_lane():
                 break
-
-    def _make_do(self) -> None:
-        """At the end of the program, what there is finishes the rest, unless all of it waits at the gate.
-
-        Then the head is with nobody, and nobody is left to run it.
-        """
-        if self._stuck() and not self._events:
-            text = "no worker can be started at the end of the program, and all there are wait for an earlier task"
-            self._events.append(Broken(BrokenProcessPool(text)))
 
     def _stuck(self) -> bool:
         return len(self._gated) == len(self._lanes)
@@ -142,21 +125,17 @@ class LokyBackend:
         self._lanes.add(lane)
         self._alarms.touch(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
-        if lane.process is not None:
-            self._watch_process(lane)
+        self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)
         else:  # the depot may have had it of an executor with another timeout
             lane.start_deadline = None if self._timeout is None else time.monotonic() + self._timeout
-        lane.watch(self._post, self._on_death)
         return True
 
     def _cannot_start(self, error: Exception) -> None:
         reason = self._starter.failed(error, len(self._lanes), stuck=self._stuck())
         if reason is not None:
             self._events.append(Broken(reason))
-        elif self._starter.over():
-            self._make_do()
 
     def _lend(self, lane: Lane) -> None:
         seat = self._free_seats.pop()
@@ -166,8 +145,11 @@ class LokyBackend:
         self._events.append(Ready(lane, self._quota))
 
     def _watch_process(self, lane: Lane) -> None:
-        if lane.process is not None and lane.process.fd is not None:
+        """Hear of its end: by its handle, or else by the end of its pipe and by the clock."""
+        if lane.process.fd is not None:
             self._poller.watch(lane.process.fd, partial(self._on_death, lane))
+        else:
+            lane.end_at = time.monotonic() + LOOK_SECONDS
 
     # ----------------------------------------------------------------------------------------------------- to a lane
 
@@ -234,8 +216,6 @@ class LokyBackend:
             left = min(max(0.0, look - time.monotonic()), LONGEST_SLEEP)
             timeout = left if timeout is None else min(timeout, left)
         self._poller.wait(timeout)
-        while self._posts:
-            self._posts.popleft()()
         if look < NEVER and (now := time.monotonic()) >= look:
             self._look_at_clock(now)
         events, self._events = self._events, []
@@ -252,6 +232,8 @@ class LokyBackend:
         self._alarms.touch(lane)
         if lane.reader.ended:
             self._unregister(lane.reader_fd)
+            if lane.process.fd is None:
+                lane.end_at = time.monotonic() + SOON_SECONDS
 
     def _on_ask(self, lane: Lane, body: memoryview) -> None:
         ticket, size = _wire.unpack(body)
@@ -264,18 +246,15 @@ class LokyBackend:
         self._events.append(Returned(lane, number, start, apart))
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
-        (pid,) = _wire.unpack(body)
-        lane.ready(pid)
-        self._watch_process(lane)
+        lane.ready()
         if self._closing:
             self._end(lane)
         else:
             self._lend(lane)
 
     def _on_init_failed(self, lane: Lane, body: memoryview) -> None:
-        pid, packed = _wire.unpack(body)
-        lane.ready(pid)  # its process, so that it is seen when it is gone, and not before
-        self._watch_process(lane)
+        (packed,) = _wire.unpack(body)
+        lane.ready()
         _, error = unpack(packed, lambda: "raised by the initializer")
         reason = BrokenProcessPool(f"the initializer failed in a worker: {type(error).__name__}: {error}")
         reason.__cause__ = error
@@ -347,9 +326,11 @@ class LokyBackend:
 
     def _look_at(self, lane: Any, now: float) -> None:
         look_at_end(lane, now)
-        if lane.bury_at is not None and now >= lane.bury_at:
+        if lane.end_at is not None and now >= lane.end_at:
+            lane.end_at = now + (SOON_SECONDS if lane.reader.ended else LOOK_SECONDS)
             self._on_death(lane)
-            return
+            if lane not in self._lanes:
+                return
         if look_at_start(lane, now, self._timeout):
             text = f"the initializer took longer than task_timeout={self._timeout} s"
             self._events.append(Broken(BrokenProcessPool(text)))
@@ -369,18 +350,11 @@ class LokyBackend:
                 self._alarms.touch(lane)
 
     def _on_death(self, lane: Lane) -> None:
-        """The process is gone, or loky says that its call ended."""
-        if lane not in self._lanes:
+        """The process is gone, if it is."""
+        if lane not in self._lanes or not lane.process.gone():
             return
         self._alarms.touch(lane)
-        if lane.process is not None and not lane.process.gone():
-            if lane.state < ENDING and lane.call_ended:
-                lane.kill_at = time.monotonic()  # loky gave it up: so do we, but only when it is gone
-            return
-        if lane.exitcode() is None and not lane.call_ended and lane.bury_at is None:
-            # loky's thread was quicker to reap it: the exit code comes with the end of the call.
-            lane.bury_at = time.monotonic() + REAP_SECONDS
-            self._unregister(lane.process.fd if lane.process is not None else None)
+        if lane.process.exitcode is None and self._may_still_be_told(lane):
             return
         self._on_frames(lane)  # what it sent before is not lost
         self._forget(lane)
@@ -389,8 +363,15 @@ class LokyBackend:
         else:
             self._report(lane)
         lane.bury()
-        self._buried = [old for old in self._buried if not old.joined]
-        self._buried.append(lane)
+
+    def _may_still_be_told(self, lane: Lane) -> bool:
+        """Its fork server says how it ended a little later than its handle says that it did."""
+        now = time.monotonic()
+        if lane.gone_since is None:
+            lane.gone_since = now
+            self._unregister(lane.process.fd)
+        lane.end_at = now + SOON_SECONDS
+        return now < lane.gone_since + REAP_SECONDS
 
     def _unregister(self, *fds: int | None) -> None:
         for fd in fds:
@@ -404,7 +385,7 @@ class LokyBackend:
         self._leaving -= lane.state == ENDING
         self._gated.discard(lane)
         self._alarms.forget(lane)
-        self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd if lane.process is not None else None)
+        self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd)
         lane.writing = False
 
     def _report(self, lane: Lane) -> None:
@@ -414,7 +395,7 @@ class LokyBackend:
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
             self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
-        deliberate = False
+        deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
         if lane.doomed is not None:
             charged, reason = lane.doomed
             deliberate = charged is not None
@@ -439,16 +420,15 @@ class LokyBackend:
         self._leave(lane)
 
     def _leave(self, lane: Lane) -> None:
-        """The lane's call is about to return; loky ends the process then."""
+        """The worker is about to end."""
         self._unseat(lane)
-        self._begin_end(lane, END_SECONDS)
-        lane.end()
+        self._begin_end(lane, time.monotonic() + END_SECONDS)
 
-    def _begin_end(self, lane: Lane, seconds: float) -> None:
+    def _begin_end(self, lane: Lane, kill_at: float) -> None:
         """It is on its way out; killed if it is not gone by then."""
         self._leaving += lane.state != ENDING
         lane.state = ENDING
-        lane.kill_at = time.monotonic() + seconds
+        lane.kill_at = kill_at
         self._alarms.touch(lane)
 
     def _unseat(self, lane: Lane) -> None:
@@ -459,44 +439,56 @@ class LokyBackend:
 
     def close(self, kill: bool) -> None:
         self._closing = True
+        now = time.monotonic()
+        if kill:
+            self._kill_all(now)
+            return
         for lane in tuple(self._lanes):
             self._alarms.touch(lane)
-            if kill and lane.state == ENDING:
-                lane.kill_at = min(lane.kill_at or 0.0, time.monotonic() + LEAVE_SECONDS)
-            elif kill:
-                self._begin_end(lane, TREE_SECONDS)
-                lane.kill_tree()
-            elif lane.state == ENDING or (self._reuse and self._keep_warm(lane)):
+            if lane.state == ENDING or (self._reuse and self._keep_warm(lane)):
                 pass
             elif lane.state == SERVING:
                 self._end(lane)
             else:
-                lane.kill_at = time.monotonic() + END_SECONDS  # it ends when it is ready, if that is soon
+                lane.kill_at = now + END_SECONDS  # it ends when it is ready, if that is soon
+
+    def _kill_all(self, now: float) -> None:
+        for lane in self._lanes:
+            self._alarms.touch(lane)
+            if lane.state == ENDING:
+                lane.kill_at = min(lane.kill_at or 0.0, now + LEAVE_SECONDS)
+        killed = [lane for lane in self._lanes if lane.state < ENDING]
+        kill(killed)
+        for lane in killed:
+            self._begin_end(lane, now + END_SECONDS)  # once more
+
+    def terminate(self) -> None:
+        """As `close(kill=True)`, but SIGTERM comes first, and each worker has some seconds to follow it."""
+        self._closing = True
+        now = time.monotonic()
+        for lane in tuple(self._lanes):
+            if lane.state == SERVING:
+                self._end(lane)
+            lane.process.signal(signal.SIGTERM)
+            lane.kill_at = now + TERMINATE_SECONDS
+            self._alarms.touch(lane)
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.parcels.busy or lane.call_ended or lane.doomed is not None:
+        if lane.writing or lane.parcels.busy or lane.doomed is not None or not lane.lives():
             return False
         if not threading.main_thread().is_alive():
             return False
         self._forget(lane)
-        if _depot.give(lane, self._idle_timeout):
-            return True
-        lane.watch(self._post, self._on_death)
-        self._lanes.add(lane)
-        self._alarms.touch(lane)
-        self._watch_process(lane)
-        return False
+        _depot.give(lane, self._idle_timeout)
+        return True
 
     @property
     def closed(self) -> bool:
         return self._closing and not self._lanes
 
     def release(self) -> None:
-        """After `closed`: the last things.  Waits for loky's threads, whose processes are gone."""
-        for lane in self._buried:
-            lane.join(END_SECONDS)
-        self._buried.clear()
+        """After `closed`: the last things."""
         self._reach, self._alarms, self._gated = Reach(), Alarms(), Gated()  # they may keep some that are gone
         warm.let_go(self)
         multiprocessing.active_children()  # joins what has ended, which lets go of what multiprocessing keeps for it
@@ -510,5 +502,5 @@ class LokyBackend:
         return {
             "workers": sum(lane.state <= SERVING for lane in lanes),
             "gated": len(self._gated),
-            "pids": tuple(sorted(lane.pid for lane in lanes if lane.pid is not None and lane.state <= SERVING)),
+            "pids": tuple(sorted(lane.pid for lane in lanes if lane.state == SERVING)),
         }

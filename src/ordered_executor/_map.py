@@ -6,7 +6,6 @@ segment by segment and unpacked by the reader, one by one, as it yields them: no
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from ._errors import ResultsTimeoutError
+from ._locks import AT_ONCE, Lock
 from ._parking import ParkingLot
 from ._payload import BASIC, call_name, unpack
 from ._ticket import Options, Skip
@@ -110,7 +110,7 @@ class MapResults(Iterator[Any]):
         self._started = False
         self._current: list[Any] = []  # outcomes of one segment, last first
         self._behind = -1  # the ticket behind those in _current
-        self._reading = threading.RLock()  # threads may share the iterator; each result goes to one of them
+        self._reading = Lock()  # threads may share the iterator; each result goes to one of them
         self._pull(buffersize)
 
     def _pull(self, most: int | None) -> None:
@@ -182,12 +182,12 @@ class MapResults(Iterator[Any]):
                 del outcome  # if it has the error that is raised, it would be in a cycle with this frame
 
     def _refill(self) -> None:
-        if self._has_room() and self._reading.acquire(blocking=False):  # else another thread is at it
+        if self._has_room() and self._reading @ AT_ONCE:  # else another thread is at it
             try:
                 if self._has_room():
                     self._pull(self._step)
             finally:
-                self._reading.release()
+                -self._reading
 
     def _has_room(self) -> bool:
         assert self._buffersize is not None
@@ -210,15 +210,18 @@ class MapResults(Iterator[Any]):
         """Fetch what is to be yielded next.  Waits for a thread that is at it, as that one does: see `_wait`."""
         why = self._claimer.must_not_wait()
         if why is None:
-            with self._reading:
+            +self._reading
+            try:
                 self._next_segment_locked()
-            return
-        if not self._reading.acquire(blocking=False):
+            finally:
+                -self._reading
+        elif self._reading @ AT_ONCE:
+            try:
+                self._next_segment_locked()
+            finally:
+                -self._reading
+        else:
             raise _never_ends(why)
-        try:
-            self._next_segment_locked()
-        finally:
-            self._reading.release()
 
     def _next_segment_locked(self) -> None:
         if self._current:

@@ -14,11 +14,10 @@ import os
 import resource
 import select
 import signal
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import loky
 
@@ -27,8 +26,9 @@ _F_SETSIG = getattr(fcntl, "F_SETSIG", 10)
 # of glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _PIPE_BYTES = 1024 * 1024
-# what a lane takes in the parent, loky's pool included (measured: 14)
-DESCRIPTORS_A_LANE = 16
+_LONGEST_POLL = 24 * 24 * 3600.0  # seconds; what waits longer may as well wait for ever
+# what a lane takes in the parent (measured: 7); while it starts, about as many again
+DESCRIPTORS_A_LANE = 8
 
 
 def memory_file(size: int) -> int:
@@ -41,10 +41,10 @@ def memory_file(size: int) -> int:
             except OSError:
                 os.close(fd)
                 raise
-            return fd
+            return above_streams(fd)
     with tempfile.TemporaryFile() as file:  # unlinked at once
         os.ftruncate(file.fileno(), size)
-        return os.dup(file.fileno())
+        return above_streams(os.dup(file.fileno()))
 
 
 def reserve(fd: int, start: int, size: int) -> bool:
@@ -72,9 +72,37 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 64 * 1024 * 1024)
 
 
-def make_pipe() -> tuple[int, int]:
-    """A pipe `(read, write)`, with a roomy buffer where that can be had."""
+def above_streams(fd: int) -> int:
+    """The descriptor, or another in its place if it has the number of a standard stream, which may be closed.
+
+    Others would write to that: print(), programs that are started.
+    """
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def pipe() -> tuple[int, int]:
+    """A pipe `(read, write)`."""
     read, write = os.pipe()
+    try:
+        read = above_streams(read)
+    except OSError:
+        os.close(write)
+        raise
+    try:
+        return read, above_streams(write)
+    except OSError:
+        os.close(read)
+        raise
+
+
+def roomy_pipe() -> tuple[int, int]:
+    """A pipe `(read, write)`, with a roomy buffer where that can be had."""
+    read, write = pipe()
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -84,22 +112,26 @@ def make_pipe() -> tuple[int, int]:
 class Process:
     """A handle of a running child: exact where there are pidfds, by number elsewhere.
 
-    The child is reaped by somebody else (loky); here it is only watched, stopped and killed.
+    It is reaped by `reap`, which returns its exit code, or None while it runs; here it is only watched, stopped and
+    killed.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, reap: Callable[[], int | None]) -> None:
         self.pid = pid
         self.exitcode: int | None = None
+        self._reap = reap
         self.fd: int | None = None
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
-                self.fd = os.pidfd_open(pid)
+                self.fd = above_streams(os.pidfd_open(pid))
 
     def signal(self, number: int) -> bool:
         """Send a signal; False if the process is gone."""
         try:
             if self.fd is not None:
                 signal.pidfd_send_signal(self.fd, number)
+            elif self.gone():
+                return False  # its number may be another's
             else:
                 os.kill(self.pid, number)
         except OSError:
@@ -127,14 +159,27 @@ class Process:
             poll.register(self.fd, select.POLLIN)
             ended = bool(poll.poll(0))
         else:
-            ended = not self.signal(0)
+            ended = False
         # A zombie takes signals: without a pidfd it is waitid that tells.  A fork server's child is not ours to ask.
         with contextlib.suppress(OSError, AttributeError):
             status = os.waitid(*self._who(), os.WEXITED | os.WNOHANG | os.WNOWAIT)  # WNOWAIT: leave it to its reaper
             if status is not None:
                 self.exitcode = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
                 ended = True
-        return ended
+        if self.exitcode is None and (ended or self.fd is None):
+            self.exitcode = self._reap()
+        return ended or self.exitcode is not None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, at most so long; whether it has ended."""
+        if self.fd is not None:
+            can_be_read(self.fd, max(0.0, seconds))
+        until = time.monotonic() + seconds
+        while not self.gone():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.005)
+        return True
 
     def _who(self) -> tuple[int, int]:
         return (os.P_PIDFD, self.fd) if self.fd is not None else (os.P_PID, self.pid)
@@ -218,6 +263,22 @@ def ignore_sigint_here() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
+def read_nothing() -> None:
+    """In a worker: the program's standard input is not for it, nor for the programs that tasks start."""
+    with contextlib.suppress(OSError):
+        fd = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(fd, 0)
+        if fd:
+            os.close(fd)
+
+
+def can_be_read(fd: int, seconds: float | None) -> bool:
+    """Wait until there is something to read, or the end, at most so long."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None or seconds > _LONGEST_POLL else seconds * 1000))
+
+
 # Ends a worker, which writes down its stack first.  A real-time signal, for programs use the others.
 STACK_SIGNAL = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 
@@ -242,8 +303,8 @@ def _status(pid: int) -> list[bytes]:
         return file.read().rpartition(b")")[2].split()
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have; none where there is no /proc."""
+def descendants(pids: list[int]) -> list[int]:
+    """The processes that these have started, and those that they have; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
@@ -251,7 +312,7 @@ def descendants(pid: int) -> list[int]:
                 with contextlib.suppress(OSError, ValueError):
                     parent = int(_status(int(name))[1])
                     children.setdefault(parent, []).append(int(name))
-    found = children.get(pid, [])
+    found = [child for pid in pids for child in children.get(pid, ())]
     for child in found:  # it grows meanwhile
         found.extend(children.get(child, ()))
     return found
@@ -263,20 +324,23 @@ def kill_all(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-# At the end of the program no thread can be started, although others still run (gh-113964, mended in 3.12.3).
-THREADS_END_EARLY = (3, 12) <= sys.version_info < (3, 12, 3)
+def join(thread: threading.Thread, seconds: float) -> None:
+    """Wait for a thread that is about to end; and, before Python 3.13, for that of the system as well: forks see it."""
+    thread.join(seconds)
+    until = time.monotonic() + seconds / 100
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < until:  # noqa: PTH110 (see _status)
+        time.sleep(0)
 
 
-def can_start_threads() -> bool:
-    """Whether new threads can be started: before Python 3.12.3, 3.12 has none when the main thread has ended."""
-    return not THREADS_END_EARLY or threading.main_thread().is_alive()
+def descriptor_limit() -> int:
+    """How many descriptors this process may have open at once."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
 
 
 def descriptors_left() -> int:
     """How many more descriptors this process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return 1 << 20
+    soft = descriptor_limit()
     used = 64
     with contextlib.suppress(OSError):
         used = len(os.listdir("/dev/fd"))

@@ -7,7 +7,7 @@ thread waits.  Whoever waits adds itself to the sleepers and then looks once mor
 first and then wakes the sleepers there are.  No wake-up is lost, and an interrupted sleeper leaves nothing behind but
 itself among the sleepers, where a wake-up more does no harm.
 
-Plain locks are taken by `with lock:`, which no interrupt can part (docs/design.md has them all, with the exceptions).
+Plain locks are taken in a form that no interrupt can part: see `_locks` (docs/design.md has them all).
 
 Invariant: `_sleepers` is changed by single dictionary operations only (atomic).
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 
@@ -73,6 +74,7 @@ class Latch:
     def __init__(self) -> None:
         self._flag = False
         self._lot = ParkingLot()
+        self._watchers: deque[Callable[[], object]] = deque()
 
     def is_set(self) -> bool:
         return self._flag
@@ -80,6 +82,18 @@ class Latch:
     def set(self) -> None:
         self._flag = True
         self._lot.unpark_all()
+        self._tell()
+
+    def tell(self, watcher: Callable[[], object]) -> None:
+        """Have `watcher` called once it is set: once, by whoever sets it, or here and now."""
+        self._watchers.append(watcher)
+        if self._flag:
+            self._tell()
+
+    def _tell(self) -> None:
+        while self._watchers:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self._watchers.popleft()()
 
     def clear(self) -> None:
         self._flag = False

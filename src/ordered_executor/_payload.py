@@ -20,6 +20,7 @@ import contextlib
 import copyreg
 import io
 import pickle
+import sys
 import traceback
 from collections import ChainMap
 from collections.abc import Callable, Sequence
@@ -44,6 +45,9 @@ SMALL_BUFFER = 8 * 1024
 
 # A pickle beside large buffers travels in the frame's own header; one that is large itself goes as a buffer.
 MOST_HEAD_BYTES = 16 * 1024 * 1024
+
+# Raised while a task's object is pickled, they are about that task: whoever reads its outcome is not to end by them.
+EXITS = (SystemExit, GeneratorExit)
 
 KIND_VALUE = b"v"
 KIND_BYTES = b"b"
@@ -131,7 +135,15 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) in BY_VALUE:
             return BY_VALUE[type(obj)](obj)
+        if isinstance(obj, io.TextIOWrapper) and not _is_standard(obj):
+            # as pickle says it; cloudpickle would quietly send a copy of what is in the file
+            raise TypeError(f"cannot pickle {class_name(type(obj))!r} object: a file is open in its own process only")
         return super().reducer_override(obj)
+
+
+def _is_standard(file: Any) -> bool:
+    """Whether it is one of the standard streams, which cloudpickle takes for the worker's own."""
+    return any(file is one for one in (sys.stdin, sys.stdout, sys.stderr))
 
 
 class _PlainErrorPickler(FaithfulPickler, _PlainPickler):
@@ -162,8 +174,16 @@ def _in_band(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) ->
 def dumps(obj: Any) -> bytes | Large:
     """Pickle one object; `Large` if it has buffers worth sending out of band.
 
-    Raises whatever the object's own pickling raises; a `pickle.PicklingError` or `TypeError` mostly.
+    Raises whatever the object's own pickling raises; a `pickle.PicklingError` or `TypeError` mostly.  A `PicklingError`
+    if that wants to end the program.
     """
+    try:
+        return _dumps(obj)
+    except EXITS as error:
+        raise _refusal(error) from error
+
+
+def _dumps(obj: Any) -> bytes | Large:
     try:
         plain = _idle.pop()
     except IndexError:
@@ -190,6 +210,12 @@ def dumps_plain(obj: Any) -> bytes | None:
         return _Plain().dumps(obj)
     except (NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
         return None
+    except EXITS as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: BaseException) -> pickle.PicklingError:
+    return pickle.PicklingError(f"{class_name(type(error))} was raised while an object was pickled: {error}")
 
 
 def dumps_whole(obj: Any) -> bytes:
@@ -305,6 +331,13 @@ def without_frames(error: BaseException) -> BaseException:
         attribute.__set__(error, None)  # type: ignore[union-attr]  # as in `set_cause`
     set_cause(error, remote_traceback(text))
     return error
+
+
+def packed_size(outcome: Any) -> int:
+    """How many bytes an outcome takes that is not of a basic type; 0 for what the parent made itself."""
+    if type(outcome) is bytes:
+        return len(outcome)
+    return outcome.size if type(outcome) is Large else 0
 
 
 def unpack(outcome: Any, note: Callable[[], str]) -> tuple[Any, BaseException | None]:

@@ -78,7 +78,7 @@ def examine(lane: Lane) -> Findings:
 
 
 def _error(lane: Lane, sent: Sent | None, blame: Blame | None, state: int) -> TerminatedWorkerError:
-    code = lane.exitcode()
+    code = lane.process.exitcode
     how = exit_text(code)
     ticket = None
     if blame is None or sent is None:
@@ -88,7 +88,7 @@ def _error(lane: Lane, sent: Sent | None, blame: Blame | None, state: int) -> Te
         when = f"while it ran ticket {ticket}"
         if blame.finished:
             when = f"after it had finished ticket {ticket} and before it had sent the result, which is lost"
-    text = f"{'a worker' if lane.pid is None else f'the worker with pid {lane.pid}'} died ({how}) {when}"
+    text = f"the worker with pid {lane.pid} died ({how}) {when}"
     if how == "SIGKILL":
         text += "; the system kills so when memory runs out: does the task need too much?"
     return TerminatedWorkerError(text, ticket, lane.pid, code)

@@ -27,7 +27,7 @@ from ._future import Future
 from ._gate import Window
 from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
-from ._payload import BASIC, call_name, unpack
+from ._payload import BASIC, call_name, packed_size, unpack
 from ._roster import LaneQueue
 from ._ticket import SKIP, Batch, Failure, Segment
 
@@ -46,7 +46,7 @@ class Releaser(Front):
         window: Window,
         max_lanes: int,
         backlog: int | None = None,
-        keep_results: bool = True,
+        keep_results: bool | None = None,
         unseen_errors: str = "log",
         first_ticket: int = 0,
     ) -> None:
@@ -90,7 +90,6 @@ class Releaser(Front):
             self._asleep = False
             self.dispatcher.forget_lanes()
             self.backend.release()
-            self._primed.set()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
@@ -136,8 +135,6 @@ class Releaser(Front):
             self._release()
         if self.dispatcher.waiting_tickets and self.sequencer.head == self.sequencer.tail:
             self.dispatcher.clear()  # all of them were cancelled
-        if not self._primed.is_set() and _exit.primed.is_set():
-            self._primed.set()
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
             self._close_backend()
 
@@ -204,6 +201,7 @@ class Releaser(Front):
             # Only now that it was delivered may others come closer.
             self.backend.open(sequencer.head, self.window.limit(sequencer.head))
             self.stream.publish(sequencer.head)
+        self.stream.tidy()
 
     def _deliver(self, segment: Segment) -> None:
         owner = segment.owners[0]
@@ -221,13 +219,15 @@ class Releaser(Front):
                 if cls is Marked:
                     value = outcome.value
                 else:
+                    self.stream.weigh(future, packed_size(outcome))
                     value, error = unpack(outcome, partial(_describe, future, segment))
             keep(future)
             future.finish(value, error)
             value = error = None
-        if not self.keep_results and self.backlog.bounded:
+        if self.backlog.bounded:
+            done = self.backlog.leave if self.keeps_nothing else self.backlog.ended
             for future in segment.owners:
-                self.backlog.leave(future)
+                done(future)
         # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
         del segment, owner, future, outcome
 
@@ -390,16 +390,18 @@ class Releaser(Front):
                 entry.cancel()
                 self._skip(entry)
 
-    def _kill_all(self) -> None:
-        """shutdown(kill_workers=True)."""
-        if self._killed or self.finished.is_set():
+    def _kill_all(self, end: Callable[[], None] | None = None) -> None:
+        """shutdown(kill_workers=True).  Again: whoever is still ending is killed now, if `end` does not spare it."""
+        if self.finished.is_set():
             return
-        self._killed = True
-        self._take_claims()
-        self._fail_all(
-            TaskKilledError("the executor was shut down with kill_workers=True before this task was finished")
-        )
-        self.backend.close(kill=True)
+        if not self._killed:
+            self._killed = True
+            self._take_claims()
+            self._fail_all(TaskKilledError("the workers were killed before this task was finished"))
+        if end is None:
+            self.backend.close(kill=True)
+        else:
+            end()
 
     def _begin_closing(self) -> None:
         self._closing = True

@@ -6,7 +6,7 @@ Guarantees: every outcome is delivered once, across all readers and threads, in 
 or is cancelled loses nothing.
 
 What is kept: everything unread.  A future that was read by its holder is kept by a weak reference only, so that it
-goes when the holder lets it go.
+goes when the holder lets it go.  By default more is let go: see `_retention`.
 
 Invariants: `_position <= _head`; what is kept lies in `[_position, _head)`, but for futures that were read after the
 stream had passed them.  `_kept` is changed by single dictionary operations only (atomic), because weak references end
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 import weakref
 from collections import deque
@@ -27,10 +26,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._check import check_seconds
-from ._errors import ResultsTimeoutError, error_group
+from ._errors import ResultsTimeoutError
 from ._exit import members
 from ._future import Future, log_unseen
+from ._locks import Lock
 from ._parking import ParkingLot
+from ._retention import HEAVY, Handed, Unread
 from ._ticket import Outcome
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ordered_executor")
 
 T = TypeVar("T")
-
-# When so many outcomes lie unread and nobody ever asked for the stream, it is likely that nobody will.
-MANY_UNREAD = 100_000
 
 # How many failures that nobody looked at are logged one by one at the end.
 LOGGED_MOST = 10
@@ -68,16 +66,19 @@ class Stream:
     def __init__(
         self,
         first: int,
-        keep: bool,
+        keep: bool | None,
         must_not_wait: Callable[[], str | None],
         leave: Callable[[Future[Any]], object],
     ) -> None:
-        self._keep = keep
+        self._keep = keep is not False
+        self._lets_go = keep is None  # what somebody else takes; until the stream is asked for
         self._must_not_wait = must_not_wait
         self._leave = leave  # a future is about to be handed out
         self._kept: dict[int, Future[Any] | _Held] = {}
+        self._handed = Handed()
+        self._unread = Unread()
         self._gone: deque[_Held] = deque()  # whose futures are gone, to be swept from _kept
-        self._taking = threading.RLock()
+        self._taking = Lock()
         self._position = first  # guarded by: _taking
         self._route: deque[int] = deque()  # guarded by: _taking; the next tickets, where few are left of many
         self.delivered = 0  # guarded by: _taking
@@ -85,8 +86,6 @@ class Stream:
         self._head = first  # written by the releaser only
         self._watchers: set[Callable[[], object]] = set()  # single set operations only
         self._ended = False
-        self._asked = False
-        self._warned = False
         self.readers: weakref.WeakSet[Results[Any]] = weakref.WeakSet()  # those that are not at the end
         self.all_readers: weakref.WeakSet[Results[Any]] = weakref.WeakSet()  # those at the end may ask again
 
@@ -103,14 +102,19 @@ class Stream:
         self._readers.unpark_all()
         for watcher in tuple(self._watchers):
             watcher()
-        if not self._asked and not self._warned and len(self._kept) - len(self._gone) >= MANY_UNREAD:
-            self._warned = True
-            # not warnings.warn: where warnings are errors, it would be raised on the releaser
-            logger.warning(
-                "%d outcomes lie unread: nobody has called results(), and their futures were not read. If nobody will, "
-                "say OrderedProcessPoolExecutor(keep_results=False)",
-                len(self._kept),
-            )
+
+    def weigh(self, future: Future[Any], size: int) -> None:
+        """An outcome came that takes so many bytes."""
+        if self._lets_go and size >= HEAVY:
+            future.weight = size
+            self._unread.bytes += size
+
+    def tidy(self) -> None:
+        """Outcomes have been released, and nothing of them is left in the releaser's hands."""
+        self._handed.sweep()
+        if self._lets_go and self._unread.due(len(self._kept)):
+            self._sweep()
+            self._unread.look(self._kept.copy())
 
     def end(self) -> None:
         """Nothing more will be submitted."""
@@ -121,7 +125,7 @@ class Stream:
 
     def abandon(self) -> None:
         """In a forked child."""
-        self._taking = threading.RLock()
+        self._taking = Lock()
         self._ended = True
 
     # ------------------------------------------------------------------------------------------- from any thread
@@ -129,11 +133,39 @@ class Stream:
     def let_go(self, future: Future[Any]) -> None:
         """Its holder has read it: keep it only as long as the holder does."""
         ticket, kept = future.first, self._kept
-        if ticket in kept:
+        if self._handed.discard(ticket) or ticket in kept:
             held = _Held(future, self._gone.append)
             held.ticket = ticket
             kept[ticket] = held
         self._sweep()
+
+    def hand_over(self, future: Future[Any], why: str) -> bool:
+        """Somebody has its outcome in another way: keep it only as long as somebody else does.
+
+        Returns whether that is so.  It is not once the stream was asked for, nor where everything is to be kept.
+        """
+        if not self._lets_go:
+            return False
+        ticket, kept = future.first, self._kept
+        if ticket in kept and not isinstance(kept[ticket], _Held):
+            self._handed.add(future, why)
+            if not self._lets_go and self._handed.discard(ticket):
+                return False  # asked for just now
+            kept.pop(ticket, None)
+        return True
+
+    def ask(self) -> None:
+        """Somebody wants the stream: from now on it misses nothing."""
+        if self._lets_go:
+            taking = self._taking  # a forked child has another one
+            +taking
+            try:
+                # The second time for what was handed over before it was known that no more may be.
+                self._handed.give_back(self._kept)
+                self._lets_go = False
+                self._handed.give_back(self._kept)
+            finally:
+                -taking
 
     def _sweep(self) -> None:
         """Forget those whose holders have let them go."""
@@ -147,6 +179,7 @@ class Stream:
         if not members(self.all_readers):
             self._keep = False
             self._kept.clear()
+            self._handed.clear()
 
     def unread(self) -> int:
         self._sweep()
@@ -168,7 +201,7 @@ class Stream:
         for future, _ in unseen:
             future.see()
         if how == "raise" and unseen and may_raise:
-            raise error_group("tasks failed and nobody looked at them", [error for _, error in unseen])
+            raise BaseExceptionGroup("tasks failed and nobody looked at them", [error for _, error in unseen])
         for future, error in unseen[:LOGGED_MOST]:
             log_unseen(future.first, error)
         if len(unseen) > LOGGED_MOST:
@@ -177,13 +210,22 @@ class Stream:
     def take(self, timeout: float | None, follow: bool, tail: Callable[[], int]) -> Future[Any]:
         """The next outcome's future; waits for it.  Raises `End` or `ResultsTimeoutError`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._asked = True
         if not self._keep:
             raise RuntimeError("results() has nothing to yield: the executor was made with keep_results=False")
+        if self._handed.used and (lost := self._handed.lost()) is not None:
+            raise RuntimeError(
+                f"results() cannot yield everything, because it was asked for too late: {lost}, and nobody holds the "
+                "future any more. Make the executor with keep_results=True, or call results() before submit(). What "
+                "is left comes when you ask again"
+            )
         while True:
             ended = self._ended  # before looking: what came before the end is seen
-            with self._taking:
+            taking = self._taking  # a forked child has another one
+            +taking
+            try:
                 future = self._next_locked()
+            finally:
+                -taking
             if future is not None:
                 return future
             position = self._position
@@ -255,6 +297,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         self._read = read
         self._timeout = timeout
         self.follow = follow
+        stream.ask()
         stream.readers.add(self)
         stream.all_readers.add(self)
 
@@ -329,7 +372,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
                 remaining = None if deadline is None else deadline - asyncio.get_running_loop().time()
                 if remaining is not None and remaining <= 0:
                     raise self._stream.too_late(self._timeout) from None
-            with contextlib.suppress(asyncio.TimeoutError):  # look once more, then say so
+            with contextlib.suppress(TimeoutError):  # look once more, then say so
                 await asyncio.wait_for(arrived.wait(), remaining)
 
 

@@ -1,24 +1,27 @@
 """Starting workers: whether another should be tried, and what follows when it could not be started.
 
 An executor that cannot have another worker goes on with those it has, and tries again after a while: descriptors,
-processes or memory may be short for a moment.  It is broken when nobody is left to run the head: without any worker, or
-when all there are wait at the gate and trying again has not helped (at the end of the program it cannot help).
+processes or memory may be short for a moment.  It is broken when nobody is left to run the head, neither a worker nor
+one that comes back from the gate, and trying again for some seconds has not helped.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from concurrent.futures.process import BrokenProcessPool
 
-from . import _exit, _os
+from . import _os
 from ._lane import Lane, LaneKind
 
 logger = logging.getLogger("ordered_executor")
 
-# When a worker could not be started, it is tried again; if all others wait for it, so often.
+# When a worker could not be started it is tried again: soon if all wait for it, and so often; else after a while.
+SOON_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 START_AGAIN_SECONDS = 1.0
-START_TRIES = 10
+# What may be there again in a moment: descriptors, processes, memory, room in a file system.
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EINTR})
 
 
 class Starter:
@@ -27,35 +30,42 @@ class Starter:
     def __init__(self, kind: LaneKind) -> None:
         self._kind = kind
         self._failures = 0  # one after the other
-        self._refused = False  # by the interpreter, which is on its way out
         self.again_at: float | None = None  # set here, cleared by whoever tries again
-
-    def over(self) -> bool:
-        """Whether no lane should be tried beside others: at the end of the program it would fail."""
-        return self._refused or not _os.can_start_threads()
 
     def start(self, others: int) -> Lane:
         """Start a lane beside so many others; raises what prevents it."""
-        try:
-            if others and _os.descriptors_left() < _os.DESCRIPTORS_A_LANE:
-                raise OSError("the limit on open files leaves no room for it")
-            lane = Lane.start(self._kind)
-        finally:
-            _exit.register()
+        if others and _os.descriptors_left() < 2 * _os.DESCRIPTORS_A_LANE:
+            raise OSError(errno.EMFILE, "the limit on open files leaves no room for it")
+        lane = Lane.start(self._kind)
         self._failures = 0
         return lane
 
     def failed(self, error: Exception, others: int, *, stuck: bool) -> BrokenProcessPool | None:
         """`start` has raised; `stuck`: all others wait at the gate.  Returns why the executor is broken, if it is."""
-        if others and "shutdown" in str(error):  # what the interpreter says to whoever starts a thread too late
-            self._refused = True
-            return None
         self._failures += 1
-        if not others or (stuck and self._failures > START_TRIES):
-            reason = BrokenProcessPool(f"no worker can be started: {type(error).__name__}: {error}")
+        if stuck and (self._failures > len(SOON_SECONDS) or not (others or _may_pass(error))):
+            reason = BrokenProcessPool(f"no worker can be started: {_describe(error)}")
             reason.__cause__ = error
             return reason
         if self._failures == 1:
-            logger.warning("could not start another worker (%s); going on with %d", error, others)
-        self.again_at = time.monotonic() + START_AGAIN_SECONDS
+            going_on = f"going on with {others}" if others else "trying again"
+            one = "another" if others else "a"
+            logger.warning("could not start %s worker (%s); %s", one, _describe(error), going_on)
+        self.again_at = time.monotonic() + (SOON_SECONDS[self._failures - 1] if stuck else START_AGAIN_SECONDS)
         return None
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in PASSING)
+
+
+def _describe(error: Exception) -> str:
+    """What is short, and what to do."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        text += (
+            f"; a worker takes {_os.DESCRIPTORS_A_LANE} descriptors, and as many again while it starts, and of the "
+            f"{_os.descriptor_limit()} that this program may have {_os.descriptors_left()} are left: raise that limit "
+            "(ulimit -n), or take fewer workers"
+        )
+    return text

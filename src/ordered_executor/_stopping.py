@@ -79,7 +79,7 @@ def _look_for_stillness(lane: Lane, sent: Sent, now: float, gated: bool) -> None
     if row != sent.row or gated or lane.writer.pending or late:
         sent.row, sent.still_since = row, now
     patience = max(sent.shortest, STILL_SECONDS)
-    if now < max(sent.still_since, lane.heard) + patience or lane.process is None or lane.doomed is not None:
+    if now < max(sent.still_since, lane.heard) + patience or lane.doomed is not None:
         return
     ticket = sent.first + sent.home
     text = f"the worker with pid {lane.pid} stood still for {patience} s while it {STATE_NAMES[row[0]]}, and was killed"
@@ -105,11 +105,11 @@ def void(lane: Lane) -> bool:
 
 
 def _stop(lane: Lane, sent: Sent, index: int, reason: BaseException) -> None:
-    if lane.process is None or lane.doomed is not None:
+    if lane.doomed is not None:
         return
     if lane.process.stop() and _running(lane) == (sent.number & COUNT_MASK, index):
         lane.doomed = (Blame(sent.number, index), reason)
-        lane.heirs = _os.descendants(lane.process.pid)
+        lane.heirs = _os.descendants([lane.pid])
         lane.kill_at = time.monotonic() + STACK_SECONDS
         lane.process.signal_main_thread(_os.STACK_SIGNAL)
     lane.process.resume()

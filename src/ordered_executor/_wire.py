@@ -18,7 +18,7 @@ HEADER = struct.Struct("=QII")
 LENGTH = struct.Struct("=Q")
 
 # parent to worker
-LEASE, BATCH, OPEN, END = 1, 2, 3, 4
+LEASE, BATCH, OPEN, END, IDLE = 1, 2, 3, 4, 5
 # worker to parent
 READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
 

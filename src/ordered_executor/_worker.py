@@ -12,7 +12,9 @@ Nothing here is kept in a function's globals: what a task is made of may bring g
 
 from __future__ import annotations
 
+import io
 import logging
+import multiprocessing
 import os
 import pickle
 import struct
@@ -22,7 +24,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-from . import _exit, _os, _wire
+from . import _exit, _loky, _os, _wire
 from ._gate import Gate
 from ._lane_memory import (
     COUNT_BITS,
@@ -33,6 +35,7 @@ from ._lane_memory import (
     HOLDING,
     IDLE,
     INITIALIZING,
+    LEFT,
     LOADING,
     PROGRESS,
     RUNNING,
@@ -87,20 +90,17 @@ class LaneEnd:
             os.set_inheritable(fd, False)
 
 
-_attached: list[Any] = []
-
-
-def attach(end: LaneEnd, initializer: bytes | None, initargs: tuple[Any, ...]) -> None:
-    """The initializer that loky runs: from here on this process goes when its parent goes."""
+def serve(
+    depth: int, end: LaneEnd, start_method: str | None, initializer: bytes | None, initargs: tuple[Any, ...]
+) -> None:
+    """All that the process does.  `start_method`: the program's own for multiprocessing, if it has set one."""
     _os.die_with_parent(end.lifeline)
     _os.ignore_sigint_here()
     _os.keep_freed_memory()
-    _attached[:] = [end, initializer, initargs]
-
-
-def serve() -> None:
-    """The one long call."""
-    end, initializer, initargs = _attached
+    _os.read_nothing()
+    # Whoever was made this way would start others this way: loky's processes know no functions of the script.
+    multiprocessing.set_start_method(start_method, force=True)
+    _loky.begin_worker(depth)
     worker = _Worker(end)
     if worker.initialize(initializer, initargs):
         _os.dump_stack_on_signal(
@@ -108,6 +108,7 @@ def serve() -> None:
         )  # after the initializer, which may close what it does not know
         worker.work()
     _exit.end_nested()
+    _loky.end_worker()
     worker.close()
 
 
@@ -116,7 +117,7 @@ class _Worker:
         self._memory = LaneMemory(end.memory)
         self._memory.keep_from_forks()
         self._words = self._memory.words
-        self._frames = os.fdopen(end.read, "rb", buffering=1024 * 1024)
+        self._frames: io.BufferedReader = os.fdopen(end.read, "rb", buffering=1024 * 1024)  # type: ignore[assignment]
         self._out = end.write
         self._stash: deque[tuple[int, int, bytes]] = deque()
         self._lease = 0
@@ -146,11 +147,11 @@ class _Worker:
             except BaseException as error:
                 # the standard library's executor says the same, in the same place
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-                self._send(_wire.INIT_FAILED, _wire.pack((os.getpid(), pack_error_whole(error))))
+                self._send(_wire.INIT_FAILED, _wire.pack((pack_error_whole(error),)))
                 return False
         self._words[STARTED] = 0
         self._words[STATE] = IDLE
-        self._send(_wire.READY, _wire.pack((os.getpid(),)))
+        self._send(_wire.READY)
         return True
 
     def work(self) -> None:
@@ -168,7 +169,25 @@ class _Worker:
         elif kind == _wire.BATCH:
             batch, inline = _wire.split(body)
             self._take_batch(inline, *batch)
+        elif kind == _wire.IDLE:
+            return self._lie_idle(*_wire.unpack(body))
         return True
+
+    def _lie_idle(self, seconds: float | None) -> bool:
+        """Nobody has this worker: wait for the next frame, at most so long.  False if it is time to leave.
+
+        The parent needs no thread for that, and loses nothing if it sends something at that very moment: LEFT says that
+        no frame was read any more.
+        """
+        fd = self._frames.fileno()
+        os.set_blocking(fd, False)
+        try:
+            if self._frames.peek(1) or _os.can_be_read(fd, seconds):
+                return True
+        finally:
+            os.set_blocking(fd, True)
+        self._words[STATE] = LEFT
+        return False
 
     def _take_lease(self, lease: int, credit: int, unreleased: int) -> None:
         self._lease = lease

@@ -53,7 +53,7 @@ class OrderedDaskExecutor(OrderedExecutor):
             sizes of the last ones: only the cluster knows how large an outcome is before it travels.
         backlog: how many tickets may be submitted and not yet read; then `submit` waits.  Default: any number.
         retries: how often a task is sent again that Dask has given up because its workers died.
-        keep_results: keep unread outcomes for `results()`.
+        keep_results: what is kept for `results()`: see `OrderedProcessPoolExecutor`.
         unseen_errors: what becomes of failures nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
         resources, workers, allow_other_workers, priority: as `Client.submit` has them, for all tasks.
 
@@ -71,7 +71,7 @@ class OrderedDaskExecutor(OrderedExecutor):
         window_bytes: int = DEFAULT_WINDOW_BYTES,
         backlog: int | None = None,
         retries: int = 0,
-        keep_results: bool = True,
+        keep_results: bool | None = None,
         unseen_errors: str = "log",
         resources: Mapping[str, float] | None = None,
         workers: str | Iterable[str] | None = None,

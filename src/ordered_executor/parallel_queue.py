@@ -40,6 +40,7 @@ from typing import Any, NoReturn
 from . import _exit, _os
 from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
 from ._errors import RemoteError, ResultsTimeoutError
+from ._locks import Lock
 from ._parking import Latch, ParkingLot
 from ._queue_worker import Inherited, begin, call
 from .process_pool import OrderedProcessPoolExecutor
@@ -92,7 +93,7 @@ class _Queue:
             reuse=False,  # `join` waits for the processes
         )
         self._outcomes = self._executor.outcomes(follow=True)
-        self._putting = threading.RLock()  # reentrant: a signal handler or a finalizer may put, too
+        self._putting = Lock()  # reentrant: a signal handler or a finalizer may put, too
         self._puts = 0  # guarded by: _putting
         self._room = ParkingLot()
         self._ended: str | None = None  # why nothing can be put any more
@@ -110,11 +111,15 @@ class _Queue:
             remaining = None if deadline is None else deadline - time.monotonic()
             if not self._room.park(self._has_room, remaining):
                 raise queue.Full
-            with self._putting:
+            putting = self._putting  # a forked child has another one
+            +putting
+            try:
                 if self._has_room() and self._submitted(submit, args, kwargs):
                     # Last: interrupted before it, we count one too few, and no place is lost.
                     self._puts += 1
                     return
+            finally:
+                -putting
         self._end("nothing can be put any more")
 
     def _has_room(self) -> bool:
@@ -338,7 +343,7 @@ class _Ending:
             self.droppable.add(new._executor._releaser)
         _exit.watch(self)
         if not _hooked:
-            # `_exit` comes to its hook with the first worker only; somebody may wait for a queue that has none.
+            # Registered after the executors' own, and so run before: whoever puts is told of the queue, not of those.
             _hooked = True
             with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
                 getattr(threading, "_register_atexit", atexit.register)(self.close_claims)
@@ -365,7 +370,7 @@ class _Ending:
     def abandon(self) -> None:
         """In a forked child the queues are the parent's; another thread may have held their locks."""
         for each in _exit.members(self.queues):
-            each._putting = threading.RLock()
+            each._putting = Lock()
         self.queues.clear()
         self.droppable.clear()
 

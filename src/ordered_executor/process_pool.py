@@ -37,7 +37,9 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         task_timeout: seconds a task may run before it is stopped and gets `TaskTimeoutError`.  It holds for the
             initializer, too.  Default: any time.
         retries: how often a task is run again whose worker died.  Default: not at all.
-        keep_results: keep unread outcomes for `results()`.
+        keep_results: what is kept for `results()`.  Default: an outcome is kept until its future was read, waited for
+            or given up, and nobody holds it; once `results()` has been called, until it was read.  `True`: until it
+            was read, but not in a done-callback.  `False`: nothing is kept.
         unseen_errors: what becomes of failures nobody looked at, when their future goes or at shutdown: `"log"`,
             `"raise"` (at shutdown, as a group) or `"ignore"`.
         reuse: lend warm workers of earlier executors, and leave these to later ones.  Of executors, that is, with the
@@ -66,7 +68,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         backlog: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
-        keep_results: bool = True,
+        keep_results: bool | None = None,
         unseen_errors: str = "log",
         reuse: bool = True,
         idle_timeout: float | None = 10.0,
@@ -87,7 +89,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         _check_env(env, mp_context)
         bounds = Window(window, window_bytes, workers)
         kind = LaneKind(mp_context, initializer, initargs, None if env is None else dict(env))
-        backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle)
+        self._backend = backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle)
         try:
             super().__init__(
                 backend,
@@ -102,6 +104,25 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         except BaseException:
             backend.release()
             raise
+
+    # ----------------------------------------------------------------------------------------- end at once
+
+    def kill_workers(self) -> None:
+        """Shut down at once: cancel what waits, kill the workers.  As `ProcessPoolExecutor` has it from Python 3.14 on.
+
+        What a worker has had gets `TaskKilledError`.  Does not wait for the end of the
+        workers: `shutdown()` does.  May be called again, from any thread.
+        """
+        self._shutdown(False, None, cancel_futures=True, kill_workers=True, may_raise=False)
+
+    def terminate_workers(self) -> None:
+        """The same by SIGTERM, which a task may handle, to put something in order.
+
+        Its worker is killed after 5 seconds, or by `kill_workers()`.
+        """
+        self._releaser.close_claims()
+        self._releaser.cancel_waiting()
+        self._releaser.kill_all(self._backend.terminate)
 
 
 def _check_context(context: object) -> None:

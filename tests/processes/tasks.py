@@ -314,6 +314,20 @@ def raise_with_lock(kind: type[Exception]) -> NoReturn:
     raise kind(threading.Lock())
 
 
+def stand_until_terminated(journal: Journal, and_then: str) -> None:
+    """Tell by the journal that it stands, and then that SIGTERM came; then go, or stand on."""
+
+    def tell(*_: object) -> None:
+        journal.write("in order")
+        if and_then == "go":
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, tell)
+    journal.write(os.getpid())
+    while True:
+        signal.pause()
+
+
 def raise_local() -> NoReturn:
     """Raise one of a class that nobody else knows."""
 
@@ -325,7 +339,7 @@ def raise_local() -> NoReturn:
 
 def raise_group() -> NoReturn:
     """Raise a group."""
-    raise ExceptionGroup("group", [ValueError("one"), TypeError("two")])  # noqa: F821
+    raise ExceptionGroup("group", [ValueError("one"), TypeError("two")])
 
 
 def fork_and_come_back() -> str:

@@ -9,7 +9,6 @@ Other signals have handlers that may use the executor themselves, and wait for i
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from concurrent.futures import as_completed, wait
 from typing import Any
 
@@ -46,7 +45,7 @@ def result_in_time(executor: OrderedProcessPoolExecutor) -> None:
     future = executor.submit(same, 1)
     try:
         future.result(timeout=0.0001)
-    except FuturesTimeoutError:
+    except TimeoutError:
         assert future.result(timeout=PATIENCE) == 1
 
 
@@ -119,7 +118,7 @@ def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], 
         interruption.press(lambda: call(it))
         try:
             assert it.submit(same, 1).result(PATIENCE) == 1
-        except FuturesTimeoutError:
+        except TimeoutError:
             pytest.fail(f"nothing comes any more after an interrupt in {interruption.where}")
         rounds += 1
     assert rounds >= 10
@@ -136,7 +135,7 @@ def test_a_handler_may_wait_in_the_middle_of_a_call(pool: MakePool, call: Callab
     for interruption in interruptions(handler=lambda: got.append(it.submit(same, 1).result(PATIENCE))):
         try:
             interruption.press(lambda: call(it))
-        except FuturesTimeoutError:
+        except TimeoutError:
             pytest.fail(f"a handler waits for ever in {interruption.where}")
     assert len(got) >= 10
     read_stream(it)

@@ -117,7 +117,7 @@ def test_a_worker_that_starts_forgets_the_time_limit_of_the_executor_before(tmp_
     with OrderedProcessPoolExecutor(2, initializer=be_second_and_wait, initargs=initargs, task_timeout=60) as executor:
         futures = [executor.submit(make, 0.0) for _ in range(2)]
         assert [future.result() for future in futures] == ["slept"] * 2
-    (starting,) = [lane for _, _, lane in _depot._lanes if lane.state == STARTING]
+    (starting,) = [lane for _, lane in _depot._lanes if lane.state == STARTING]
     starting.start_deadline = 0.0
     with OrderedProcessPoolExecutor(2, initializer=be_second_and_wait, initargs=initargs) as executor:
         futures = [executor.submit(make, SECONDS) for _ in range(4)]

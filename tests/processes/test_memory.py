@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -9,10 +10,12 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from textwrap import dedent
 
 import pytest
 
+from ordered_executor import Future
 from tests.helpers import Traces, same, warm_up
 
 from .conftest import MakePool, MakeValve, StartScript
@@ -308,3 +311,23 @@ def test_backlog_is_kept(pool: MakePool, workers: int) -> None:
     thread.join()
     assert most <= 100
     assert number == 1999
+
+
+def test_no_future_has_a_dictionary(pool: MakePool) -> None:
+    """Read, failed, cancelled, waited for, called back: none costs more than its attributes."""
+    executor = pool(2)
+    futures = [executor.submit(divide, number % 5) for number in range(300)]
+    for future in futures[::2]:
+        future.add_done_callback(Future.done)
+    for future in futures[::7]:
+        future.cancel()
+    wait(futures)
+    for future in futures:
+        assert future.done()
+        assert future.cancelled() or (future.exception() is None) == bool(future.ticket % 5)
+    assert not [future.ticket for future in futures for part in gc.get_referents(future) if type(part) is dict]
+
+
+def divide(number: int) -> float:
+    """Fails for zero."""
+    return 1 / number

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
 from pickle import PicklingError
 from typing import Any
 
@@ -18,9 +19,11 @@ from ordered_executor import (
     ShutdownTimeoutError,
     TaskKilledError,
     TerminatedWorkerError,
+    _lanes,
     end_idle_workers,
 )
 from tests.helpers import (
+    PATIENCE,
     Journal,
     Traces,
     fail,
@@ -37,7 +40,7 @@ from tests.helpers import (
 )
 
 from .conftest import MakePool, MakeValve
-from .tasks import stand_and_exit
+from .tasks import stand_and_exit, stand_until_terminated
 
 
 def in_thread(call: Callable[[], object]) -> threading.Thread:
@@ -240,6 +243,68 @@ def test_kill_workers_ends_everything_now(
     for future in futures[4:]:
         assert future.cancelled() if cancel else isinstance(future.exception(timeout=0), TaskKilledError)
     assert all(is_dead(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("name", ["kill_workers", "terminate_workers"])
+def test_workers_are_killed_as_by_the_standard_library(
+    pool: MakePool, valve: MakeValve, journal: Journal, name: str
+) -> None:
+    """At once, without waiting: what ran is broken, what waited is cancelled, nothing more is taken."""
+    executor = pool(1)
+    stuck = executor.submit(stand_with_pid, journal, valve())
+    pid = int(journal.read())
+    waiting = [executor.submit(same, number) for number in range(9)]
+    getattr(executor, name)()
+    assert isinstance(stuck.exception(PATIENCE), BrokenProcessPool)
+    assert all(future.cancelled() or isinstance(future.exception(PATIENCE), BrokenProcessPool) for future in waiting)
+    assert waiting[-1].cancelled()
+    with pytest.raises(RuntimeError):
+        executor.submit(same, 1)
+    getattr(executor, name)()
+    executor.shutdown()
+    assert is_dead(pid)
+
+
+def test_a_task_may_handle_sigterm(pool: MakePool, journal: Journal) -> None:
+    """`terminate_workers` lets it put something in order."""
+    executor = pool(1)
+    executor.submit(stand_until_terminated, journal, "go")
+    pid = int(journal.read())
+    executor.terminate_workers()
+    assert journal.read() == "in order"
+    executor.shutdown(timeout=PATIENCE)
+    assert is_dead(pid)
+
+
+@pytest.mark.parametrize("how", ["time", "kill_workers", "shutdown"])
+def test_a_task_that_stays_after_sigterm_is_killed(
+    pool: MakePool, journal: Journal, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some seconds, or by the next call."""
+    monkeypatch.setattr(_lanes, "TERMINATE_SECONDS", 0.2 if how == "time" else 1000.0)
+    executor = pool(1)
+    stuck = executor.submit(stand_until_terminated, journal, "stay")
+    pid = int(journal.read())
+    executor.terminate_workers()
+    assert journal.read() == "in order"
+    assert isinstance(stuck.exception(PATIENCE), TaskKilledError)
+    if how == "kill_workers":
+        executor.kill_workers()
+    executor.shutdown(timeout=PATIENCE, kill_workers=how == "shutdown")
+    assert is_dead(pid)
+
+
+def test_workers_of_an_idle_executor_are_killed(pool: MakePool) -> None:
+    """Also while nothing runs, and before anything has started."""
+    for name in ("kill_workers", "terminate_workers"):
+        executor = pool(1)
+        getattr(executor, name)()
+        executor.shutdown(timeout=PATIENCE)
+        executor = pool(1, reuse=False)
+        pid = executor.submit(getpid).result()
+        getattr(executor, name)()
+        executor.shutdown(timeout=PATIENCE)
+        assert is_dead(pid)
 
 
 def test_kill_workers_before_the_first_is_ready() -> None:

@@ -22,7 +22,6 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from typing import Any
 
 import pytest
@@ -85,7 +84,7 @@ def test_as_completed_with_a_timeout(pool: MakePool, valve: MakeValve) -> None:
     blocked.reached()
     iterator = as_completed(futures, timeout=0.05)
     assert next(iterator) is futures[0]
-    with pytest.raises(FuturesTimeoutError, match=r"1 \(of 2\) futures unfinished"):
+    with pytest.raises(TimeoutError, match=r"1 \(of 2\) futures unfinished"):
         next(iterator)
 
 
@@ -121,6 +120,53 @@ def test_run_in_executor_and_wrap_future(pool: MakePool) -> None:
     assert asyncio.run(main()) == [list(range(50)), list(range(50))]
 
 
+def test_an_async_with_block_does_not_block_the_loop(pool: MakePool, valve: MakeValve) -> None:
+    """It waits for what was submitted, and the loop goes on meanwhile: here it is what ends the task."""
+    hold = valve()
+
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        async with pool(1) as executor:
+            future = executor.submit(stand, hold, 5)
+            loop.call_later(0.01, hold.open)
+        assert future.done()
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(same, 1)
+        return [future.result()]
+
+    assert asyncio.run(main()) == [5]
+
+
+@pytest.mark.parametrize("where", ["in the block", "at its end"])
+def test_an_async_with_block_that_is_cancelled(pool: MakePool, valve: MakeValve, where: str) -> None:
+    """What no worker has is cancelled; in the block, the end of what runs is waited for, and at its end no longer."""
+    hold = valve()
+    futures: list[Any] = []
+
+    async def block() -> None:
+        async with pool(1) as executor:
+            futures.extend(executor.submit(stand, hold, number) for number in range(400))
+            if where == "in the block":
+                await asyncio.sleep(PATIENCE)
+
+    async def main() -> None:
+        task = asyncio.create_task(block())
+        await asyncio.to_thread(hold.reached)
+        task.cancel()
+        if where == "in the block":
+            await asyncio.sleep(0.05)
+            assert not task.done()
+            hold.open()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    hold.open()
+    until(lambda: all(future.done() for future in futures))
+    assert not futures[0].cancelled()
+    assert futures[-1].cancelled()
+
+
 def test_asynchronous_stream(pool: MakePool) -> None:
     """`async for` reads the stream in order while the loop does other things."""
     executor = pool(2)
@@ -146,6 +192,33 @@ def test_asynchronous_stream(pool: MakePool) -> None:
     assert turns > 10
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_what_asyncio_awaits_is_read(pool: MakePool, done: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It leaves the backlog, and a failure counts as seen: whether it was done when it was wrapped, or not.
+
+    From Python 3.15 on asyncio asks the future by `_get_snapshot`; for one that is done, in a done-callback.
+    """
+    executor = pool(1, backlog=2)
+
+    async def main() -> None:
+        for number in range(5):
+            future = executor.submit(fail if number % 2 else same, number)
+            if done:
+                wait([future])
+            awaited = asyncio.wrap_future(future)
+            if number % 2:
+                with pytest.raises(ValueError, match=str(number)):
+                    await awaited
+            else:
+                assert await awaited == number
+            assert executor._releaser.backlog.unread == 0
+
+    asyncio.run(main())
+    executor.shutdown()
+    gc.collect()
+    assert not caplog.records
+
+
 def test_cancelled_read_loses_nothing(pool: MakePool, valve: MakeValve) -> None:
     """A read that `wait_for` gives up takes nothing with it; the next one has the outcome."""
     executor = pool(1)
@@ -156,7 +229,7 @@ def test_cancelled_read_loses_nothing(pool: MakePool, valve: MakeValve) -> None:
     async def main() -> list[str]:
         results = executor.results()
         for _ in range(5):
-            with pytest.raises(asyncio.TimeoutError):
+            with pytest.raises(TimeoutError):
                 await asyncio.wait_for(results.__anext__(), 0.01)
         blocked.open()
         return [value async for value in results]
@@ -433,12 +506,12 @@ def test_child_forked_while_a_worker_starts_does_not_keep_it_alive(script: Start
         "-c",
         "import os, time\n"
         "from ordered_executor import OrderedProcessPoolExecutor, _lane\n"
-        "start, others = _lane.told_early, []\n"
+        "start, others = _lane._start_trackers, []\n"
         "def fork_and_start():\n"
         "    others.append(os.fork())\n"
         "    if others[-1] == 0: time.sleep(60); os._exit(0)\n"
         "    return start()\n"
-        "_lane.told_early = fork_and_start\n"
+        "_lane._start_trackers = fork_and_start\n"
         "executor = OrderedProcessPoolExecutor(1)\n"
         "print(executor.submit(os.getpid).result(), *others, flush=True)\n"
         "os.kill(os.getpid(), 9)\n",

@@ -9,7 +9,6 @@ import random
 import signal
 import threading
 import time
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from pathlib import Path
 
 import pytest
@@ -190,7 +189,7 @@ def test_timeout_that_the_task_raises_is_its_own(pool: MakePool) -> None:
     error = executor.submit(raise_timeout).exception()
     assert type(error) is TimeoutError
     blocked = executor.submit(time.sleep, 0.2)
-    with pytest.raises(FuturesTimeoutError) as caught:
+    with pytest.raises(TimeoutError) as caught:
         blocked.result(timeout=0.01)
     assert not isinstance(caught.value, TaskTimeoutError)
     assert blocked.result() is None
@@ -339,7 +338,7 @@ def test_the_main_thread_takes_the_signal(script: StartScript, tmp_path: Path) -
     counts = script("-c", COUNT_UNTIL_KILLED, str(path))
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 4096) as counter:
         until(lambda: any(counter[:8]))
-        process = _os.Process(counts.process.pid)
+        process = _os.Process(counts.process.pid, counts.process.poll)
         assert process.stop()
         before = counter[:8]
         assert process.signal_main_thread(_os.STACK_SIGNAL)

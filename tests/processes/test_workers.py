@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import platform
+import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -14,7 +17,6 @@ from typing import Any, NoReturn
 
 import psutil
 import pytest
-from loky.process_executor import ProcessPoolExecutor
 
 from ordered_executor import OrderedProcessPoolExecutor, _os
 from tests.helpers import Journal, getpid, note_and_die, same, stand, until
@@ -41,7 +43,7 @@ def test_a_worker_loads_what_it_needs(pool: MakePool) -> None:
     """Of this package no more than its own half: the start of a worker is mostly the loading of modules."""
     loaded = pool(1).submit(eval, "list(__import__('sys').modules)").result()
     needed = {"_worker", "_loading", "_functions", "_payload", "_faithful", "_by_value", "_errors", "_ticket", "_gate"}
-    needed |= {"_lane_memory", "_wire", "_os", "_parking", "_warm", "_exit"}
+    needed |= {"_lane_memory", "_wire", "_os", "_warm", "_exit", "_loky"}
     assert {name for name in loaded if name.startswith("ordered_executor.")} == {
         f"ordered_executor.{n}" for n in needed
     }
@@ -80,31 +82,48 @@ def test_as_many_workers_as_tasks_at_once(pool: MakePool, valve: MakeValve) -> N
     assert executor.statistics().workers == 3
 
 
-@pytest.mark.parametrize("fails", ["the first pipe", "the second pipe", "the pool", "its first call"])
-def test_worker_that_cannot_be_started_leaves_nothing(
+@pytest.mark.parametrize("method", [None, "spawn"])  # a fork server that is short of them ends
+@pytest.mark.parametrize("short", range(16))
+def test_worker_that_cannot_be_started_leaves_nothing(pool: MakePool, method: str | None, short: int) -> None:
+    """Whichever descriptor is the one too many: what was opened is closed, and when there is room again it works."""
+    context = None if method is None else multiprocessing.get_context(method)
+    fds = [os.open(os.devnull, os.O_RDONLY)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    executor = pool(1, context, reuse=False)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 200, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fds.append(os.dup(fds[0]))
+        for _ in range(short):
+            os.close(fds.pop())
+        future = executor.submit(same, 1)
+        time.sleep(0.05)  # the releaser is at it
+    finally:
+        for fd in fds:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert future.result() == 1
+
+
+@pytest.mark.parametrize("fails", ["the first pipe", "the second pipe", "the process"])
+def test_error_that_does_not_pass_breaks_the_executor(
     pool: MakePool, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
-    """Wherever its start ends: what was opened is closed, what was started is killed, and the reason is told."""
+    """Wherever the start of a worker ends: what was opened is closed, and the reason is told."""
 
     def refuse(*_: object, **__: object) -> NoReturn:
         raise OSError("too many of something")
-
-    def start_then_refuse(self: Any, *args: Any) -> NoReturn:
-        submit(self, *args)
-        refuse()
 
     def next_pipe() -> tuple[int, int]:
         made: tuple[int, int] = next(pipes)()
         return made
 
-    make_pipe, submit = _os.make_pipe, ProcessPoolExecutor.submit
-    pipes: Iterator[Callable[[], Any]] = iter([make_pipe, refuse] if fails == "the second pipe" else [refuse])
-    if fails == "the pool":
-        monkeypatch.setattr("ordered_executor._lane.ProcessPoolExecutor", refuse)
-    elif fails == "its first call":
-        monkeypatch.setattr(ProcessPoolExecutor, "submit", start_then_refuse)
+    pipes: Iterator[Callable[[], Any]] = iter([_os.roomy_pipe, refuse] if fails == "the second pipe" else [refuse])
+    if fails == "the process":
+        monkeypatch.setattr("loky.backend.fork_exec.fork_exec", refuse)
     else:
-        monkeypatch.setattr(_os, "make_pipe", next_pipe)
+        monkeypatch.setattr(_os, "roomy_pipe", next_pipe)
     executor = pool(1, reuse=False)
     future = executor.submit(same, 1)
     with pytest.raises(BrokenProcessPool, match="too many of something"):

@@ -188,15 +188,15 @@ class _Draw:
             return None
         return self.rng.choice([quota for quota in (1, 3, 40) if tasks <= 25 * quota or quota == 40])
 
-    def _reading(self, ending: str) -> tuple[str, str, bool, bool]:
+    def _reading(self, ending: str) -> tuple[str, str, bool, bool | None]:
         """Who reads the stream, who reads the futures, whether the futures are held, whether results are kept."""
         rng = self.rng
         streams = [s for s in STREAMS if s.startswith("async") == self.is_async or not s]
         stream = rng.choice(streams)
         futures = rng.choice([f for f in FUTURES if self.is_async or f != "wrap_future"])
-        keep = bool(stream) or rng.random() < 0.5
+        keep = rng.choice([None, None, True]) if stream else rng.choice([None, None, True, False, False])
         hold = not stream or bool(futures) or ending == "dropped" or rng.random() < 0.6
-        if not keep and futures == "":
+        if keep is False and futures == "":
             futures = "result"
         return stream, futures, hold, keep
 

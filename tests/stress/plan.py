@@ -63,7 +63,7 @@ class Plan:
     backlog: int | None = None
     retries: int = 0
     task_timeout: float | None = None
-    keep_results: bool = True
+    keep_results: bool | None = None
     unseen_errors: str = "log"
     initializer: str = ""  # one of INITIALIZERS
     tasks: tuple[Task, ...] = ()

@@ -18,7 +18,6 @@ from pathlib import Path
 import psutil
 
 from ordered_executor import OrderedProcessPoolExecutor
-from ordered_executor._os import THREADS_END_EARLY
 from tests.helpers import Script
 
 from .journal import read
@@ -98,7 +97,7 @@ def run_program(plan: Plan, watch: Watchdog) -> Record:
 def _look_at_executions(plan: Plan, record: Record) -> None:
     """At the end of a program everything is finished that was submitted."""
     runs = Counter(line.uid for line in record.lines if line.what == "run")
-    if plan.initializer not in FATAL_INITIALIZERS and not THREADS_END_EARLY:  # there dead workers stay dead
+    if plan.initializer not in FATAL_INITIALIZERS:
         never = [task.uid for task in plan.tasks if not runs[task.uid] and task.fault not in ARGUMENT_FAULTS]
         record.complaints += [f"the program ended, and task {uid} never ran" for uid in never]
     for task in plan.tasks:

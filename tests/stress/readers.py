@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FuturesTimeoutError
 from typing import TYPE_CHECKING, Any
 
 from ordered_executor import Outcome, Results, ResultsTimeoutError
@@ -90,7 +89,7 @@ async def _read_stream_async(play: Play, results: Results[Any], deliveries: list
                 got = await (asyncio.wait_for(anext(results), IMPATIENCE) if impatient else anext(results))
             except StopAsyncIteration:
                 break
-            except (asyncio.TimeoutError, ResultsTimeoutError) as error:
+            except (TimeoutError, ResultsTimeoutError) as error:
                 if getattr(error, "ticket", None) is None:
                     continue
                 deliveries.append(Delivery(None, None, error))  # a TaskTimeoutError
@@ -115,7 +114,7 @@ def read_results(play: Play) -> None:
             try:
                 play.record.reads[uid] = read_future(future, 1.0)
                 break
-            except FuturesTimeoutError:
+            except TimeoutError:
                 continue
         del future, found
         play.watch.beat()

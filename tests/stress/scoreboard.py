@@ -5,8 +5,6 @@ Whatever has changed under our eyes is left out: this is a glance, not an accoun
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import Any, NamedTuple
 
 from ordered_executor import _lane_memory as lane_memory
@@ -53,7 +51,6 @@ def _row(lane: Any) -> Row | None:
         details = f"segment {words[lane_memory.SEGMENT]:x} progress {words[lane_memory.PROGRESS]:x}"
         pid = lane.pid
         if lane.state == STARTING:
-            (pid,) = lane._pool._processes  # loky's: a worker that has not said READY has no other name
             state = "starting"
         elif lane.state == ENDING:
             state = "leaving"
@@ -65,11 +62,7 @@ def _row(lane: Any) -> Row | None:
 def send(row: Row, number: int) -> bool:
     """Send a signal to a worker; False if it is gone."""
     try:
-        if row.lane.process is not None:
-            return bool(row.lane.process.signal(number))
-        if row.pid not in row.lane._pool._processes:
-            return False
-        os.kill(row.pid, signal.Signals(number))
+        return bool(row.lane.process.signal(number))
     except (AttributeError, OSError, TypeError):
         return False
     return True

@@ -8,7 +8,6 @@ import faulthandler
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from typing import Any
@@ -80,9 +79,7 @@ def _raise_with_cause(uid: int) -> None:
 
 
 def _raise_group(uid: int) -> None:
-    if sys.version_info >= (3, 11):
-        raise ExceptionGroup(f"group {uid}", [Planned(uid), Odd(uid, right=0)])  # noqa: F821 (3.11 on)
-    raise Planned(uid)
+    raise ExceptionGroup(f"group {uid}", [Planned(uid), Odd(uid, right=0)])
 
 
 # fault -> the names under which it may arrive, and what raises it
@@ -94,7 +91,7 @@ RAISERS: dict[str, tuple[tuple[str, ...], Any]] = {
     "raises what cannot be unpickled": (("Stay",), Stay),
     "raises what cannot be printed": (("Mute",), Mute),
     "raises with a cause": (("Planned",), _raise_with_cause),
-    "raises a group": (("ExceptionGroup", "Planned"), _raise_group),
+    "raises a group": (("ExceptionGroup",), _raise_group),
     "raises StopIteration": (("StopIteration",), StopIteration),
     "raises KeyboardInterrupt": (("KeyboardInterrupt",), KeyboardInterrupt),
     "raises SystemExit": (("SystemExit",), SystemExit),
