@@ -42,7 +42,7 @@ LAYERS = [
     "_cluster_parts",
     "_cluster_store",
     "_cluster",
-    "parallel_queue dask",
+    "parallel_queue dask ray",
     "_public",
     "__init__",
     "demo cli",

@@ -119,8 +119,8 @@ class ClusterBackend:
         """What its only ticket ends with if it is not lost, but could not begin: something it needs has failed."""
         raise NotImplementedError
 
-    def _stop(self, task: Any) -> None:
-        """Stop what runs, if the cluster can."""
+    def _stop(self, part: Part) -> None:
+        """Stop what runs, if the cluster can.  Does not wait."""
 
     # ------------------------------------------------------------------------------------------------------ the lanes
 
@@ -241,6 +241,7 @@ class ClusterBackend:
             self._fetch(chosen)
 
     def _guess(self, part: Part) -> int:
+        """How large its outcomes are."""
         return int(part.count * (self._window.bytes if self._each is None else self._each))
 
     def _passes(self, part: Part) -> bool:
@@ -366,7 +367,7 @@ class ClusterBackend:
             if part.parcel.batch.number == number and part.start <= index < part.start + part.count:
                 if not part.ended and part.failure is None:
                     if part.task is not None:
-                        self._stop(part.task)
+                        self._stop(part)
                     self._give_up(part)
                     self._take_apart(part)
                     self._advance(lane)
@@ -376,6 +377,8 @@ class ClusterBackend:
         self._closing = True
         for parts in self._lanes.values():
             for part in parts:
+                if kill and part.task is not None and not part.ended:
+                    self._stop(part)
                 self._give_up(part)
         self._lanes.clear()
         self._busy = 0

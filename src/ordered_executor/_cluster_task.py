@@ -29,8 +29,8 @@ class Carried:
     def __init__(self, buffer: Buffer) -> None:
         self.buffer = buffer
 
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
-        return Carried, (pickle.PickleBuffer(self.buffer),)
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Carried, (pickle.PickleBuffer(self.buffer) if protocol >= 5 else bytes(self.buffer),)
 
     def __sizeof__(self) -> int:  # what Dask goes by when it counts a worker's memory
         return len(self.buffer)
@@ -94,16 +94,25 @@ def value_of(index: int) -> Any:
     return _values.now[index]
 
 
-def run_part(cargo: Cargo, shared: Sequence[Any] = (), *values: Any) -> Home:
-    """Run the calls of a part, one after the other."""
+def run_part(cargo: Cargo, lying: int = 0, *values: Any) -> Home:
+    """Run the calls of a part, one after the other.
+
+    `values`: first the buffers that lie on the cluster, so many; then those of the references among the arguments.
+    """
     begun = time.monotonic()
     loaded: dict[int, Any] = {}
     outcomes = []
     for index, call in enumerate(cargo.calls):
         if cargo.watch is not None:
             cargo.watch(index)
-        outcomes.append(None if call is None else _outcome(cargo.fns, loaded, call, shared, values))
+        outcomes.append(None if call is None else _outcome(cargo.fns, loaded, call, values[:lying], values[lying:]))
     return Home(outcomes, os.getpid(), time.monotonic() - begun)
+
+
+def run_and_tell(cargo: Cargo, lying: int = 0, *values: Any) -> tuple[int, Home]:
+    """The same, and first how large it is: that is known before the rest travels."""
+    home = run_part(cargo, lying, *values)
+    return home.size, home
 
 
 def _outcome(fns: list[bytes], loaded: dict[int, Any], call: Any, shared: Sequence[Any], values: Sequence[Any]) -> Any:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
+import uuid
 import warnings
 from collections.abc import Coroutine, Iterable, Mapping
 from functools import partial
@@ -17,14 +19,16 @@ from typing import Any
 
 import dask
 import distributed
+from distributed.protocol import dask_deserialize, dask_serialize
 
 from ._check import check_count, check_optional_count
 from ._cluster import ClusterBackend, Fetched
 from ._cluster_parts import Part, send_references
 from ._cluster_store import Common
-from ._cluster_task import run_part
+from ._cluster_task import Cargo, Carried, Home, run_part
 from ._executor import OptionsView, OrderedExecutor
 from ._gate import Window
+from ._payload import PROTOCOL
 from ._ticket import Options
 from .process_pool import DEFAULT_WINDOW_BYTES
 
@@ -38,6 +42,36 @@ ANNOTATIONS = {"allow_other_workers", "priority", "resources", "span", "workers"
 PRIORITY_STEP = 10**12
 
 send_references(distributed.Future)
+
+
+# ------------------------------------------------------------------------------------------------------- on the cluster
+
+
+def run(cargo: Cargo, lying: int = 0, *values: Any) -> Home:
+    """A Dask task: a part of a batch.  Here, so that workers load this module and know how its outcome travels."""
+    return run_part(cargo, lying, *values)
+
+
+def _to_frames(obj: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Dask's own way to send an object: its pickle, and its buffers beside it.
+
+    Left to its pickling they would be copied into the pickle, as the scheduler has it use an old protocol.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(obj, PROTOCOL, buffer_callback=buffers.append)
+    return {}, [head, *(buffer.raw() for buffer in buffers)]
+
+
+def _from_frames(_: dict[str, Any], frames: list[Any]) -> Any:
+    return pickle.loads(frames[0], buffers=frames[1:])
+
+
+for _kind in (Home, Carried):
+    dask_serialize.register(_kind)(_to_frames)
+    dask_deserialize.register(_kind)(_from_frames)
+
+
+# -------------------------------------------------------------------------------------------------------- for the user
 
 
 class OrderedDaskExecutor(OrderedExecutor):
@@ -194,6 +228,9 @@ class DaskBackend(ClusterBackend):
         self._client = client
         self._max_workers = max_workers
         self._background: set[asyncio.Task[Any]] = set()  # the loop itself holds them weakly only
+        # One group of tasks for the scheduler.  What is of a small group it assigns to a worker at once; of a large one
+        # it keeps what no thread is free for, and so can give it to workers that come later.
+        self._group = f"ordered_executor-{uuid.uuid4().hex}"
         workers = self._bounded(sum(client.nthreads().values()))
         self.first_workers = max(1, workers)
         self.window = Window(window, window_bytes, self.first_workers)
@@ -250,13 +287,16 @@ class DaskBackend(ClusterBackend):
         # Lowest ticket first: left alone, what is submitted close together runs last in, first out.
         settings = {"pure": False, "priority": extra.pop("priority", 0) * PRIORITY_STEP - lead.ticket, **extra}
         span = settings.pop("span", None)
+        keys = [(self._group, next(self._numbers)) for _ in parts]
         with warnings.catch_warnings(), dask.annotate(**({} if span is None else {"span": span})):
             warnings.filterwarnings("ignore", message="Sending large graph")
             if len(parts) == 1:
                 refs = [common.ref for common in lying]
-                lead.task = self._client.submit(run_part, lead.cargo(None, lying), refs, *lead.needs, **settings)
+                lead.task = self._client.submit(
+                    run, lead.cargo(None, lying), len(refs), *refs, *lead.needs, key=keys[0], **settings
+                )
             else:
-                tasks = self._client.map(run_part, [part.cargo() for part in parts], **settings)
+                tasks = self._client.map(run, [part.cargo() for part in parts], key=keys, **settings)
                 for part, task in zip(parts, tasks, strict=True):
                     part.task = task
         self._on_loop(self._watch([(part, part.task) for part in parts]))
