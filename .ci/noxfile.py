@@ -45,8 +45,11 @@ def processes(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, likely bugs, spelling."""
+    """Style, likely bugs, spelling; and the workflows."""
     install(session, "lint")
+    workflows = [str(path) for path in Path(".github/workflows").glob("*.yml")]
+    session.run("check-jsonschema", "-q", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "-q", "--offline", *workflows)
     session.run("python", "-m", "ruff", "check")
     session.run("python", "-m", "ruff", "format", "--check")
     session.run("codespell")

@@ -24,7 +24,20 @@ from typing import Any
 from unittest import mock
 
 from ordered_executor import OrderedExecutor
-from ordered_executor._backend import Arrived, Blame, Broken, Ended, Event, Lost, Ready, Resized, Returned
+from ordered_executor._backend import (
+    ALL,
+    Arrived,
+    Blame,
+    Broken,
+    Ended,
+    Event,
+    Lost,
+    Ready,
+    Resized,
+    Returned,
+    Row,
+    Slow,
+)
 from ordered_executor._dispatcher import Slice
 from ordered_executor._gate import Window
 from ordered_executor._payload import BASIC, Large, pack_error, pack_value
@@ -55,6 +68,9 @@ class FakeLane:
         self.kills: dict[tuple[int, int], BaseException] = {}
         self.retired = False
         self.alive = True
+        self.started = False  # the ticket it is at has begun; else it loads its batch
+        self.generation = self.own_generation = self.recall = 0  # the parent's, its own, the word (see `_recall`)
+        self.last = (-1, 0)  # which batch it was at, and how far it came there
 
     def __repr__(self) -> str:
         return f"lane {self.pid - 1000}"
@@ -69,7 +85,24 @@ class FakeLane:
     @property
     def running(self) -> int | None:
         """The ticket that runs."""
-        return None if self.held is not None else self.ticket
+        return None if self.held is not None or not self.started else self.ticket
+
+    @property
+    def loading(self) -> bool:
+        """Whether it has a batch of which it has begun nothing."""
+        return bool(self.batches) and not self.started and self.held is None
+
+    @property
+    def recalled(self) -> bool:
+        """Whether it begins nothing more of what it has."""
+        return self.recall > self.own_generation
+
+    def begun(self, number: int) -> int:
+        """From which index on nothing of the batch has begun."""
+        at, index = self.last
+        if self.batches:
+            at, index = self.batches[0].number, self.done + (self.started or self.held is not None)
+        return index if number == at else 0 if number > at else ALL
 
     @property
     def gated(self) -> int | None:
@@ -83,8 +116,12 @@ class FakeLane:
 
     @property
     def tickets(self) -> list[int]:
-        """What it has been sent and has not finished."""
-        all_of_them = [batch.first + index for batch in self.batches for index in range(batch.count)]
+        """What it has been sent, and will finish or hand back: once recalled, what has begun."""
+        all_of_them = [
+            batch.first + index
+            for batch in self.batches
+            for index in range(min(batch.count, self.begun(batch.number)) if self.recalled else batch.count)
+        ]
         return all_of_them[self.done :]
 
     @property
@@ -140,6 +177,7 @@ class FakeLane:
             self._pass((packed, size))
             if flush or self.done == self.batches[0].count:
                 self.flush()
+            self.go_on()
         else:
             self.flush()
             self.held = (packed, size)
@@ -148,6 +186,42 @@ class FakeLane:
         self.stream.append(outcome)
         self.done += 1
         self.ran += 1
+        self.started = False
+
+    def go_on(self) -> None:
+        """It comes to its next ticket, and begins it, unless it must load the batch before, or was recalled."""
+        if not self.batches or not self.alive:
+            return
+        if self.recalled:
+            self.hand_back()
+        elif self.done or not self.backend.loads_slowly:
+            self._begin()
+
+    def load(self) -> None:
+        """It has loaded its batch."""
+        assert self.loading
+        if self.recalled:
+            self.hand_back()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.started = True
+        assert self.ticket is not None
+        self.backend.begun_tickets.append(self.ticket)
+
+    def _do_not_begin(self) -> None:
+        """It has not begun what it is at after all: it does something in the place of that."""
+        if self.started:
+            assert self.ticket is not None
+            self.backend.begun_tickets.remove(self.ticket)
+            self.started = False
+
+    def slow(self) -> None:
+        """Its task takes longer than most, as the parent sees, if it looks."""
+        if self.backend.hurried:
+            self.backend.seen.append(Slow(self))
+            self.backend.happened()
 
     def _passes(self, size: int) -> bool:
         ticket = self.ticket
@@ -168,7 +242,7 @@ class FakeLane:
         self.stream.clear()
         if self.done == batch.count:
             self.batches.popleft()
-            self.done = 0
+            self.last, self.done = (batch.number, ALL), 0
         self.backend.happened()
 
     def peek(self) -> bool:
@@ -192,13 +266,17 @@ class FakeLane:
         self.flush()
         if not self.batches:
             return
-        self.pipe.append(Returned(self, self.batches[0].number, self.done, apart))
+        self._do_not_begin()
+        self.pipe.append(Returned(self, self.batches[0].number, self.done, apart, self.recalled))
+        self.own_generation += 1
         self._drop_batches()
         self.backend.happened()
 
     def _drop_batches(self) -> None:
+        self.last = (self.batches[0].number, self.begun(self.batches[0].number)) if self.batches else self.last
         self.batches.clear()
         self.done = 0
+        self.started = False
 
     def lose(
         self,
@@ -206,16 +284,18 @@ class FakeLane:
         blame: bool = True,
         suspect: bool = False,
         deliberate: bool = False,
+        spared: bool = False,
         reason: BaseException | None = None,
     ) -> None:
         """The process dies: of the task it ran (`blame`), of loading its batch (`suspect`), or of nothing it did.
 
-        What had finished is found in its memory; what stands at the gate too, if it is small.
+        `spared`: while it ran a task that is not to blame.  What had finished is found in its memory; what stands at
+        the gate too, if it is small.
         """
         assert self.alive
         first = self.batches[0] if self.batches else None
         charged: Blame | None = None
-        suspected: int | None = None
+        suspected = begun = None
         if first is not None:
             if self.held is not None and not self.holds_large:
                 self._pass(self.held)
@@ -231,15 +311,20 @@ class FakeLane:
             elif suspect:
                 assert not self.done
                 suspected = first.number
-            elif blame and self.done < first.count:
+            elif self.started and spared:
+                begun = first.number
+            elif self.started and blame:
                 charged = Blame(first.number, self.done)
+            else:
+                self._do_not_begin()
         elif blame:
             raise AssertionError(f"{self} ran nothing it could be lost with")
         self.alive = False
         self.held = None
         self._drop_batches()
         self.backend.lost += 1
-        self.pipe.append(Lost(self, self.after, charged, reason or WorkerDied(f"{self} died"), deliberate, suspected))
+        why = reason or WorkerDied(f"{self} died")
+        self.pipe.append(Lost(self, self.after, charged, why, deliberate, suspected, begun))
         self.backend.happened()
 
     def killed(self) -> bool:
@@ -276,6 +361,10 @@ class FakeBackend:
         self.task_seconds = 0.0  # how long a task is said to have taken; 0: nothing is learned from it
         self.listens = True  # False: `wait` returns only what is in `seen`
         self.lost = 0  # lanes
+        self.knows = True  # False: nobody can see what has begun
+        self.loads_slowly = False  # True: a batch is loaded when the test says so
+        self.hurried = False
+        self.begun_tickets: list[int] = []  # the tickets that have begun, each time they did
         self._numbers = 0
         self._woken = threading.Condition()
         self._wake = False
@@ -354,8 +443,10 @@ class FakeBackend:
             assert lane.tickets[-1] < batch.first, "a lane runs in ticket order"
         self._check_owners(batch)
         self.sent.append(tickets)
-        if lane.alive and not any(type(event) is Returned for event in lane.pipe):
+        if lane.alive and lane.generation == lane.own_generation:
             lane.batches.append(batch)
+            if len(lane.batches) == 1:
+                lane.go_on()
         # else: it is dead, or has handed everything back, and the parent has not heard of it yet
 
     def _check_owners(self, batch: Batch) -> None:
@@ -400,6 +491,25 @@ class FakeBackend:
                 lane._pass(lane.held)
                 lane.held = None
                 lane.flush()
+                lane.go_on()
+
+    def recall(self, lane: Any) -> None:
+        """The word is written; the lane looks when it comes to its next ticket."""
+        lane.recall = lane.generation + 1
+
+    def begun(self, lane: Any, number: int) -> int:
+        """What the worker's words say."""
+        return int(lane.begun(number)) if self.knows else 0
+
+    def settled(self, lane: Any, number: int) -> int:
+        """The same, for good."""
+        assert lane.recall or not lane.alive, "settled before it was recalled"
+        return int(lane.begun(number)) if self.knows else ALL
+
+    def hurry(self, on: bool) -> None:
+        """Whether `FakeLane.slow` is heard."""
+        assert on != self.hurried
+        self.hurried = on
 
     def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
         """Remember whom to kill: the test says when (`FakeLane.killed`)."""
@@ -442,6 +552,7 @@ class FakeBackend:
         elif type(event) is Returned:
             returned: Any = event.lane
             returned.heard.pop(event.number, None)
+            returned.generation += 1
         elif isinstance(event, (Lost, Ended)):
             gone: Any = event.lane
             if gone in self.lanes:
@@ -477,6 +588,15 @@ class FakeBackend:
     def abandon(self) -> None:
         """The end, in a forked child."""
         self.abandoned = True
+
+    def rows(self) -> list[Row]:
+        """What each lane is doing."""
+        rows = []
+        for lane in self.lanes:
+            state = "idle" if lane.ticket is None else "running" if lane.held is None else "gated"
+            batch = lane.batches[0].number & 0xFFFFFFFF if lane.batches else None
+            rows.append(Row(lane, lane.pid - 1000, lane.pid, state, 0.5, batch, lane.done))
+        return rows
 
     def snapshot(self) -> dict[str, Any]:
         """For statistics."""
@@ -577,8 +697,11 @@ class HandExecutor(_FakeExecutor):
             while self.backend.missing > 0:
                 self.backend.open_lane()
             self.settle()
+            for lane in self.backend.lanes:
+                if lane.alive and lane.loading:
+                    lane.load()
             busy = [lane for lane in self.backend.lanes if lane.alive and lane.running is not None]
-            if not busy:
+            if not busy and self.quiet():
                 return
             for lane in busy:
                 if lane.alive and lane.running is not None:

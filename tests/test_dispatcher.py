@@ -454,22 +454,119 @@ def test_closing_a_map_drops_what_no_lane_has() -> None:
     mine, other = span(6, chunksize=2), span(2, 7)
     dispatcher = with_lanes(1, mine, *futures(1, 6), other)
     batch = take(dispatcher)
-    assert dispatcher.drop_span(mine) == [(2, 4)]
+    assert [(piece.first, piece.count) for piece in dispatcher.drop_span(mine)] == [(2, 4)]
     assert dispatcher.waiting_tickets == 3
     assert [tickets(take(dispatcher)) for _ in range(2)] == [[6], [7]]
     assert dispatcher.lanes[0].batches[0] is batch
     assert dispatcher.drop_span(mine) == []
 
 
-def test_never_sent_is_not_what_was_returned() -> None:
-    """`cancel_futures` may cancel what no lane ever had, and nothing else."""
+def test_closing_a_map_drops_what_came_back() -> None:
+    """What a lane had and handed back is forgotten, too."""
+    mine, other = span(6, chunksize=2), span(2, 6)
+    dispatcher = with_lanes(1, mine, other)
+    batch = take(dispatcher)
+    arrive(dispatcher, 0, batch, 0, 1)
+    assert dispatcher.returned(dispatcher.lanes[0], batch.number, 1) == []
+    assert [(piece.first, piece.count) for piece in dispatcher.drop_span(mine)] == [(1, 1), (2, 4)]
+    assert dispatcher.waiting_tickets == 2
+    assert mine.sent == {}
+
+
+def test_what_comes_back_of_a_closed_map_is_cancelled() -> None:
+    """It never waits again: it is returned to whoever skips it."""
+    mine = span(6, chunksize=4)
+    dispatcher = with_lanes(1, mine)
+    batch = take(dispatcher)
+    arrive(dispatcher, 0, batch, 0, 1)
+    mine.cancelled = True
+    (piece,) = dispatcher.returned(dispatcher.lanes[0], batch.number, 1)
+    assert (piece.first, piece.count) == (1, 3)
+    assert dispatcher.waiting_tickets == 2
+
+
+def test_a_map_that_is_closed_while_a_batch_is_cut_is_not_sent() -> None:
+    """The batch is where whoever closes the map looks for it; then the flag is looked at."""
+    mine = span(6, chunksize=4)
+    dispatcher = with_lanes(1, mine)
+    mine.cancelled = True
+    batch, (piece,) = dispatcher.take(dispatcher.lanes[0])
+    assert batch is None
+    assert (piece.first, piece.count) == (0, 4)
+    assert mine.sent == {}
+    assert not dispatcher.lanes[0].batches
+
+
+def test_waiting_and_returned_tickets_are_dropped_up_to_one() -> None:
+    """But for one that had begun when its worker died."""
     dispatcher = fast(with_lanes(1, *futures(8)))
     batch = take(dispatcher)
-    dispatcher.returned(dispatcher.lanes[0], batch.number, 0)
-    assert [entry.first for entry in dispatcher.never_sent()] == [4, 5, 6, 7]
-    assert dispatcher.waiting_tickets == 4
-    assert [entry.first for entry in dispatcher.clear()] == [0, 1, 2, 3]
+    dispatcher.close_lane(0)
+    dispatcher.put_back(batch, 0, begun=True)
+    dispatcher.cancel_below = 6
+    assert [entry.first for entry in dispatcher.drop_waiting()] == [1, 2, 3, 4, 5]
+    assert dispatcher.waiting_tickets == 3
+    assert [entry.first for entry in dispatcher.drop_begun()] == [0]
+    assert [entry.first for entry in dispatcher.clear()] == [6, 7]
     assert dispatcher.waiting_tickets == 0
+
+
+# -------------------------------------------------------------------------------------------------------- taking back
+
+
+def test_taking_back() -> None:
+    """What begins no more is here again, in order; the lane gets nothing until it has handed back, or is done."""
+    dispatcher = fast(with_lanes(1, *futures(8)))
+    lane: LaneQueue = dispatcher.lanes[0]
+    batch = take(dispatcher)
+    assert tickets(batch) == [0, 1, 2, 3]
+    assert dispatcher.take_back(lane, lambda _: 2) == []
+    assert (lane.tickets, dispatcher.waiting_tickets, batch.kept) == (2, 6, 2)
+    assert dispatcher.next_lane() is None
+    assert [future.running() for future in batch.owners] == [True, True, False, False]
+    dispatcher.arrived(lane, batch.number, 0, 1)
+    assert dispatcher.returned(lane, batch.number, 1, recalled=True) == []
+    assert [entry.first for entry in dispatcher.clear()] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_taking_back_from_a_lane_whose_last_task_runs() -> None:
+    """There is nothing to be handed back: it is free when it is done."""
+    dispatcher = fast(with_lanes(1, *futures(8)))
+    lane: LaneQueue = dispatcher.lanes[0]
+    batch = take(dispatcher)
+    assert dispatcher.take_back(lane, lambda _: 4) == []
+    assert dispatcher.next_lane() is None
+    dispatcher.arrived(lane, batch.number, 0, 4)
+    assert dispatcher.next_lane() is lane
+
+
+def test_taking_back_leaves_a_quota_what_it_was() -> None:
+    """What was not run does not count; once, however it comes back."""
+    dispatcher = Dispatcher(1000, 1)
+    for future in futures(4):
+        dispatcher.add(future)
+    dispatcher.open_lane(0, 10)
+    fast(dispatcher)
+    lane: LaneQueue = dispatcher.lanes[0]
+    batch = take(dispatcher)
+    taken = batch.count
+    assert lane.quota == 10 - taken
+    dispatcher.take_back(lane, lambda _: 1)
+    assert lane.quota == 9
+    dispatcher.returned(lane, batch.number, 0, recalled=True)
+    assert lane.quota == 10
+
+
+def test_somebody_is_hungry_while_tasks_stand_behind_another() -> None:
+    """Nothing waits, one lane has nothing, another has more than it runs, and was not recalled."""
+    dispatcher = fast(with_lanes(2, *futures(4)))
+    while dispatcher.waiting_tickets:
+        assert not dispatcher.hungry
+        take(dispatcher, 0)
+    lane: LaneQueue = dispatcher.lanes[0]
+    assert dispatcher.hungry
+    dispatcher.take_back(lane, lambda _: 4)
+    assert not dispatcher.hungry
 
 
 def test_clear_gives_everything_in_order() -> None:

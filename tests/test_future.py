@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, _base, as_completed, wait
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import Future, _audience, _future, _parking
-from ordered_executor._ticket import Options
+from ordered_executor._ticket import Batch, Options
 
 from .interleave import Intruder, interruptions, intruders, stepping
 
@@ -30,6 +31,8 @@ class Owner:
     def __init__(self) -> None:
         self.skipped: list[Any] = []
         self.killed: list[Any] = []
+        self.recalls: list[tuple[Batch, int]] = []
+        self.not_begun: set[int] = set()
         self.reads = 0
         self.handed: list[str] = []
         self.why_not: str | None = None
@@ -42,6 +45,10 @@ class Owner:
         self.skipped.append(future)
         if self.here:
             future.complete_cancel()  # as the releaser does
+
+    def recall(self, batch: Batch, index: int) -> bool:
+        self.recalls.append((batch, index))
+        return index in self.not_begun
 
     def kill(self, future: Future[Any]) -> bool:
         self.killed.append(future)
@@ -58,6 +65,9 @@ class Owner:
 
     def must_not_wait(self) -> str | None:
         return self.why_not
+
+    def seconds_in_worker(self, ticket: int) -> float | None:
+        return 3.21 if ticket == 8 else None
 
 
 def fresh(owner: Owner | None = None) -> Future[Any]:
@@ -88,13 +98,26 @@ def test_states_are_the_standard_ones() -> None:
     """Pending, running, finished, as `running()`, `done()`, `cancelled()` and `repr()` tell it."""
     future = fresh()
     assert (future.running(), future.done(), future.cancelled()) == (False, False, False)
-    assert "state=pending" in repr(future)
+    assert repr(future) == "<Future 7 pending len()>"
     assert future.start()
     assert (future.running(), future.done(), future.cancelled()) == (True, False, False)
-    assert "state=running" in repr(future)
+    assert repr(future) == "<Future 7 running len() (a worker has it)>"
+    future.first = 8
+    assert repr(future) == "<Future 8 running len() 3.2 s>"
     future.finish(5, None)
     assert (future.running(), future.done(), future.cancelled()) == (False, True, False)
-    assert "state=finished returned int" in repr(future)
+    assert repr(future) == "<Future 8 finished 5>"
+
+
+def test_a_failed_and_a_cancelled_one_say_so() -> None:
+    """The error by its class and arguments, not by its own text, which may be anything."""
+    failed, cancelled = fresh(), fresh()
+    failed.start()
+    failed.finish(None, ValueError("no such file"))
+    failed.see()
+    assert repr(failed) == "<Future 7 failed ValueError('no such file')>"
+    cancelled.cancel()
+    assert repr(cancelled) == "<Future 7 cancelled>"
 
 
 @pytest.mark.parametrize("looked_at", [False, True], ids=["nobody looked", "somebody looked"])
@@ -211,6 +234,32 @@ def test_as_completed_is_in_order_from_the_first(monkeypatch: pytest.MonkeyPatch
     for future in futures[40:]:
         future.finish(future.first, None)
     assert got + [future.result() for future in come] == list(range(50))
+
+
+@pytest.mark.parametrize("kind", ["as_completed", "wait"])
+def test_whoever_ends_a_future_takes_no_lock_of_its_waiters(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Python 3.14 Ctrl-C may leave one taken: 1. the waiter's lock is taken; 2. the future ends all the same."""
+    future: Any = fresh()
+    future.start()
+    install = _base._create_and_install_waiters  # type: ignore[attr-defined]  # private, hence not in the stubs
+    waiters: list[Any] = []
+
+    def noted_install(pending: Any, when: str) -> Any:
+        waiters.append(install(pending, when))
+        return waiters[-1]
+
+    monkeypatch.setattr(_base, "_create_and_install_waiters", noted_install)
+    if kind == "as_completed":
+        with pytest.raises(TimeoutError):
+            next(as_completed([future], timeout=0))
+    else:
+        wait([future], timeout=0)
+    future._waiters.append(waiters[0])  # as if it had been interrupted, and not taken itself off
+    waiters[0].lock.acquire()
+    ending = threading.Thread(target=future.finish, args=(1, None), daemon=True)
+    ending.start()
+    ending.join(PATIENCE)
+    assert not ending.is_alive()
 
 
 def test_callbacks_of_a_cancelled_future_run_in_one_thread() -> None:
@@ -577,6 +626,90 @@ def test_ctrl_c_in_a_callback_of_cancel_comes_out() -> None:
         future.cancel()
     assert future.cancelled()
     assert owner.skipped == [future]
+
+
+# ------------------------------------------------------------------------------------------- what a worker has
+
+
+def sent(owner: Owner, *not_begun: int) -> tuple[Future[Any], Batch]:
+    """A future, the second of a batch that a lane has."""
+    future = fresh(owner)
+    batch = Batch(1, 6, 4, [future], lane="lane")
+    owner.not_begun.update(not_begun)
+    assert future.start(batch)
+    return future, batch
+
+
+def test_a_task_that_a_worker_has_and_has_not_begun_can_be_cancelled() -> None:
+    """It takes one look at the batch it is in; its call stays until the releaser has it: it may just be packed."""
+    owner = Owner()
+    owner.here = False
+    future, batch = sent(owner, 1)
+    assert future.running()
+    assert future.cancel()
+    assert owner.recalls == [(batch, 1)]
+    assert owner.skipped == [future]
+    assert future.call is not None
+    assert not future.take_back()
+
+
+def test_a_task_that_runs_cannot_be_cancelled() -> None:
+    """Nor one that has ended, or that had begun when its worker died; of those nobody looks at the worker."""
+    owner = Owner()
+    future, _ = sent(owner)
+    assert not future.cancel()
+    future.take_back(begun=True)
+    assert not future.cancel()
+    future.start(Batch(2, 7, 1, [future], lane="another"))
+    owner.not_begun.add(0)
+    assert not future.cancel()
+    future.sent = None
+    future.finish(1, None)
+    assert not future.cancel()
+    assert len(owner.recalls) == 1
+    assert future.result() == 1
+
+
+def test_what_was_taken_back_is_pending() -> None:
+    """It has not begun, and can be cancelled without a look at anybody."""
+    owner = Owner()
+    future, _ = sent(owner)
+    assert future.take_back()
+    assert not future.running()
+    assert future.cancel()
+    assert owner.recalls == []
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_cancel_against_the_releaser(second: bool) -> None:
+    """Cancel against taking back and sending anew.
+
+    1. A task is cancelled; 2. at any point of that the releaser takes it back and sends it in another batch, where it
+    may begin; 3. what was found out about the first batch does not count: it is cancelled, or begins, never both.
+    """
+    answers = set()
+    for intruder in intruders():
+        owner = Owner()
+        owner.here = False
+        future, _ = sent(owner)
+        other = Batch(2, 7, 1, [future], lane="another")
+        begun: list[Batch] = []
+        owner.recall = lambda batch, index: index == 1 or not begun  # type: ignore[method-assign]  # noqa: B023
+        intruder.is_kept_out = _future._deciding._is_owned  # type: ignore[attr-defined]
+
+        def releaser(future: Any = future, other: Batch = other, begun: list[Batch] = begun) -> None:
+            if future.take_back() and future.start(other) and second:
+                begun.append(other)  # nobody recalled that lane in time
+
+        intruder.act = releaser
+        with stepping(intruder, _future):
+            answer = future.cancel()
+        intruder.come()
+        assert answer == future.cancelled()
+        assert not (answer and begun)
+        assert answer or begun, "no worker has begun it"
+        answers.add(answer)
+    assert answers == ({True, False} if second else {True})
 
 
 @pytest.mark.parametrize("in_callback", [False, True])

@@ -264,14 +264,38 @@ def test_a_failure_of_a_map_goes_by_itself(kind: type[Exception]) -> None:
     executor.end()
 
 
-@pytest.mark.parametrize("end", ["read", "closed", "cancelled"])
-@pytest.mark.parametrize("buffersize", [None, 8])
-def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, end: str) -> None:
-    """Its traceback leads to whoever called `map`; it goes when it was read, or when the map has ended before."""
+class Source:
+    """An input that is no generator, and fails once."""
 
-    def inputs() -> Iterator[int]:
-        yield 1
-        raise Failed
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        self.given += 1
+        if self.given == 2:
+            raise Failed
+        if self.given > 3:
+            raise StopIteration
+        return self.given
+
+
+def generated() -> Iterator[int]:
+    """An input that fails, and that is its end."""
+    yield 1
+    raise Failed
+
+
+INPUTS = {"a generator": generated, "an iterator": Source, "a chain": lambda: iter(map(abs, Source()))}
+
+
+@pytest.mark.parametrize("end", ["read", "closed", "cancelled", "dropped"])
+@pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
+@pytest.mark.parametrize("buffersize", [None, 8])
+def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, inputs: Any, end: str) -> None:
+    """Its traceback leads to the input alone, so the map goes when nobody holds it; and it goes with the map."""
 
     def start() -> tuple[Any, weakref.ref[Thing]]:
         thing = Thing()
@@ -279,7 +303,10 @@ def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, end: str) 
 
     executor = HandExecutor(1)
     mapped, gone = start()
-    assert gone() is not None
+    assert gone() is None
+    ((_, kept),) = mapped._intake.errors
+    error, whole = weakref.ref(kept.error), weakref.ref(mapped)
+    del kept
     if end == "cancelled":
         executor.shutdown(wait=False, cancel_futures=True)
     executor.run_all()
@@ -288,9 +315,13 @@ def test_an_error_of_the_input_goes_by_itself(buffersize: int | None, end: str) 
     if end == "read":
         with pytest.raises(Failed):
             next(mapped)
-    else:
+    elif end != "dropped":
         mapped.close()
-    assert gone() is None
+    if end != "dropped":
+        assert error() is None
+    del mapped
+    assert error() is None
+    assert whole() is None
     executor.end()
 
 

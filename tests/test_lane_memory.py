@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import _lane_memory, _os
+from ordered_executor import _lane_memory, _os, _os_memory
 from ordered_executor._lane_memory import (
     COUNT_BITS,
     LIMIT,
@@ -22,6 +22,7 @@ from ordered_executor._lane_memory import (
     SEGMENT,
     STREAM_AT,
     STREAM_OPEN,
+    TO_PARENT,
     BufferRoom,
     LaneMemory,
     distance,
@@ -171,7 +172,7 @@ def test_memory_leaves_nothing_behind() -> None:
 
 def test_without_memory_there_is_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives no memory, making it fails, and leaves nothing open."""
-    monkeypatch.setattr(_os, "reserve", lambda *_: False)
+    monkeypatch.setattr(_os_memory, "reserve", lambda *_: False)
     end_what_may_end()
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(OSError, match="no memory for a lane"):
@@ -189,10 +190,11 @@ def test_large_buffers_never_overlap(steps: list[int]) -> None:
     No two overlap, all lie inside, and an empty room begins at the beginning again.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_lane_memory, "BUFFER_BYTES", 100)
+        patch.setattr(_lane_memory, "TO_PARENT_AT", 1000)
         patch.setattr(_os, "reserve", lambda *_: True)
-        room = BufferRoom(LaneMemory.__new__(LaneMemory), 1000)
-        room._memory.fd = -1
+        memory = LaneMemory.__new__(LaneMemory)
+        memory.fd, memory.room = -1, 100
+        room = BufferRoom(memory, TO_PARENT)
         blocks: deque[range] = deque()
         for step in steps:
             if step <= 0:
@@ -214,7 +216,7 @@ def test_large_buffers_never_overlap(steps: list[int]) -> None:
 
 def test_without_room_or_memory_there_is_no_block(memory: LaneMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit, or what the system has no memory for, goes another way; the room is as before."""
-    room = BufferRoom(memory, _lane_memory.TO_PARENT_AT)
+    room = BufferRoom(memory, TO_PARENT)
     assert room.take(_lane_memory.BUFFER_BYTES + 1) is None
     monkeypatch.setattr(_os, "reserve", lambda *_: False)
     assert room.take(10) is None

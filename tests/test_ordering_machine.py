@@ -89,6 +89,8 @@ class OrderingMachine(RuleBasedStateMachine):
         retries=st.integers(0, 2),
         backlog=st.sampled_from([None, 3, 9]),
         task_seconds=st.sampled_from([0.0, 1e-5, 1.0]),
+        knows=st.booleans(),
+        loads_slowly=st.booleans(),
     )
     def begin(
         self,
@@ -99,6 +101,8 @@ class OrderingMachine(RuleBasedStateMachine):
         retries: int,
         backlog: int | None,
         task_seconds: float,
+        knows: bool,
+        loads_slowly: bool,
     ) -> None:
         self.first = first
         self.backlog = backlog
@@ -109,13 +113,15 @@ class OrderingMachine(RuleBasedStateMachine):
         )
         self.backend = self.executor.backend
         self.backend.task_seconds = task_seconds
+        self.backend.knows, self.backend.loads_slowly = knows, loads_slowly
         self.stream = self.executor.outcomes()
         self.tickets: dict[int, Ticket] = {}
         self.maps: list[Mapping] = []
         self.head = first
         self.order: list[int] = []  # as the done-callbacks see it
         self.vain = 0  # workers that died of nothing they did
-        self.closed = self.cancel_all = self.kill_all = self.broken = False
+        self.cancelled_below = first  # what was cancelled all at once
+        self.closed = self.kill_all = self.broken = False
 
     # ------------------------------------------------------------------------------------------------------- helpers
 
@@ -132,8 +138,11 @@ class OrderingMachine(RuleBasedStateMachine):
     def running(self) -> list[FakeLane]:
         return [lane for lane in self.lanes() if lane.running is not None]
 
-    def was_sent(self, number: int) -> bool:
-        return any(number in batch for batch in self.backend.sent)
+    def has_begun(self, number: int) -> bool:
+        return number in self.backend.begun_tickets
+
+    def is_with_a_lane(self, ticket: Ticket) -> bool:
+        return ticket.future is not None and ticket.future.sent is not None
 
     def add(self, kind: str, future: Future[Any], retries: int, watched: bool) -> None:
         assert future.ticket == self.tail
@@ -201,14 +210,28 @@ class OrderingMachine(RuleBasedStateMachine):
     def cancel(self, pick: int) -> None:
         ticket = self.held()[pick % len(self.held())]
         assert ticket.future is not None
-        before = ticket.future.done()
+        before, sent = ticket.future.done(), self.is_with_a_lane(ticket)
         if ticket.future.cancel():
-            assert not self.was_sent(ticket.number)
+            assert not self.has_begun(ticket.number)
             ticket.cancelled = True
             assert ticket.future.cancelled()
             assert ticket.future.done()
-        else:
-            assert before or self.was_sent(ticket.number) or ticket.kind == "mark"
+        elif not before and ticket.kind != "mark":
+            assert self.has_begun(ticket.number) or (sent and not self.backend.knows)
+
+    @rule(kill=st.integers(0, 5))
+    def cancel_pending(self, kill: int) -> None:
+        self.executor.cancel_pending(kill=kill == 0)
+        self.cancelled_below = self.executor.releaser.claims.tail
+        if kill == 0:
+            for ticket in self.tickets.values():
+                ticket.kill_asked = True
+        if self.backend.knows:  # else what was sent is cancelled when it comes back
+            self.executor.step()
+            for ticket in self.held():
+                assert ticket.future is not None
+                begun = self.has_begun(ticket.number)
+                assert ticket.kind == "mark" or ticket.future.done() or begun or self.executor.releaser._broken
 
     @precondition(lambda self: self.held())
     @rule(pick=picks())
@@ -239,7 +262,9 @@ class OrderingMachine(RuleBasedStateMachine):
     @rule(pick=picks())
     def drop_future(self, pick: int) -> None:
         ticket = self.held()[pick % len(self.held())]
-        if ticket.kind == "mark" or self.was_sent(ticket.number):  # else shutdown() may cancel it behind our back
+        assert ticket.future is not None
+        if ticket.kind == "mark" or ticket.runs or ticket.future.done():  # else it may be cancelled behind our back
+            self.is_cancelled(ticket.number)
             ticket.future = None
 
     @rule(count=st.integers(1, 5))
@@ -291,7 +316,7 @@ class OrderingMachine(RuleBasedStateMachine):
             mapping.closed = True
             return False
         except CancelledError:
-            assert self.cancel_all
+            assert mapping.tickets[mapping.position] < self.cancelled_below
             mapping.closed = True
             return False
         except BadInput:
@@ -328,7 +353,8 @@ class OrderingMachine(RuleBasedStateMachine):
     def shutdown(self, cancel: bool, kill: int) -> None:
         self.executor.shutdown(wait=False, cancel_futures=cancel, kill_workers=kill == 0)
         self.closed = True
-        self.cancel_all |= cancel
+        if cancel:
+            self.cancelled_below = self.executor.releaser.claims.tail
         self.kill_all |= kill == 0
 
     # --------------------------------------------------------------------------------------------------------- workers
@@ -371,6 +397,17 @@ class OrderingMachine(RuleBasedStateMachine):
             else:
                 lane.finish(text, size=size, flush=flush)
 
+    @precondition(lambda self: any(lane.loading for lane in self.lanes()))
+    @rule(pick=picks())
+    def load(self, pick: int) -> None:
+        lanes = [lane for lane in self.lanes() if lane.loading]
+        lanes[pick % len(lanes)].load()
+
+    @precondition(lambda self: self.running())
+    @rule(pick=picks())
+    def slow(self, pick: int) -> None:
+        self.running()[pick % len(self.running())].slow()
+
     @precondition(lambda self: self.lanes())
     @rule(pick=picks())
     def flush(self, pick: int) -> None:
@@ -397,7 +434,7 @@ class OrderingMachine(RuleBasedStateMachine):
         return not batch.apart and (type(lane.owner) is Slice or batch.count > 1)
 
     @precondition(lambda self: self.lanes())
-    @rule(pick=picks(), how=st.sampled_from(["blame", "blame", "suspect", "idle"]))
+    @rule(pick=picks(), how=st.sampled_from(["blame", "blame", "suspect", "spared", "idle"]))
     def lose(self, pick: int, how: str) -> None:
         lane = self.lanes()[pick % len(self.lanes())]
         ticket, gated = lane.ticket, lane.gated
@@ -406,7 +443,7 @@ class OrderingMachine(RuleBasedStateMachine):
             self.vain += 1
             return
         loads = type(lane.owner) is Slice or self.travels_together(lane)
-        suspect = how == "suspect" and loads and not lane.done and gated is None
+        suspect = how == "suspect" and loads and not lane.done and gated is None and not lane.started
         if gated is not None:
             if lane.holds_large:
                 self.tickets[ticket].charges += 1
@@ -415,9 +452,12 @@ class OrderingMachine(RuleBasedStateMachine):
             if lane.batches[0].apart or lane.batches[0].count == 1:
                 self.tickets[ticket].charges += 1
             lane.lose(suspect=True)
-        elif how == "idle":
+        elif how == "idle" or lane.loading:
             self.vain += 1
             lane.lose(blame=False)
+        elif how == "spared":
+            self.vain += 1
+            lane.lose(spared=True)
         else:
             self.tickets[ticket].runs += 1
             self.tickets[ticket].charges += 1
@@ -479,7 +519,7 @@ class OrderingMachine(RuleBasedStateMachine):
     def check_future(self, ticket: Ticket, future: Future[Any]) -> None:
         if future.cancelled():
             ticket.cancelled = True
-            assert not self.was_sent(ticket.number)
+            assert not self.has_begun(ticket.number), "cancelled, and a worker has begun it"
             return
         assert future.done() == (ticket.number < self.head), "a future is done before its turn, or not at its turn"
         if future.done() and not ticket.seen_done:
@@ -538,8 +578,10 @@ class OrderingMachine(RuleBasedStateMachine):
             if self.head in lane.unsent:
                 return  # finished, in a row: the lane sends it after what it runs, or the parent looks there
             if self.head in lane.tickets:
-                assert lane.running == self.head, f"the head waits behind {lane.running} in {lane}"
+                assert lane.ticket == self.head, f"the head waits behind {lane.running} in {lane}"
                 return
+            if lane.recalled and lane.loading:
+                return  # it is about to hand back what it has, and will have the head
         assert self.backend.missing > 0, "no lane has the head, and no lane will come"
 
     # ------------------------------------------------------------------------------------------------------------- end
@@ -555,9 +597,7 @@ class OrderingMachine(RuleBasedStateMachine):
             while self.backend.missing > 0:
                 self.backend.open_lane()
             self.executor.settle()
-            for lane in self.running():
-                assert lane.running is not None
-                lane.finish(self.tickets[lane.running].end(fails=False))
+            self.finish_all()
             self.executor.settle()
             self.check()
         assert self.head == self.tail, "not everything came to an end"
@@ -569,12 +609,10 @@ class OrderingMachine(RuleBasedStateMachine):
                     mapping.iterator.close()
                     break
         self.executor.shutdown(wait=False, cancel_futures=True)
-        self.cancel_all = True
+        self.cancelled_below = self.tail
         self.executor.settle()
-        while self.running():
-            for lane in self.running():
-                assert lane.running is not None
-                lane.finish(self.tickets[lane.running].end(fails=False))
+        while self.running() or any(lane.loading for lane in self.lanes()):
+            self.finish_all()
             while self.backend.missing > 0:
                 self.backend.open_lane()
             self.executor.settle()
@@ -583,6 +621,14 @@ class OrderingMachine(RuleBasedStateMachine):
         statistics = self.executor.statistics()
         assert (statistics.in_flight, statistics.early, statistics.early_bytes, statistics.waiting) == (0, 0, 0, 0)
         assert not self.executor.releaser.dispatcher.lanes or self.kill_all or self.backend.closed
+
+    def finish_all(self) -> None:
+        for lane in self.lanes():
+            if lane.loading:
+                lane.load()
+        for lane in self.running():
+            assert lane.running is not None
+            lane.finish(self.tickets[lane.running].end(fails=False))
 
     @invariant()
     def check(self) -> None:

@@ -27,7 +27,6 @@ from ordered_executor._payload import (
     BASIC,
     LARGE_BYTES,
     Large,
-    call_name,
     dumps,
     dumps_whole,
     loads,
@@ -36,6 +35,7 @@ from ordered_executor._payload import (
     unpack,
     without_frames,
 )
+from ordered_executor._shorten import call_name
 from ordered_executor._ticket import Failure
 
 

@@ -117,7 +117,7 @@ class Bench:
         self.backend._seated[lane.seat] = lane
         self.backend.open(0, window)
         self.worker = _worker._Worker(_worker.LaneEnd(to_worker, from_worker, -1, os.dup(lane.memory.fd)))
-        self.worker._take_lease(1, CREDIT, 0)
+        self.worker._take_lease(1, 0, CREDIT, 0)
         self.home: list[Any] = []
 
     def send(self) -> None:
@@ -127,7 +127,7 @@ class Bench:
             future: Future[Any] = Future(self, (run, (index, value), {}), Options())  # type: ignore[arg-type]
             future.first = index
             futures.append(future)
-        batch, inline = _wire.split(b"".join(self.lane.parcels.pack(Batch(3, 0, len(futures), futures), 0)))
+        batch, inline = _wire.split(b"".join(self.lane.parcels.pack(Batch(3, 0, len(futures), futures), 0)[1]))
         worker: Any = self.worker
         worker._words = MortalWords(worker._words, self.mortal)
         send, worker._send = worker._send, self.send_or_die

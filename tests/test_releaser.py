@@ -223,7 +223,7 @@ def test_an_interrupted_submit_still_wakes_the_releaser(what: str) -> None:
     executor.backend.wake = wake  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         calls[what]()
-    assert wakes == ["woken", "woken"]
+    assert len(wakes) == (3 if what == "map" else 2)  # a map that nobody gets is cancelled
     executor.open_lanes(1)
     executor.run_all()
     executor.end()
@@ -378,6 +378,7 @@ def test_kill_against_return() -> None:
     """
     executor = HandExecutor(1)
     executor.backend.task_seconds = 1e-4
+    executor.backend.knows = False  # else it is cancelled
     futures = [executor.submit(nothing) for _ in range(4)]
     (lane,) = executor.open_lanes(1)
     executor.finish(0, "0")

@@ -6,15 +6,17 @@ and then tells those who are there.  Where both find the other, whoever takes th
 `concurrent.futures.wait` and `as_completed` take the conditions of all their futures, look at the states, add a waiter
 to each future, and let go: no state may change in between.  `StandIn` gives them that: a thread that has "taken" it
 sees the state of that instant, its picture, until it lets go; and a waiter that it adds is told at once if the future
-has ended meanwhile.  (So waiters are told in no order at first: `_InOrder` puts that right before anybody looks.)
+has ended meanwhile.  (So waiters are told in no order at first: `_Inbox` puts that right before anybody looks.)
 
-Invariant: everything is changed by single dictionary operations only (atomic).
+Invariant: everything is changed by single operations of dictionaries and deques only (atomic).
 """
 
 from __future__ import annotations
 
-import math
 import threading
+import time
+import weakref
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED  # see `_future`
 from threading import get_ident
@@ -72,37 +74,52 @@ class Audience:
         """Tell one waiter how it ended, unless somebody has done so."""
         if self.waiters.pop(id(waiter), None) is None:
             return
-        if future.cancelled():
-            waiter.add_cancelled(future)
-        elif future._exception is None:
-            waiter.add_result(future)
+        inbox = getattr(waiter, "event", None)
+        if type(inbox) is _Inbox:
+            inbox.put(future)
         else:
-            waiter.add_exception(future)
+            _add(waiter, future)
 
 
-class _InOrder(Latch):
-    """In the place of a waiter's event.  An event is locked, and the releaser may not meet a lock here.
+def _add(waiter: Any, future: Any) -> None:
+    if future.cancelled():
+        waiter.add_cancelled(future)
+    elif future._exception is None:
+        waiter.add_result(future)
+    else:
+        waiter.add_exception(future)
 
-    Before its first sleeper goes on, what the waiter was told is put into the order of tickets: from then on only the
-    releaser tells it, in that order.
+
+class _Inbox(Latch):
+    """In the place of a waiter's event: what has ended lies here until the thread that waits takes it to the waiter.
+
+    So nobody else takes the waiter's own lock, which Ctrl-C may leave taken (on Python 3.14, see `_locks`), nor the one
+    an event has; the releaser may not meet any.  And what comes together comes in the order of tickets.
     """
 
     def __init__(self, waiter: Any) -> None:
         super().__init__()
-        self._waiter = waiter
+        self._waiter = weakref.ref(waiter)  # no cycle; whoever calls `wait` holds it
+        self._ended: deque[Any] = deque()
+
+    def put(self, future: Any) -> None:
+        """From any thread, also in a signal handler."""
+        self._ended.append(future)
+        self._lot.unpark_all()
+
+    def _has_some(self) -> bool:
+        return bool(self._ended) or self._flag
 
     def wait(self, timeout: float | None = None) -> bool:
-        was_set = super().wait(timeout)
-        waiter, self._waiter = self._waiter, None  # no cycle
-        if hasattr(waiter, "lock"):
-            with waiter.lock:
-                waiter.finished_futures.sort(key=_ticket)
-        return was_set
-
-
-def _ticket(future: Any) -> float:
-    """Futures of others come last."""
-    return float(getattr(future, "first", math.inf))
+        """Until the waiter has set it: with the first future, or with the last."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._lot.park(self._has_some, None if deadline is None else deadline - time.monotonic()):
+            ended = [self._ended.popleft() for _ in range(len(self._ended))]
+            for future in sorted(ended, key=lambda future: future.first):
+                _add(self._waiter(), future)
+            if self._flag:
+                return True
+        return False
 
 
 class StandIn:
@@ -151,7 +168,7 @@ class StandIn:
             return  # as this thread sees it, it is done: the waiter does not count on it
         audience = future._join_audience()
         if type(getattr(waiter, "event", None)) is threading.Event:
-            waiter.event = _InOrder(waiter)
+            waiter.event = _Inbox(waiter)
         audience.waiters[id(waiter)] = waiter
         if future.done():
             audience.tell_waiter(waiter, future)

@@ -1,7 +1,7 @@
 """What the core asks of a backend: something that runs batches and honours the window.
 
 The core knows no process.  `_lanes` (loky workers) is one backend, `dask` another; the test suite's is driven by hand.
-All calls come from the releaser, but `wake`, which any thread may call.
+All calls come from the releaser, but `wake`, `recall`, `begun` and `settled`, which any thread may call.
 """
 
 from __future__ import annotations
@@ -36,16 +36,28 @@ class Arrived:
     size: int
     seconds: float
     rescued: bool = False
+    failures: bool = True  # whether errors may be among the outcomes: who knows that there is none spares a look
 
 
 @dataclass(slots=True)
 class Returned:
-    """A lane has not started the batch from `start` on, nor anything behind it.  What is before it has arrived."""
+    """A lane has not started the batch from `start` on, nor anything behind it.  What is before it has arrived.
+
+    `apart`: it could not be loaded together.  `recalled`: because of `recall`.  Else it took too long.
+    """
 
     lane: Hashable
     number: int
     start: int
     apart: bool = False
+    recalled: bool = False
+
+
+@dataclass(slots=True)
+class Slow:
+    """The task that the lane runs takes longer than most.  Told while `hurry` is asked for, maybe several times."""
+
+    lane: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class Lost:
     """A lane is gone, its process too.  `reason` is what the blamed task gets, if it is not run again.
 
     `after`: how many had been lost when this one was begun.
+    `begun`: the batch whose first ticket that is not home had begun, although nobody is to blame for the death.
     """
 
     lane: Hashable
@@ -70,6 +83,7 @@ class Lost:
     reason: BaseException
     deliberate: bool = False  # killed by us: a timeout, or kill()
     suspect: int | None = None  # the batch that could not even be loaded: any of its tickets may be to blame
+    begun: int | None = None
 
 
 @dataclass(slots=True)
@@ -97,7 +111,23 @@ class Broken:
     reason: BaseException
 
 
-Event = Ready | Arrived | Returned | Lost | Ended | Resized | Broken
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one lane is doing, for `running()`: see `Running`.  `batch` is the lower half of the batch's number."""
+
+    lane: Hashable
+    number: int | None
+    pid: int | None
+    state: str
+    seconds: float = 0.0
+    batch: int | None = None
+    index: int = 0
+
+
+Event = Ready | Arrived | Returned | Slow | Lost | Ended | Resized | Broken
+
+# How many of a batch have begun, where nobody knows: more than there can be.
+ALL = 1 << 32
 
 
 class Backend(Protocol):
@@ -121,6 +151,28 @@ class Backend(Protocol):
 
     def give_back(self, lane: Hashable, size: int) -> None:
         """Outcomes of so many bytes were released."""
+        ...
+
+    def recall(self, lane: Hashable) -> None:
+        """Have the lane begin nothing more of what it has been sent: it will hand that back.
+
+        From any thread, also in a signal handler or a finalizer; never blocks.  Where that is not to be had: nothing.
+        """
+        ...
+
+    def begun(self, lane: Hashable, number: int) -> int:
+        """At a glance, from any thread: the tickets of the batch before this index have begun.  It may be less."""
+        ...
+
+    def settled(self, lane: Hashable, number: int) -> int:
+        """After `recall`, from any thread; never blocks.  From this index on nothing of the batch begins any more.
+
+        `ALL` if nobody knows.  It may be one too many.
+        """
+        ...
+
+    def hurry(self, on: bool) -> None:
+        """Whether to tell which lanes are `Slow`: some have nothing to do, and others tasks behind the one they run."""
         ...
 
     def kill(self, lane: Hashable, number: int, index: int, reason: BaseException) -> None:
@@ -155,5 +207,9 @@ class Backend(Protocol):
         ...
 
     def snapshot(self) -> dict[str, Any]:
-        """For statistics: `workers`, `gated`, `pids`."""
+        """For statistics: `workers`, `gated`, `pids`.  From any thread."""
+        ...
+
+    def rows(self) -> list[Row]:
+        """What each lane is doing now.  From any thread."""
         ...

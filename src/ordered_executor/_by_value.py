@@ -24,9 +24,18 @@ class NeedsCloudpickle(Exception):
     """Plain pickle would send a reference that the other side cannot follow."""
 
 
+# The second in a child of `multiprocessing` that has run the script, as `spawn` does.
+_MAIN = frozenset({"__main__", "__mp_main__"})
+
+
 def goes_by_value(module: str | None) -> bool:
     """Whether the other side has another module of this name."""
-    return module == "__main__" or module in cloudpickle.list_registry_pickle_by_value()
+    if module in _MAIN:
+        return True
+    registered = cloudpickle.list_registry_pickle_by_value()
+    if not registered or module is None:
+        return False
+    return module in registered or any(module.startswith(f"{package}.") for package in registered)
 
 
 def _unless_found(reduce: Callable[[Any], Reduced]) -> Callable[[Any], Reduced]:

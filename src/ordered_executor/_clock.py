@@ -6,7 +6,8 @@ sets no alarm but the next.  Three looks are here; the one at a task that overru
 - *kill*: it was told to end, or is to be killed, and its process is there still;
 - *start*: its initializer runs, and may take `task_timeout`;
 - *peek*: of the batch that has the head nothing was heard for a while, and the task that runs takes longer than most;
-  what is finished before it is fetched from the lane's memory.
+  what is finished before it is fetched from the lane's memory.  The same look tells, where others are idle, that what
+  stands behind that task should be taken back.
 
 They change the lane at most.  What follows for the executor, the backend (`_lanes`) makes of what they return.
 """
@@ -61,6 +62,7 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
     as another batch, and the rest is soon done.  What is fetched is released at once, nothing in front of it being
     missing; its bytes are counted when its frame comes.
     """
+    lane.slow = False
     if lane.peek_at is None or now < lane.peek_at:
         return None
     lane.peeked = now
@@ -71,7 +73,8 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
     if moved:
         lane.peek_after = PEEK_SECONDS
         return None
-    if not gated and finished > sent.home and (peeked := _peek(lane, sent)):
+    lane.slow = not gated
+    if not gated and lane.has_head(sent) and finished > sent.home and (peeked := _peek(lane, sent)):
         return peeked
     lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
     return None

@@ -29,7 +29,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-from ._backend import Arrived, Broken, Event, Ready, Resized
+from ._backend import ALL, Arrived, Broken, Event, Ready, Resized, Row
 from ._cluster_parts import Parcel, Part, Slot
 from ._cluster_store import Common, Store
 from ._cluster_task import Home, come_home
@@ -362,9 +362,22 @@ class ClusterBackend:
 
     # ------------------------------------------------------------------------------------------------- kill and close
 
+    def recall(self, lane: Hashable) -> None:
+        """A cluster tells nobody which of its tasks have begun: what was sent is sent."""
+
+    def begun(self, lane: Hashable, number: int) -> int:
+        return ALL
+
+    def settled(self, lane: Hashable, number: int) -> int:
+        return ALL
+
+    def hurry(self, on: bool) -> None:
+        """Nor does anybody know which of them are slow."""
+
     def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
         for part in self._lanes[lane]:
             if part.parcel.batch.number == number and part.start <= index < part.start + part.count:
+                part.parcel.kills[index] = reason
                 if not part.ended and part.failure is None:
                     if part.task is not None:
                         self._stop(part)
@@ -393,6 +406,14 @@ class ClusterBackend:
     def abandon(self) -> None:
         # What names the cluster's tasks stays referenced: letting go of one would tell the parent's cluster.
         self._posts = queue.SimpleQueue()
+
+    def rows(self) -> list[Row]:
+        # What a task does over there, the cluster's own dashboard shows.
+        sent = [(slot, parts[0]) for slot, parts in list(self._lanes.items()) if parts]
+        return [
+            Row(slot, slot.number, None, "sent", batch=part.parcel.batch.number & 0xFFFFFFFF, index=part.start)
+            for slot, part in sent
+        ]
 
     def snapshot(self) -> dict[str, Any]:
         gated = sum(_is_offered(part) for _, _, part in self._ready.copy())

@@ -85,6 +85,7 @@ class Parcel:
         self._share = share
         self.fns: list[bytes] = []
         self.calls: list[tuple[int, bytes | Packed] | None] = []
+        self.kills: dict[int, BaseException] = {}  # what the tickets end with that were stopped
         self.needs: dict[int, list[Any]] = {}  # of a ticket: the references among its arguments
         known: dict[int, int] = {}
         for index, (fn, args, kwargs) in enumerate(_calls(batch)):
@@ -124,10 +125,8 @@ class Parcel:
         return options
 
     def killed(self, index: int) -> BaseException | None:
-        """What its ticket ends with if it was stopped by `kill()`."""
-        owners = self.batch.owners
-        killed: BaseException | None = None if type(owners[0]) is Slice else owners[index].killed
-        return killed
+        """What its ticket ends with if it was stopped."""
+        return self.kills.get(index)
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """Where its parts begin, and how many tickets they have."""

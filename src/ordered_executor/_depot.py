@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-from . import _exit, _wire
+from . import _exit, _plan, _wire
 from ._check import check_seconds
 from ._lane import ENDING, Lane, LaneKind, kill
 from ._locks import Lock
@@ -82,6 +82,7 @@ def _same(one: LaneKind, other: LaneKind) -> bool:
 def give(lane: Lane, idle_timeout: float | None) -> None:
     """Keep an idle, healthy lane, or one that is starting, for `idle_timeout` seconds."""
     assert lane.state != ENDING and not lane.parcels.busy, lane
+    _plan.sweep()  # nothing of the script's is kept for an idle worker that the script itself does not keep
     lane.writer.put(lane.frame(_wire.IDLE, _wire.pack((idle_timeout,))))
     lock = _lock
     +lock

@@ -19,7 +19,8 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from operator import itemgetter
 from typing import Any
 
 from ._future import Future
@@ -103,6 +104,7 @@ class Dispatcher:
         self._roster = Roster()
         self.lanes = self._roster.lanes
         self.waiting_tickets = 0
+        self.cancel_below = 0  # what comes back of tickets before this is not sent again
         self.resize(window, max_lanes, max_lanes)
 
     def resize(self, window: int, lanes: int, workers: int) -> None:
@@ -127,49 +129,65 @@ class Dispatcher:
             self._waiting.append(entry)
         self.waiting_tickets += entry.count
 
-    def put_back(self, batch: Batch, start: int) -> None:
-        """The tickets from index `start` of the batch on are to be sent again, before all that wait."""
-        count = batch.count - start
-        if count <= 0:
-            return
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            piece = Slice(owner.span, owner.start + start, count)
-            piece.apart = batch.apart
-            heapq.heappush(self._returned, (piece.first, piece))
-        else:
-            for future in batch.owners[start:]:
-                future.apart = future.apart or batch.apart
-                heapq.heappush(self._returned, (future.first, future))
-        self.waiting_tickets += count
+    def put_back(self, batch: Batch, start: int, begun: bool = False) -> list[Any]:
+        """The tickets that the lane has from index `start` of the batch on are to be sent again, before all that wait.
 
-    def drop_span(self, span: Span) -> list[tuple[int, int]]:
-        """Forget what no lane has of a span: `(first, count)` runs that are skipped now."""
-        runs = []
-        kept: deque[Any] = deque()
-        for entry in self._waiting:
-            if type(entry) is Slice and entry.span is span:
-                runs.append((entry.first, entry.count))
+        `begun`: the first of them has been, once.  Returns what was cancelled meanwhile, or is to be.
+        """
+        entries = self.rest(batch, start)
+        batch.kept = min(start, batch.kept)
+        cancelled = []
+        for entry in entries:
+            if type(entry) is Slice:
+                goes = entry.span.cancelled or entry.first < self.cancel_below
             else:
-                kept.append(entry)
-        self._waiting = kept
-        self.waiting_tickets -= sum(count for _, count in runs)
-        return runs
+                goes = not entry.take_back(begun) or (not entry.begun and entry.first < self.cancel_below)
+            if goes:
+                cancelled.append(entry)
+            else:
+                entry.apart = entry.apart or batch.apart
+                heapq.heappush(self._returned, (entry.first, entry))
+                self.waiting_tickets += entry.count
+            begun = False
+        return cancelled
 
-    def never_sent(self) -> list[Any]:
-        """Forget what no lane has ever had; return it in ticket order."""
-        entries = list(self._waiting)
-        self._waiting.clear()
-        self.waiting_tickets -= sum(entry.count for entry in entries)
-        return entries
+    @staticmethod
+    def rest(batch: Batch, start: int | None = None) -> list[Any]:
+        """What the lane has of a batch that is not home, or from index `start` on: futures, or a slice."""
+        start = batch.home if start is None else start
+        owner, stop = batch.owners[0], batch.kept
+        if start >= stop:
+            return []
+        if type(owner) is Slice:
+            return [Slice(owner.span, owner.start + start, stop - start)]
+        return list(batch.owners[start:stop])
+
+    def drop_span(self, span: Span) -> list[Any]:
+        """Forget what no lane has of a span, and return it."""
+        return self._drop(lambda entry: type(entry) is Slice and entry.span is span)
+
+    def drop_waiting(self) -> list[Any]:
+        """Forget what is before `cancel_below` and no lane has, and return it, but for what `drop_begun` returns."""
+        return self._drop(lambda entry: entry.first < self.cancel_below and (type(entry) is Slice or not entry.begun))
+
+    def drop_begun(self) -> list[Any]:
+        """The same for futures that had begun when their worker died, and wait to run again."""
+        return self._drop(lambda entry: entry.first < self.cancel_below and type(entry) is not Slice and entry.begun)
+
+    def _drop(self, is_dropped: Callable[[Any], bool]) -> list[Any]:
+        entries = [entry for _, entry in sorted(self._returned, key=itemgetter(0))]
+        dropped = [entry for entry in (*entries, *self._waiting) if is_dropped(entry)]
+        if dropped:
+            gone = set(map(id, dropped))
+            self._returned = [(first, entry) for first, entry in self._returned if id(entry) not in gone]
+            heapq.heapify(self._returned)
+            self._waiting = deque(entry for entry in self._waiting if id(entry) not in gone)
+            self.waiting_tickets -= sum(entry.count for entry in dropped)
+        return dropped
 
     def clear(self) -> list[Any]:
         """Forget everything that waits; return it in ticket order, returned tickets first."""
-        entries = [entry for _, entry in sorted(self._returned, key=lambda pair: pair[0])] + list(self._waiting)
-        self._returned.clear()
-        self._waiting.clear()
-        self.waiting_tickets = 0
-        return entries
+        return self._drop(lambda _: True)
 
     # ------------------------------------------------------------------------------------------------------- the lanes
 
@@ -227,48 +245,51 @@ class Dispatcher:
 
     # ------------------------------------------------------------------------------------------------------ the batches
 
-    def take(self, lane: LaneQueue) -> tuple[Batch | None, list[Future[Any]]]:
-        """The next batch for a lane, and the futures on the way that turned out to be cancelled."""
+    def take(self, lane: LaneQueue) -> tuple[Batch | None, list[Any]]:
+        """The next batch for a lane, and what turned out to be cancelled on the way."""
         size = min(self.pace.batch_size(self.waiting_tickets // self._workers), self._most, 2 * self._grown)
         if lane.quota is not None:
             size = min(size, lane.quota)
         # Near the end, leave something for the other lanes.
         size = max(1, min(size, -(-self.waiting_tickets // self._workers)))
-        cancelled: list[Future[Any]] = []
+        cancelled: list[Any] = []
         futures: list[Future[Any]] = []
-        batch, apart = None, False
+        batch = Batch(next(_numbers), 0, 0, futures, lane=lane.key)
         while self.waiting_tickets:
             entry = self._returned[0][1] if self._returned else self._waiting[0]
             if type(entry) is Slice:
                 if not futures:
-                    batch = self._take_slice(
-                        entry, size, self._most if lane.quota is None else min(self._most, lane.quota)
-                    )
+                    most = self._most if lane.quota is None else min(self._most, lane.quota)
+                    self._take_slice(batch, entry, size, most)
+                    if entry.span.cancelled:  # now that whoever cancels it finds the batch
+                        entry.span.sent.pop(batch.number)
+                        return None, [batch.owners[0]]
                 break
             if futures and (entry.first != futures[-1].first + 1):
                 break
             if self._returned:
                 heapq.heappop(self._returned)
-                self.waiting_tickets -= 1
-                apart = apart or entry.apart
             else:
                 self._waiting.popleft()
-                self.waiting_tickets -= 1
-                if not entry.start():
-                    cancelled.append(entry)
-                    continue
+            self.waiting_tickets -= 1
+            if not futures:
+                batch.first = entry.first
+            if not entry.start(batch):
+                cancelled.append(entry)
+                continue
+            batch.apart = batch.apart or entry.apart
             futures.append(entry)
             if len(futures) == size:
                 break
-        if futures:
-            batch = Batch(next(_numbers), futures[0].first, len(futures), futures, apart)
-        if batch is not None:
-            self._grown = max(self._grown, batch.count)
-            batch.seconds = min(LONG_BATCH_SECONDS, (self.pace.seconds or 0.0) * batch.count)
-            self._roster.give(lane, batch)
+        if not batch.owners:
+            return None, cancelled
+        batch.count = batch.kept = batch.count or len(futures)
+        self._grown = max(self._grown, batch.count)
+        batch.seconds = min(LONG_BATCH_SECONDS, (self.pace.seconds or 0.0) * batch.count)
+        self._roster.give(lane, batch)
         return batch, cancelled
 
-    def _take_slice(self, piece: Slice, size: int, size_limit: int) -> Batch:
+    def _take_slice(self, batch: Batch, piece: Slice, size: int, size_limit: int) -> None:
         returned = bool(self._returned)
         if piece.span.chunksize is not None:
             size = min(size_limit, piece.span.chunksize)
@@ -278,7 +299,8 @@ class Dispatcher:
         elif returned:
             heapq.heapreplace(self._returned, (piece.first, piece))
         self.waiting_tickets -= taken.count
-        return Batch(next(_numbers), taken.first, taken.count, [taken], apart=taken.apart)
+        batch.first, batch.count, batch.owners, batch.apart = taken.first, taken.count, [taken], taken.apart
+        piece.span.sent[batch.number] = batch
 
     def arrived(self, lane: LaneQueue, number: int, start: int, count: int) -> tuple[Batch | None, int]:
         """Outcomes came home.  Returns their batch, and how many of them are known already (a peek was faster)."""
@@ -290,35 +312,61 @@ class Dispatcher:
         assert known >= 0, (batch, start)
         fresh = max(0, count - known)
         batch.home += fresh
-        self._roster.hear(lane, fresh, ended=batch.home == batch.count)
+        ended = batch.home == batch.count
+        self._roster.hear(lane, fresh, ended=ended)
+        if ended:
+            self._forget(batch)
         return batch, min(known, count)
 
-    def find(self, future: Future[Any]) -> tuple[Hashable, int, int] | None:
-        """The lane, the batch's number and the index in it, if a lane has the future and its outcome is not home."""
-        for lane in self.lanes.values():
-            for batch in lane.batches:
-                index = future.first - batch.first
-                if batch.home <= index < batch.count and batch.owners[0].count == 1 and batch.owners[index] is future:
-                    return lane.key, batch.number, index
-        return None
+    @staticmethod
+    def _forget(batch: Batch) -> None:
+        """No lane has it any more."""
+        if type(batch.owners[0]) is Slice:
+            batch.owners[0].span.sent.pop(batch.number, None)
 
-    def returned(self, lane: LaneQueue, number: int, start: int, apart: bool = False) -> None:
-        """A lane hands back the batch from `start` on, and everything behind it; what is before it is home."""
-        if not apart:
+    def take_back(self, lane: LaneQueue, settled: Callable[[Batch], int]) -> list[Any]:
+        """The lane was recalled: what begins there no more is here again.  Returns what was cancelled of it.
+
+        The lane is sent nothing before it has handed back, or ended what it has.
+        """
+        self._roster.recall(lane)
+        cancelled: list[Any] = []
+        for batch in lane.batches:
+            start = max(batch.home, settled(batch))
+            if start < batch.kept:
+                self._roster.let_go(lane, batch.kept - start)
+                cancelled += self.put_back(batch, start)
+        return cancelled
+
+    @property
+    def hungry(self) -> bool:
+        """Whether some lane has nothing to do, nothing waits, and in another lane tasks wait for the one that runs."""
+        return not self.waiting_tickets and self._roster.behind and self._roster.idle() is not None
+
+    def returned(
+        self, lane: LaneQueue, number: int, start: int, apart: bool = False, recalled: bool = False
+    ) -> list[Any]:
+        """A lane hands back the batch from `start` on, and everything behind it; what is before it is home.
+
+        Returns what was cancelled of it.
+        """
+        if not apart and not recalled:
             self.pace.overrun()
         assert lane.batches, number
+        lane.recalled = False
+        cancelled: list[Any] = []
         while lane.batches:
             batch = lane.batches.pop()
             begin = start if batch.number == number else 0
             assert batch.number >= number and batch.home == begin, (batch, number, start)
-            lane.tickets -= batch.count - begin
-            if lane.quota is not None:
-                lane.quota += batch.count - begin
+            self._roster.let_go(lane, max(0, batch.kept - begin))
             batch.apart = batch.apart or (apart and batch.number == number)
-            self.put_back(batch, begin)
+            self._forget(batch)
+            cancelled += self.put_back(batch, begin)
             if batch.number == number:
                 break
         self._roster.returned(lane)
+        return cancelled
 
 
 class Slice:

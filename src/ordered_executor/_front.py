@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from . import _os
 from ._backend import Backend
 from ._backlog import Backlog
 from ._claims import Claims
+from ._dispatcher import Dispatcher
 from ._future import READ_IN_CALLBACK, Future, in_callback
 from ._map import Span
 from ._parking import Latch
 from ._results import Stream
+from ._running import seconds_in_worker
 from ._sequencer import Sequencer
+from ._ticket import Batch
 
 # How long the thread may take to end when it has done all it has to: it only returns.
 END_SECONDS = 1.0
@@ -45,6 +48,7 @@ class Front:
         self, backend: Backend, backlog: int | None, keep_results: bool | None, unseen_errors: str, first_ticket: int
     ) -> None:
         self.backend = backend
+        self.dispatcher: Dispatcher  # see Releaser
         self.unseen_errors = unseen_errors
         self.keeps_nothing = keep_results is False
         self.claims = Claims(first_ticket)
@@ -54,6 +58,7 @@ class Front:
         self.finished = Latch()
         self.abandoned = False
         self._posts: deque[Callable[[], None]] = deque()
+        self._cancel_below = first_ticket  # what was submitted before this ticket does not begin any more
         self._asleep = False
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
@@ -110,8 +115,29 @@ class Front:
         if self._asleep:
             self.backend.wake()
 
+    def seconds_in_worker(self, ticket: int) -> float | None:
+        return seconds_in_worker(self, ticket)
+
     def skip(self, future: Future[Any]) -> None:
         self.post(lambda: self._skip(future))
+
+    def recall(self, batch: Batch, index: int) -> bool:
+        """Whether the task with that index has not begun, and does not begin in that batch any more.
+
+        The first time for a batch its lane is recalled: what else it has not begun comes back, and is sent again.
+        """
+        if batch.settled is None:
+            if index < self.backend.begun(batch.lane, batch.number):
+                return False
+            self.backend.recall(batch.lane)
+            batch.settled = self.backend.settled(batch.lane, batch.number)
+        return index >= batch.settled
+
+    def settled(self, batch: Batch) -> int:
+        """From which index on nothing of a batch begins any more, of a lane that was recalled."""
+        if batch.settled is None:
+            batch.settled = self.backend.settled(batch.lane, batch.number)
+        return batch.settled
 
     def kill(self, future: Future[Any]) -> bool:
         if future.done():
@@ -140,8 +166,16 @@ class Front:
         self.stream.orphan()
 
     def cancel_span(self, span: Span) -> None:
+        """Nothing of it begins any more.
+
+        No batch slips through.  One that is sent before the releaser sees the flag is in `sent` by then, so its lane is
+        recalled here; and the post, being there before the recall, is done before a lane that was recalled is sent
+        anything else.
+        """
         span.cancelled = True
         self.post(lambda: self._drop_span(span))
+        for batch in list(span.sent.values()):
+            self.backend.recall(batch.lane)
 
     def close_claims(self) -> None:
         """Nothing more will be submitted."""
@@ -151,7 +185,26 @@ class Front:
         self.post(self._begin_closing)
 
     def cancel_waiting(self) -> None:
+        """Nothing that has been submitted begins any more.  None slips through: see `cancel_span`."""
+        self._cancel_below = self.claims.tail
         self.post(self._cancel_waiting)
+        for lane in self._lane_keys():
+            self.backend.recall(lane)
+
+    def kill_begun(self) -> None:
+        """Behind `cancel_waiting`: stop what runs, too."""
+        self.post(self._kill_begun)
+
+    def wait_for_turn(self, timeout: float) -> None:
+        """Wait until what was posted is done: at most `timeout` seconds, and not in a callback.
+
+        The releaser may be in one, which may wait for whoever waits here.  Ended by the releaser, and by the clock.
+        """
+        if self._thread is None or self.on_releaser() or in_callback or self.finished.is_set():
+            return
+        done = Latch()
+        self.post(done.set)
+        done.wait(timeout)
 
     def kill_all(self, end: Callable[[], None] | None = None) -> None:
         """Everything unfinished fails, and the workers are killed; by `end`, if it is given, on the releaser."""
@@ -190,6 +243,9 @@ class Front:
 
     # ------------------------------------------------------------------------------ on the releaser, which knows how
 
+    def _lane_keys(self) -> list[Hashable]:
+        raise NotImplementedError
+
     def _skip(self, future: Future[Any]) -> None:
         raise NotImplementedError
 
@@ -203,6 +259,9 @@ class Front:
         raise NotImplementedError
 
     def _cancel_waiting(self) -> None:
+        raise NotImplementedError
+
+    def _kill_begun(self) -> None:
         raise NotImplementedError
 
     def _kill_all(self, end: Callable[[], None] | None) -> None:

@@ -19,7 +19,9 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from ._by_value import goes_by_value
+from ._keys import known_key
 from ._payload import BASIC, dumps_plain, dumps_whole
+from ._reducers import CACHE, home_name, home_of, importable
 
 # What does not change in place.
 _STABLE: tuple[type, ...] = (re.Pattern, logging.Logger, *BASIC, bytes)
@@ -27,6 +29,10 @@ _MOST_LOADED = 32
 # What is kept for a function may keep that function itself: two that call each other do.  So there are not too many.
 _MOST_PACKED = 128
 
+# function -> (its code, its defaults; its pickle, what that needs, whether it is a reference)
+_packed_for_home: weakref.WeakKeyDictionary[FunctionType, tuple[CodeType, Any, bytes, set[Any], bool]] = (
+    weakref.WeakKeyDictionary()
+)
 # function -> (what it refers to, or None if it goes by name; its pickle)
 _packed: weakref.WeakKeyDictionary[FunctionType, tuple[list[Any] | None, bytes]] = weakref.WeakKeyDictionary()
 
@@ -40,6 +46,39 @@ def may_be_shared(fn: Any) -> bool:
 def _is_plain_builtin(fn: Any) -> bool:
     """A builtin function, or one of a class; not a method of an object, which has state."""
     return type(fn) is BuiltinFunctionType and isinstance(fn.__self__, (ModuleType, type, type(None)))
+
+
+def is_thing(fn: Any) -> bool:
+    """Whether a worker has one copy of a function, by its name in the script: calls share it, whatever state it has."""
+    kind = type(fn)
+    if kind is not FunctionType and kind is not CACHE:
+        return False
+    return known_key(fn) is not None or (not importable(fn) and home_name(fn) is not None)
+
+
+def pack_for_home(fn: Any, needs: Any) -> bytes:
+    """The pickle of a callable for where the script is at home.  Raises what its pickling raises.
+
+    Kept, for a function that does not take along anything that can change in place.
+    """
+    if type(fn) is not FunctionType:
+        return dumps_whole(fn, needs)
+    known = _packed_for_home.get(fn)
+    if known is not None and known[0] is fn.__code__ and known[1] is fn.__defaults__ and (known[4] or not fn.__dict__):
+        needs.all |= known[3]
+        if known[4]:
+            needs.held.append(fn)
+        return known[2]
+    by_reference = importable(fn) or is_thing(fn)
+    if not by_reference and home_of(fn) is None:
+        return pack_function(fn)
+    own = type(needs)()
+    packed = dumps_whole(fn, own)
+    needs.merge(own)
+    simple = fn.__closure__ is None and not fn.__dict__ and fn.__defaults__ is None and fn.__kwdefaults__ is None
+    if by_reference or simple:
+        _packed_for_home[fn] = fn.__code__, fn.__defaults__, packed, own.all, by_reference
+    return packed
 
 
 def pack_function(fn: Any) -> bytes:

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
 from ._locks import Lock
-from ._ticket import Options
+from ._shorten import as_call, call_text, error_text, short
+from ._ticket import Batch, Options
 
 logger = logging.getLogger("ordered_executor")
 
@@ -44,9 +45,12 @@ _deciding = Lock()
 READ_IN_CALLBACK = "read in a done-callback"
 GIVEN_UP = "given up by cancel()"
 
-# What becomes of each state.
-_WHEN_STARTED = {PENDING: RUNNING, RUNNING: RUNNING, CANCELLED_AND_NOTIFIED: CANCELLED_AND_NOTIFIED, FINISHED: FINISHED}
-_WHEN_CANCELLED = {**_WHEN_STARTED, PENDING: CANCELLED_AND_NOTIFIED, RUNNING: RUNNING}
+# What becomes of each state.  A future runs from when it is given to a lane until it ends, or is taken back.
+_UNCHANGED = {state: state for state in (PENDING, RUNNING, CANCELLED_AND_NOTIFIED, FINISHED)}
+_WHEN_STARTED = {**_UNCHANGED, PENDING: RUNNING}
+_WHEN_TAKEN_BACK = {**_UNCHANGED, RUNNING: PENDING}
+_WHEN_CANCELLED = {**_UNCHANGED, PENDING: CANCELLED_AND_NOTIFIED}
+_WHEN_CANCELLED_SENT = {**_WHEN_CANCELLED, RUNNING: CANCELLED_AND_NOTIFIED}
 
 
 class Owner(Protocol):
@@ -55,8 +59,10 @@ class Owner(Protocol):
     unseen_errors: str
 
     def skip(self, future: Future[Any]) -> None: ...
+    def recall(self, batch: Batch, index: int) -> bool: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
+    def seconds_in_worker(self, ticket: int) -> float | None: ...
     def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
     def on_releaser(self) -> bool: ...
@@ -109,6 +115,8 @@ class Future(StandardFuture[T]):
     _audience: Audience | None = None
     _handed: str | None = None  # why its outcome need not be kept for the stream: see `_retention`
     weight = 0  # the bytes of a large outcome; owned by the releaser
+    sent: Batch | None = None  # while a lane has it, and its outcome is not home; owned by the releaser
+    begun = False  # where a worker died: it may run again, and is not cancelled any more; owned by the releaser
     skipped = False  # its skip is with the sequencer; owned by the releaser
     killed: BaseException | None = None  # what it ends with, should it be about to run; owned by the releaser
 
@@ -154,20 +162,36 @@ class Future(StandardFuture[T]):
         """Its place in the order, from 0 on for the first task submitted."""
         return self.first
 
+    def __repr__(self) -> str:
+        return f"<Future {self.first} {self._in_words()}>"
+
+    def _in_words(self) -> str:
+        state, call, error = self._st, self.call, self._exception
+        if state == FINISHED:
+            # not by the error's own text, which is the user's
+            return f"finished {short(self._result)}" if error is None else f"failed {error_text(error)}"
+        if state != RUNNING:
+            return "cancelled" if state == CANCELLED_AND_NOTIFIED else f"pending {call_text(*as_call(call))}"
+        seconds = self._owner.seconds_in_worker(self.first)
+        since = "(a worker has it)" if seconds is None else f"{seconds:.1f} s"
+        return f"running {call_text(*as_call(call))} {since}"
+
     def kill(self) -> bool:
         """Stop this task, even while it runs: its worker is killed, no other task notices.
 
-        A task that no worker has is cancelled.  Returns False if the future is done already.  Does not wait: the
+        A task that no worker has begun is cancelled.  Returns False if the future is done already.  Does not wait: the
         future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that moment keeps its
         outcome.
         """
         return not self.done() and (self._cancel() or self._owner.kill(self))
 
     def cancel(self) -> bool:
-        """Cancel the task if it is not with a worker yet; its ticket is skipped.  Returns whether it is cancelled.
+        """Cancel the task if no worker has begun it; its ticket is skipped.  Returns whether it is cancelled.
 
-        A cancelled future is done at once: waiters wake, callbacks run, here and now.  One that is not is given up:
-        nobody will read it, unless somebody does, or has asked for the stream.
+        A cancelled future is done at once: waiters wake, callbacks run, here and now.  Never waits.  If a worker has
+        the task, it takes one look at the worker, some microseconds, and what else that one has not begun goes to
+        others.  A future that is not cancelled is given up: nobody will read it, unless somebody does, or has asked for
+        the stream.
         """
         if self._cancel():
             return True
@@ -176,14 +200,12 @@ class Future(StandardFuture[T]):
 
     def _cancel(self) -> bool:
         try:
-            +_deciding
-            try:
-                self._st = _WHEN_CANCELLED[self._st]
-            finally:
-                -_deciding
+            while not self._decide_cancel():
+                pass  # it was sent, or came back, in this very moment
             if self._st != CANCELLED_AND_NOTIFIED:
                 return False
-            self.call = None
+            if self.sent is None:  # else it may just be packed
+                self.call = None
             if self._audience is not None:
                 self._audience.lot.unpark_all()
                 self._call_back_all(self._audience)
@@ -191,6 +213,25 @@ class Future(StandardFuture[T]):
         finally:
             if self._st == CANCELLED_AND_NOTIFIED:
                 self._owner.skip(self)  # the releaser completes it: see `complete_cancel`
+
+    def _decide_cancel(self) -> bool:
+        """Decide for a task as things are; False if they are not so any more.
+
+        A lock-free loop: it goes round only if the releaser has sent or taken back this future meanwhile.
+        """
+        batch, change = self.sent, _WHEN_CANCELLED
+        if self.begun:
+            change = _UNCHANGED
+        elif batch is not None and self._st not in DONE:
+            change = _WHEN_CANCELLED_SENT if self._owner.recall(batch, self.first - batch.first) else _UNCHANGED
+        changes = (_UNCHANGED, change)  # made before: see `_claims`
+        +_deciding
+        try:
+            same = self.sent is batch
+            self._st = changes[same][self._st]
+        finally:
+            -_deciding
+        return same
 
     def cancelled(self) -> bool:
         return self._st == CANCELLED_AND_NOTIFIED
@@ -256,17 +297,43 @@ class Future(StandardFuture[T]):
 
     # ----------------------------------------------------------------------------------------------- for the releaser
 
-    def start(self) -> bool:
-        """Pending to running, unless it is cancelled.  On the releaser."""
+    def start(self, batch: Batch | None = None) -> bool:
+        """Pending to running, in that batch, unless it is cancelled.  On the releaser."""
         +_deciding
         try:
+            self.sent = batch
             self._st = _WHEN_STARTED[self._st]
         finally:
             -_deciding
-        return self._st == RUNNING
+        if self._st == RUNNING:
+            return True
+        self.sent = None
+        return False
+
+    def leave(self) -> bool:
+        """No lane has it any more, and nobody can cancel it, unless it is taken back.  False if it was cancelled."""
+        +_deciding
+        try:
+            self.sent = None
+        finally:
+            -_deciding
+        return self._st != CANCELLED_AND_NOTIFIED
+
+    def take_back(self, begun: bool = False) -> bool:
+        """No lane has it any more; unless it has ever begun it is pending again.  False if it was cancelled."""
+        self.begun = self.begun or begun  # before: whoever cancels it looks there
+        change = _UNCHANGED if self.begun else _WHEN_TAKEN_BACK
+        +_deciding
+        try:
+            self.sent = None
+            self._st = change[self._st]
+        finally:
+            -_deciding
+        return self._st != CANCELLED_AND_NOTIFIED
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """To finished: state, waiters, then callbacks.  On the releaser, in ticket order."""
+        assert self._st != CANCELLED_AND_NOTIFIED, "a task was cancelled, and has run"
         self.call = None
         if error is None:
             self._result = value
@@ -285,6 +352,7 @@ class Future(StandardFuture[T]):
 
         Waiters must be told once, and a thread of the user's may be interrupted between claiming that and doing it.
         """
+        self.call = None
         self._tell_all()
 
     def _tell_all(self) -> None:
@@ -363,7 +431,7 @@ def _learn_names() -> None:
     """
     first: Any = Future.__new__(Future)
     names = ("first", "call", "options", "_owner", "_st", "_unread", "_result", "_exception", "_unseen", "_audience")
-    for name in (*names, "skipped", "killed", "losses", "apart", "_handed", "weight"):
+    for name in (*names, "sent", "skipped", "killed", "losses", "apart", "begun", "_handed", "weight"):
         setattr(first, name, None)
 
 

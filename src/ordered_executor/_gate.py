@@ -62,10 +62,12 @@ class Window:
 class Seat:
     """A lane's share of the bytes; it outlives the lane, or each new worker would bring a credit of its own.
 
-    `unreleased`: bytes that the lanes in this seat have sent home and that are not released.
+    `unreleased`: bytes that the lanes in this seat have sent home and that are not released.  `number`: the worker's,
+    for those who look.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int | None = None) -> None:
+        self.number = number
         self.unreleased = 0
 
 

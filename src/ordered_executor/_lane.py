@@ -24,21 +24,30 @@ from typing import Any
 
 from loky.backend import resource_tracker as lokys_tracker
 
-from . import _loky, _os, _wire, _worker
+from . import _loky, _os, _recall, _wire, _worker
 from ._alarms import NEVER
+from ._backend import ALL, Row
 from ._gate import Seat
 from ._lane_memory import (
+    COUNT_BITS,
     CREDIT_BACK,
+    GATED,
     HEAD,
     LEFT,
     LIMIT,
     MASK,
+    PROGRESS,
+    SEGMENT,
+    SINCE,
+    STARTED,
     STATE,
+    STATES,
     TAKEN,
     LaneMemory,
 )
-from ._parcels import Parcels
-from ._payload import KIND_BYTES, Buffer, Large, dumps_whole
+from ._parcels import Parcels, Sent
+from ._payload import KIND_BYTES, Buffer, Large
+from ._start import Start
 from ._ticket import Batch
 from ._warm import warm
 
@@ -110,7 +119,9 @@ class Lane:
         self.kind = kind
         self.state = STARTING
         self.lease = 0
-        self.generation = 0
+        self.generation = 0  # guarded by: _recall.recalling
+        self.heeds = False  # the barriers of this process
+        self.last_row: _recall.Row | None = None  # when its memory is closed
         self.writing = False
         self.seat = Seat()  # one of the executor's, for the time of a lease
         self.head = 0  # of the executor; behind, where the lane does not have it
@@ -126,6 +137,9 @@ class Lane:
         self.peek_after = PEEK_SECONDS
         self.taken = 0
         self.alarm = NEVER  # see `_alarms`
+        self.opening: list[Any] = []  # frames that the worker waits for before its initializer runs
+        self.slow = False  # the task that runs, when it was last looked at
+        self.hurried = False  # that is worth a look
         self.after = 0  # how many lanes the executor had lost when this one was begun
 
     # ---------------------------------------------------------------------------------------------------- start, end
@@ -152,13 +166,18 @@ class Lane:
             ours.callback(_alive.discard, lane)  # before they are closed
             lane.parcels = Parcels(lane.memory)
             end = _worker.LaneEnd(to_worker_read, to_parent_write, lifeline, lane.memory.fd)
-            initializer = None if kind.initializer is None else dumps_whole(kind.initializer)
+            start = None if kind.initializer is None else Start(kind.initializer, kind.initargs)
             _start_trackers()
             with _os.sigint_blocked():
-                args = end, multiprocessing.get_start_method(allow_none=True), initializer, kind.initargs
+                args = end, multiprocessing.get_start_method(allow_none=True), start
                 lane._child = _loky.start(kind.context, kind.env, _worker.serve, args)
             lane.pid = lane._child.pid
+            ours.callback(os.kill, lane.pid, signal.SIGKILL)
+            _os.watchdog.watch(lane.pid)
             lane.process = _os.Process(lane.pid, partial(getattr, lane._child, "exitcode"))
+            if start is not None:
+                definitions = lane.definitions_frame(lane.parcels.table.update(start.needs))
+                lane.opening = [*definitions, lane.frame(_wire.BEGIN)]
             ours.pop_all()
         lane.reader = _wire.FrameReader(lane.reader_fd)
         lane.writer = _wire.FrameWriter(lane.writer_fd)
@@ -168,8 +187,9 @@ class Lane:
         """Whether it takes batches: its process is there, and does not leave."""
         return not self.process.gone() and self.memory.words[STATE] != LEFT
 
-    def ready(self) -> None:
-        """The worker has initialized itself, or failed to."""
+    def ready(self, heeds: bool = False) -> None:
+        """The worker has initialized itself, or failed to.  `heeds`: barriers hold in it, too."""
+        self.heeds = heeds
         self.start_deadline = None
         if self.state == STARTING:
             self.state = SERVING
@@ -177,11 +197,14 @@ class Lane:
     def bury(self) -> None:
         """The process is gone: let go of everything."""
         self.state = ENDING
+        _os.watchdog.forget(self.pid)
         _alive.discard(self)  # before its descriptors are another's
         for fd in (self.reader_fd, self.writer_fd, self._lifeline):
             os.close(fd)
         self.process.close()
+        self.last_row = _recall.read_row(self.memory)
         self.memory.close()
+        self.parcels.table.close()
         if self._child.exitcode is not None:  # else a fork server has still to say how it ended
             self._child.close()
         del self._child
@@ -200,7 +223,8 @@ class Lane:
         """The lane is lent to an executor: nothing of the one before it may show."""
         self.lease = next(_leases) & 0xFFFFFFFF
         self.seat = seat
-        self.generation = self.taken = 0
+        self.taken = 0
+        _recall.next_generation(self)
         self.parcels.forget()
         self.memory.reset()
         self.open(head, limit)
@@ -211,9 +235,35 @@ class Lane:
         words[LIMIT] = limit & MASK
         words[HEAD] = head & MASK
 
+    def lease_frame(self, credit: int) -> bytes:
+        return self.frame(_wire.LEASE, _wire.pack((self.generation, credit, self.seat.unreleased)))
+
     def give_back(self, size: int) -> None:
         words = self.memory.words
         words[CREDIT_BACK] = (words[CREDIT_BACK] + size) & MASK
+
+    # ------------------------------------------------------------------------------------- taking back, on any thread
+
+    def recall(self) -> None:
+        """See `_backend.Backend`, as of the next two."""
+        _recall.recall(self)
+
+    def begun(self, number: int) -> int:
+        row = self._row()
+        return 0 if row is None else _recall.begun(row, number)
+
+    def settled(self, number: int) -> int:
+        try:
+            row = _recall.settle(self.memory) if self.heeds else None
+        except ValueError:  # nothing begins there any more
+            row = self.last_row
+        return ALL if row is None else _recall.begun(row, number)
+
+    def _row(self) -> _recall.Row | None:
+        try:
+            return _recall.read_row(self.memory)
+        except ValueError:
+            return self.last_row
 
     # -------------------------------------------------------------------------------------------------------- frames
 
@@ -222,10 +272,18 @@ class Lane:
 
     def batch_frame(self, batch: Batch) -> list[bytes]:
         """The parts of a batch's frame.  What cannot be packed goes into `batch.failed`."""
-        parts = self.parcels.pack(batch, self.generation)
+        definitions, parts = self.parcels.pack(batch, self.generation)
         if len(self.parcels.sent) == 1:
             self.heard = time.monotonic()
-        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease), *parts]
+        return [
+            *self.definitions_frame(definitions),
+            _wire.HEADER.pack(sum(map(len, parts)), _wire.BATCH, self.lease),
+            *parts,
+        ]
+
+    def definitions_frame(self, parts: list[Any]) -> list[Any]:
+        """The parts of a frame for what the worker has not yet of the script; none if it has all of it."""
+        return [_wire.HEADER.pack(sum(map(len, parts)), _wire.DEFINE, self.lease), *parts] if parts else []
 
     def batch_done(self, number: int) -> None:
         """Everything of the batch is home."""
@@ -234,10 +292,10 @@ class Lane:
 
     def handed_back(self, number: int, start: int) -> None:
         """What the worker has not started of the batch, and those behind it, will be sent again, maybe elsewhere."""
-        self.generation += 1
+        _recall.next_generation(self)
         self.parcels.handed_back(number, start)
 
-    def read_stream(self, stream: memoryview) -> list[Any]:
+    def read_stream(self, stream: bytes) -> list[Any]:
         outcomes: list[Any] = pickle.loads(stream)  # basic types, bytes, references: nothing of the user's runs here
         return outcomes
 
@@ -261,15 +319,36 @@ class Lane:
         (number, index, size, nanoseconds, head, lengths), inline = _wire.split(body)
         return number, index, size, nanoseconds, _copy_large(head, inline, lengths)
 
+    # ---------------------------------------------------------------------------------------------- for those who look
+
+    def row(self, now: float, *, gated: bool) -> Row | None:
+        """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""
+        if self.state == ENDING:
+            return None
+        try:
+            words = self.memory.words
+            state, since = words[STATE], words[STARTED] or words[SINCE]
+            segment, progress = words[SEGMENT], words[PROGRESS]
+        except (AttributeError, ValueError):  # there is no memory yet, or no more
+            return None
+        number, seconds = self.seat.number, max(0.0, now - since * 1e-9) if since else 0.0
+        if self.state == STARTING or STATES[state] in ("starting", "idle"):
+            return Row(self, number, self.pid, STATES[state], seconds)
+        name = STATES[GATED if gated else state]  # a large outcome waits without a word
+        index = (progress >> COUNT_BITS) - (state == GATED)  # its outcome is in the stream already
+        return Row(self, number, self.pid, name, seconds, segment >> COUNT_BITS, index)
+
     # ------------------------------------------------------------------------------------------------------ the clock
+
+    def has_head(self, sent: Sent) -> bool:
+        """Before it has the head, nobody misses the outcomes of a batch; of a single one none is ever missed."""
+        return sent.count > 1 and sent.first <= self.head < sent.first + sent.count
 
     @property
     def peek_at(self) -> float | None:
-        """When to look for finished outcomes of a batch that is not.  Before it has the head, nobody misses them."""
+        """When to look how far the worker is: for finished outcomes of a batch that is not, or because it is slow."""
         current = self.parcels.current
-        if current is None or current.count == 1 or self.state != SERVING:
-            return None
-        if not current.first <= self.head < current.first + current.count:
+        if current is None or self.state != SERVING or not (self.has_head(current) or self.hurried):
             return None
         return max(self.heard, self.peeked) + max(self.peek_after, current.typical + LATE_SECONDS)
 

@@ -3,8 +3,8 @@
 One anonymous file, mapped by the parent and by the worker.  Every word is eight aligned bytes with one writer, so a
 read never tears; what needs two words is put into one, or read between two looks at a third.
 
-    words     | LIMIT HEAD CREDIT_BACK TAKEN   (the parent writes)
-              | STATE SEGMENT PROGRESS STARTED (the worker writes)
+    words     | LIMIT HEAD CREDIT_BACK TAKEN RECALL        (the parent writes)
+              | STATE SEGMENT PROGRESS STARTED FLOOR SINCE (the worker writes)
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
     to parent | large buffers of results
     to worker | large buffers of arguments
@@ -18,7 +18,8 @@ large buffers is there as a reference, `(head, place, *lengths)`: the buffers li
 
 Order of the worker's writes, so that whoever reads after its death never sees the outcomes of one batch as another's:
 a new segment first sets `PROGRESS` to nothing, then `SEGMENT`.  Read in between, it counts less than nothing, which
-means: all that was there has been sent.
+means: all that was there has been sent.  Before both it sets `FLOOR`, to the same as `SEGMENT`: so there is always a
+word that says how far the worker has come at least.  `RECALL` and `FLOOR` are for taking back (see `_recall`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from . import _os
 
 WORDS = 512
 LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
-STATE, SEGMENT, PROGRESS, STARTED = 16, 17, 18, 19
+RECALL = 8  # on a cache line of its own: the worker reads it before each task
+STATE, SEGMENT, PROGRESS, STARTED, FLOOR, SINCE = 16, 17, 18, 19, 20, 21
 
 STREAM_AT = 4096
 STREAM_BYTES = 256 * 1024
@@ -43,9 +45,11 @@ STREAM_CLOSE = b"e."
 EMPTY_STREAM_AT = STREAM_AT + len(STREAM_OPEN)
 # Address space, not memory: pages come into being when they are first used, and low ones are used again.
 BUFFER_BYTES = 256 * 1024 * 1024
+# Less where the system limits either: a lane takes so much of the address space at most.
+SHARE_OF_ADDRESSES = 64
+_STEP = 64 * 1024  # a multiple of every system's pages
 TO_PARENT_AT = STREAM_AT + STREAM_BYTES
-TO_WORKER_AT = TO_PARENT_AT + BUFFER_BYTES
-TOTAL_BYTES = TO_WORKER_AT + BUFFER_BYTES
+TO_PARENT, TO_WORKER = 0, 1  # the two halves
 STACK_BYTES = 64 * 1024
 _RESERVE_STEP = 1024 * 1024
 
@@ -53,6 +57,7 @@ MASK = (1 << 64) - 1
 HALF = 1 << 63
 COUNT_BITS = 32
 COUNT_MASK = (1 << COUNT_BITS) - 1
+NO_SEGMENT = MASK  # in SEGMENT, from the beginning of a lease to its first batch
 HELD = 1 << 31  # in PROGRESS, above the length: the next outcome is finished, and is not in the stream
 LENGTH_MASK = HELD - 1
 
@@ -73,6 +78,8 @@ STATE_NAMES = (
     "sent results",
     "left, as nobody needed it",
 )
+# The same, as users see them.
+STATES = ("starting", "starting", "idle", "loading", "running", "packing", "gated", "packing", "idle")
 
 
 def distance(first: int, last: int) -> int:
@@ -99,22 +106,49 @@ class LaneMemory:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._map = mmap.mmap(fd, TOTAL_BYTES)
+        size = os.fstat(fd).st_size - TO_PARENT_AT - STACK_BYTES
+        self.room = size // 2 // _STEP * _STEP  # of each half; the system may have rounded up the whole
+        self.stack_at = TO_PARENT_AT + 2 * self.room
+        self._map = mmap.mmap(fd, self.stack_at)
         self.bytes = memoryview(self._map)
         self.words = self.bytes[: WORDS * 8].cast("Q")
 
     @classmethod
     def create(cls) -> LaneMemory:
-        fd = _os.memory_file(TOTAL_BYTES)
-        # the part that is always used; without it there is no lane
-        if hasattr(os, "posix_fallocate") and not _os.reserve(fd, 0, TO_PARENT_AT):
-            os.close(fd)
-            raise OSError("no memory for a lane: the system would not give 260 KiB of shared memory")
+        """As large as it may be; without room for large buffers, if need be: then they go through the pipe."""
+        room = _most_room()
+        while True:
+            try:
+                return cls._create(room)
+            except OSError:
+                if not room:
+                    raise
+            room = room // 2 // _STEP * _STEP
+
+    @classmethod
+    def _create(cls, room: int) -> LaneMemory:
+        # What is always used is reserved at once; without it there is no lane.
+        fd = _os.memory_file(TO_PARENT_AT + 2 * room + STACK_BYTES, TO_PARENT_AT)
         try:
             return cls(fd)
         except BaseException:
             os.close(fd)
             raise
+
+    def half_at(self, half: int) -> int:
+        return TO_PARENT_AT + half * self.room
+
+    def give_back(self, start: int, size: int) -> bool:
+        """Have the system take these pages; False if it cannot.  They are zeros then, and must be reserved anew."""
+        if not hasattr(mmap, "MADV_REMOVE"):
+            return False
+        first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        try:
+            if first < end:
+                self._map.madvise(mmap.MADV_REMOVE, first, end - first)
+        except OSError:
+            return False
+        return True
 
     def keep_from_forks(self) -> None:
         """In a worker: a child that a task forks, and that comes back from the task, must not go on as its twin.
@@ -133,10 +167,10 @@ class LaneMemory:
 
     def read_stack(self) -> str:
         """What the worker has written there, if anything: see `_os.dump_stack_on_signal`."""
-        return os.pread(self.fd, STACK_BYTES, TOTAL_BYTES).decode(errors="replace")
+        return os.pread(self.fd, STACK_BYTES, self.stack_at).decode(errors="replace")
 
     def reset(self) -> None:
-        """For a new lease.  While the worker is idle, by the parent."""
+        """For a new lease.  While the worker is idle, by the parent.  RECALL only grows (see `_recall`)."""
         for word in (LIMIT, HEAD, CREDIT_BACK, TAKEN):
             self.words[word] = 0
 
@@ -167,15 +201,26 @@ class LaneMemory:
         return start, outcomes
 
 
+def _most_room() -> int:
+    """How large each half may be."""
+    addresses, file = _os.memory_limits()
+    room = BUFFER_BYTES
+    if addresses is not None:
+        room = min(room, addresses // SHARE_OF_ADDRESSES // 2)
+    if file is not None:
+        room = min(room, max(0, file - TO_PARENT_AT - STACK_BYTES) // 2)
+    return room // _STEP * _STEP
+
+
 class BufferRoom:
     """Where the next large buffer may be written: blocks in one half of a lane's memory, freed in the order made.
 
     It goes back to low addresses as soon as there is room, so that few pages are ever touched.
     """
 
-    def __init__(self, memory: LaneMemory, at: int) -> None:
+    def __init__(self, memory: LaneMemory, half: int) -> None:
         self._memory = memory
-        self._at = at
+        self._at = memory.half_at(half)
         self._blocks: deque[tuple[int, int]] = deque()  # (offset, end), oldest first
         self._reserved = 0
         self.freed = 0
@@ -183,7 +228,7 @@ class BufferRoom:
     def take(self, size: int) -> int | None:
         """The place of a free block, from the beginning of the lane's memory; None if there is no room."""
         offset = self._place(size)
-        if offset is None or offset + size > BUFFER_BYTES:
+        if offset is None or offset + size > self._memory.room:
             return None
         end = offset + size
         if end > self._reserved and not self._reserve(end):
@@ -193,7 +238,7 @@ class BufferRoom:
 
     def _reserve(self, end: int) -> bool:
         """Have memory up to `end`: some more than that, or, where so much is not to be had, just that."""
-        for upto in (min(BUFFER_BYTES, -(-end // _RESERVE_STEP) * _RESERVE_STEP), end):
+        for upto in (min(self._memory.room, -(-end // _RESERVE_STEP) * _RESERVE_STEP), end):
             if _os.reserve(self._memory.fd, self._at + self._reserved, upto - self._reserved):
                 self._reserved = upto
                 return True
@@ -217,3 +262,12 @@ class BufferRoom:
     def forget(self) -> None:
         self._blocks.clear()
         self.freed = 0
+
+    def give_back(self, kept: int = 0) -> None:
+        """Let the system have the memory that is not used, but for so many bytes, which are used first."""
+        if (
+            not self._blocks
+            and self._reserved > kept
+            and self._memory.give_back(self._at + kept, self._reserved - kept)
+        ):
+            self._reserved = kept

@@ -22,13 +22,13 @@ from typing import Any
 
 from . import _depot, _os, _wire
 from ._alarms import NEVER, Alarms
-from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned
+from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
 from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
 from ._lane_memory import LEFT, STATE
-from ._payload import unpack
+from ._payload import ERROR_BEGINS, unpack
 from ._poller import make_poller
 from ._postmortem import examine
 from ._reach import Gated, Reach
@@ -71,7 +71,7 @@ class LokyBackend:
         self._reuse = reuse and quota is None
         self._idle_timeout = idle_timeout
         self._lanes: set[Lane] = set()
-        self._free_seats = [Seat() for _ in range(max_lanes)]
+        self._free_seats = [Seat(number) for number in reversed(range(max_lanes))]  # the last is taken first
         self._seated: dict[Seat, Lane] = {}
         self._leaving = 0  # of the lanes: those that have been told to end, or are being killed
         self._gated = Gated()
@@ -81,6 +81,7 @@ class LokyBackend:
         self._head = 0
         self._limit = 0
         self._closing = False
+        self._hurried = False
         self._wanted = 0
         self._lost = 0  # lanes
         self._on_frame: dict[int, Callable[[Lane, memoryview], None]] = {
@@ -125,6 +126,9 @@ class LokyBackend:
         self._lanes.add(lane)
         self._alarms.touch(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
+        if lane.opening:
+            opening, lane.opening = lane.opening, []
+            self._put(lane, *opening)
         self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)
@@ -140,7 +144,8 @@ class LokyBackend:
     def _lend(self, lane: Lane) -> None:
         seat = self._free_seats.pop()
         lane.begin_lease(seat, self._head, self._limit)
-        self._put(lane, lane.frame(_wire.LEASE, _wire.pack((self._window.credit, seat.unreleased))))
+        lane.hurried = self._hurried
+        self._put(lane, lane.lease_frame(self._window.credit))
         self._seated[seat] = lane
         self._events.append(Ready(lane, self._quota))
 
@@ -241,12 +246,12 @@ class LokyBackend:
         self._judge(lane)
 
     def _on_returned(self, lane: Lane, body: memoryview) -> None:
-        number, start, apart = _wire.unpack(body)
+        number, start, apart, recalled = _wire.unpack(body)
         lane.handed_back(number, start)
-        self._events.append(Returned(lane, number, start, apart))
+        self._events.append(Returned(lane, number, start, apart, recalled))
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
-        lane.ready()
+        lane.ready(*_wire.unpack(body))
         if self._closing:
             self._end(lane)
         else:
@@ -263,12 +268,14 @@ class LokyBackend:
 
     def _on_done(self, lane: Lane, body: memoryview) -> None:
         number, start, count, placed, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
-        outcomes = lane.read_stream(body[_wire.DONE_HEAD.size :])
+        stream = bytes(body[_wire.DONE_HEAD.size :])
+        outcomes = lane.read_stream(stream)
         assert len(outcomes) == count, (len(outcomes), count)
         if placed:
             lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
         lane.parcels.told(count)
-        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9)
+        failures = placed > 0 or ERROR_BEGINS in stream
+        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9, failures=failures)
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
         number, index, size, nanoseconds, outcome = lane.read_large(body)
@@ -289,6 +296,7 @@ class LokyBackend:
             and one.rescued == other.rescued
         ):
             one.outcomes += other.outcomes
+            one.failures = one.failures or other.failures
             one.size += other.size
             one.seconds += other.seconds
             self._events.pop()
@@ -302,12 +310,13 @@ class LokyBackend:
         size: int,
         seconds: float,
         rescued: bool = False,
+        failures: bool = True,
     ) -> None:
         if lane.state == ENDING:
             size = 0  # known already; it would be counted for who has the seat now
         lane.seat.unreleased += size
         lane.parcels.arrived(number, start + len(outcomes))
-        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued))
+        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued, failures))
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -337,8 +346,27 @@ class LokyBackend:
         gated = lane in self._gated
         if peeked := look_for_outcomes(lane, now, gated=gated):
             self._arrive(lane, *peeked, 0, 0.0)
+        if lane.slow and lane.hurried:
+            self._events.append(Slow(lane))
         if lane.timeout_at is not None and now >= lane.timeout_at:
             look_at_running(lane, now, gated=gated)
+
+    # ------------------------------------------------------------------------- taking back; the first three, any thread
+
+    def recall(self, lane: Any) -> None:
+        lane.recall()
+
+    def begun(self, lane: Any, number: int) -> int:
+        return int(lane.begun(number))
+
+    def settled(self, lane: Any, number: int) -> int:
+        return int(lane.settled(number))
+
+    def hurry(self, on: bool) -> None:
+        self._hurried = on
+        for lane in self._lanes:  # when nothing waits any more, so not in each turn
+            lane.hurried = on
+            self._alarms.touch(lane)
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 
@@ -396,17 +424,19 @@ class LokyBackend:
             # The gate did not see all of it: one batch a dead worker, at most.
             self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
         deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
+        ran = blame
         if lane.doomed is not None:
             charged, reason = lane.doomed
             deliberate = charged is not None
-            blame = charged or blame
+            blame = ran = charged or blame
             if void(lane):
                 blame = suspect = None
             if stack := lane.memory.read_stack():
                 reason.__cause__ = remote_traceback(stack)
             _os.kill_all(lane.heirs)
         self._lost += 1
-        self._events.append(Lost(lane, lane.after, blame, reason, deliberate, suspect))
+        begun = None if ran is None else ran.number
+        self._events.append(Lost(lane, lane.after, blame, reason, deliberate, suspect, begun))
 
     # ------------------------------------------------------------------------------------------------------- lanes end
 
@@ -496,6 +526,10 @@ class LokyBackend:
 
     def abandon(self) -> None:
         self._poller.close()  # the lanes close their own (see _lane)
+
+    def rows(self) -> list[Row]:
+        now = time.monotonic()
+        return [row for lane in list(self._lanes) if (row := lane.row(now, gated=lane in self._gated)) is not None]
 
     def snapshot(self) -> dict[str, Any]:
         lanes = list(self._lanes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import starmap
+from itertools import repeat, starmap
 from typing import Any
 
 from ._errors import add_note
@@ -30,9 +30,7 @@ class Loader:
         self.last_arguments: Any = None
         warm.hold(self)
 
-    def steps(
-        self, fns: list[bytes], single: bool, many: Any, calls: list[Any], inline: memoryview
-    ) -> Callable[[], Any]:
+    def steps(self, fns: list[Any], single: bool, many: Any, calls: list[Any], inline: memoryview) -> Callable[[], Any]:
         """A function that makes the next call of the batch each time it is called.
 
         `inline`: the large buffers that found no room in lane memory.  Raises whatever unpickling raises, if the batch
@@ -41,10 +39,12 @@ class Loader:
         if many is None:
             self._left = len(calls)
             return partial(self._next_call, fns, iter(calls), inline)
-        fn, args = self._functions.load(fns[0]), self._load(many, inline)
-        return (map if single else starmap)(fn, _letting_go(args)).__next__
+        fn, args = self._load_function(fns[0], inline), self._load(many, inline)
+        args.reverse()
+        # Each is gone from the list when its task begins.  `IndexError` behind the last, which nobody asks for.
+        return (map if single else starmap)(fn, map(list.pop, repeat(args))).__next__
 
-    def _next_call(self, fns: list[bytes], calls: Iterator[Any], inline: memoryview) -> Any:
+    def _next_call(self, fns: list[Any], calls: Iterator[Any], inline: memoryview) -> Any:
         call = next(calls)
         self._left -= 1
         if call is None:
@@ -54,7 +54,7 @@ class Loader:
             if which < 0:  # the function came with its arguments, for this call alone
                 fn, args, kwargs = self._load(packed, inline)
             else:
-                fn = self._functions.load(fns[which])
+                fn = self._load_function(fns[which], inline)
                 args, kwargs = self._load(packed, inline)
         except BaseException as error:
             add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
@@ -62,6 +62,9 @@ class Loader:
         if not self._left:
             self.last_arguments = args, kwargs
         return fn(*args, **kwargs)
+
+    def _load_function(self, packed: Any, inline: memoryview) -> Any:
+        return self._functions.load(packed) if type(packed) is bytes else self._load(packed, inline)
 
     def _load(self, packed: Any, inline: memoryview) -> Any:
         if type(packed) is bytes:
@@ -73,10 +76,3 @@ class Loader:
             return pickle.loads(views[0])
         # Copies: the place is used again, and a view would be shared with whatever this process forks.
         return pickle.loads(head, buffers=[warm.copy(view) for view in views])
-
-
-def _letting_go(args: list[Any]) -> Iterator[Any]:
-    """The arguments in turn, each gone from the list when its task begins."""
-    args.reverse()
-    while args:
-        yield args.pop()

@@ -20,24 +20,39 @@ from ._ticket import Batch, Failure, Options, Segment
 NOBODY = Span(Delivery(), print, [None], True, Options(), None)
 
 
-def settle_loss(dispatcher: Dispatcher, event: Lost) -> list[Segment]:
-    """Take back what a lane had that is gone: the segments of those tickets that it has failed."""
+def settle_loss(dispatcher: Dispatcher, event: Lost) -> tuple[list[Segment], list[Any]]:
+    """Take back what a lane had that is gone: the segments of those tickets that it has failed; what is cancelled."""
     failed: list[Segment] = []
-    blame = event.blame
+    cancelled: list[Any] = []
     for batch in dispatcher.close_lane(event.lane).batches:
         start = batch.home
-        if blame is not None and batch.number == blame.number:
-            assert blame.index == start, (blame, batch)
-            if event.deliberate or not _may_run_again(batch, start):
-                failed.append(_fail(batch, start, event.reason))
-                start += 1
-        elif batch.number == event.suspect:
-            if (batch.apart or batch.count == 1) and not _may_run_again(batch, start):
-                failed.append(_fail(batch, start, event.reason))
-                start += 1
-            batch.apart = True
-        dispatcher.put_back(batch, start)
-    return failed
+        begun = batch.number == event.begun or (event.blame is not None and batch.number == event.blame.number)
+        if start == batch.kept:
+            pass  # the rest was taken back before: it is elsewhere, and is not what the lane died of
+        elif _cancelled(batch, start):
+            begun = False
+        elif _fails(batch, start, event):
+            failed.append(_fail(batch, start, event.reason))
+            start, begun = start + 1, False
+        batch.apart = batch.apart or batch.number == event.suspect
+        cancelled += dispatcher.put_back(batch, start, begun)
+    return failed, cancelled
+
+
+def _cancelled(batch: Batch, index: int) -> bool:
+    """Whether the ticket is cancelled.  If it is not, it cannot be any more."""
+    owner = batch.owners[0]
+    return owner.span.cancelled if type(owner) is Slice else not batch.owners[index].leave()
+
+
+def _fails(batch: Batch, start: int, event: Lost) -> bool:
+    """Whether the first ticket that is not home ends with the lane: charged, and its retries do not cover that."""
+    blame = event.blame
+    if blame is not None and batch.number == blame.number:
+        assert blame.index == start, (blame, batch)
+        return event.deliberate or not _may_run_again(batch, start)
+    suspect = batch.number == event.suspect and (batch.apart or batch.count == 1)
+    return suspect and not _may_run_again(batch, start)
 
 
 def _may_run_again(batch: Batch, index: int) -> bool:
@@ -56,24 +71,21 @@ def _fail(batch: Batch, index: int, reason: BaseException) -> Segment:
     """The ticket ends with an error that the parent made."""
     owner = batch.owners[0]
     if type(owner) is Slice:
-        owner.span.args[owner.start + index] = None
         return Segment(batch.first + index, 1, list(batch.owners), [Failure(reason)])
     return Segment(batch.first + index, 1, [batch.owners[index]], [Failure(reason)])
 
 
-def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list[Segment], list[Future[Any]]]:
-    """Take back all that waits or is with a lane, and fail it; the futures besides that turned out to be cancelled."""
-    failed: list[Segment] = []
-    cancelled: list[Future[Any]] = []
+def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list[Segment], list[Any]]:
+    """Take back all that waits or is with a lane, and fail it; and what of it turned out to be cancelled."""
+    entries: list[Any] = []
     for lane in list(dispatcher.lanes.values()):
         for batch in dispatcher.close_lane(lane.key).batches:
-            if count := batch.count - batch.home:
-                sliced = type(batch.owners[0]) is Slice
-                owners = list(batch.owners if sliced else batch.owners[batch.home :])
-                first = batch.first + batch.home
-                failed.append(Segment(first, count, owners, failures(reason, first, count)))
-    for entry in dispatcher.clear():
-        if type(entry) is Slice or entry.start():
+            entries += dispatcher.rest(batch)
+    failed: list[Segment] = []
+    cancelled: list[Any] = []
+    for entry in entries + dispatcher.clear():
+        # a future that has begun, or may have, is never pending again
+        if type(entry) is Slice or (entry.leave() and entry.start()):
             failed.append(Segment(entry.first, entry.count, [entry], failures(reason, entry.first, entry.count)))
         else:
             cancelled.append(entry)
@@ -90,7 +102,7 @@ def find_owners(releaser: Any) -> dict[int, Any]:
         if type(thing) is Future and thing._owner is releaser:
             owners[thing.first] = thing
         elif type(thing) is MapResults and thing._claimer is releaser:
-            for span in tuple(thing._spans):
+            for span in tuple(thing._intake.spans):
                 owners.update(dict.fromkeys(range(span.first, span.first + span.count), span))
     return owners
 

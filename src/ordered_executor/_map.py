@@ -1,26 +1,37 @@
 """`map`: many calls of one function, without a future each.
 
 A `Span` owns a run of tickets, one per call; the dispatcher cuts batches out of it.  Its outcomes are handed over
-segment by segment and unpacked by the reader, one by one, as it yields them: nothing yielded is kept.
+segment by segment and unpacked by the reader, one by one, as it yields them: nothing yielded is kept.  An `Intake`
+draws the inputs and makes spans of them.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from itertools import islice
+from operator import length_hint
 from typing import Any, Protocol
 
 from ._errors import ResultsTimeoutError
 from ._locks import AT_ONCE, Lock
 from ._parking import ParkingLot
-from ._payload import BASIC, call_name, unpack
-from ._ticket import Options, Skip
+from ._payload import BASIC, is_failure, unpack
+from ._shorten import call_name, call_text
+from ._ticket import Batch, Options, Skip
 
-# How long one refill of a bounded map may pull from the input before the reader gets its outcome.
-REFILL_SECONDS = 0.001
+NEVER_ENDS = float("inf")  # the length of an endless input
+
+
+class Passed:
+    """An error that has its place among a map's outcomes, and no ticket: of the input, or of an earlier stage."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class Delivery:
@@ -64,7 +75,23 @@ class Span:
         self.chunksize = chunksize  # how many go to a worker together, at most; None: as many as pays
         self.losses: dict[int, int] = {}  # per index, how often its worker died
         self.cancelled = False
+        self.sent: dict[int, Batch] = {}  # those that lanes have; by the releaser, by single dictionary operations
         self.delivery = delivery
+
+    def let_go(self, begin: int, outcomes: list[Any] | None, count: int) -> None:
+        """Calls from index `begin` on are home: let go of the arguments, but for those that failed (`None`: no one)."""
+        kept = [None] * count
+        if outcomes is not None:
+            kept = [
+                args if is_failure(outcome) else None
+                for args, outcome in zip(self.args[begin : begin + count], outcomes, strict=True)
+            ]
+        self.args[begin : begin + count] = kept
+
+    def call_at(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """One of the calls, for messages; without arguments when its outcome is home."""
+        args = self.args[index]
+        return self.fn, (args,) if self.single and args is not None else args or (), {}
 
 
 class Claimer(Protocol):
@@ -75,94 +102,87 @@ class Claimer(Protocol):
     def must_not_wait(self) -> str | None: ...
 
 
+class Source(Protocol):
+    """What a reader asks of the intake: see `_intake`."""
+
+    slow: bool
+    patience: float
+    drawn: int
+    taken: int
+    hand: list[Any]
+    ended: bool
+    in_thread: bool
+    errors: deque[tuple[int, Passed]]
+    spans: deque[Span]
+    space: ParkingLot
+
+    @property
+    def room(self) -> int: ...
+    @property
+    def error_is_next(self) -> bool: ...
+    def pull(self, room: int) -> None: ...
+    def refill(self) -> None: ...
+    def stop(self) -> None: ...
+    def drop(self) -> None: ...
+
+
 class MapResults(Iterator[Any]):
     """The results of a `map`, in order.
 
-    A call that failed raises here, and the next `next()` goes on behind it.  Closing it (or letting it go) cancels
-    the calls that no worker has.  Results that were yielded are not kept.
+    A call that failed raises here, or is yielded as its error, and so is an error of the input; the next `next()` goes
+    on behind it.  Closing it (or letting it go) cancels the calls that no worker has begun.  Results that were yielded
+    are not kept.
     """
 
     def __init__(
         self,
         claimer: Claimer,
+        intake: Source,
+        delivery: Delivery,
         fn: Callable[..., Any],
-        inputs: Iterator[Any],
-        single: bool,
-        options: Options,
         timeout: float | None,
-        buffersize: int | None,
-        chunksize: int | None,
+        bounded: bool,
+        yields_errors: bool,
+        length: int | None = None,
     ) -> None:
         self._claimer = claimer
+        self._intake = intake
+        self._delivery = delivery
         self._fn = fn
-        self._inputs: Iterator[Any] | None = inputs
-        self._single = single
-        self._options = options
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._buffersize = buffersize
-        self._chunksize = chunksize
-        self._step = 1 if buffersize is None else max(1, buffersize // 8)
-        self._input_error: BaseException | None = None
-        self._spans: deque[Span] = deque()
-        self._refills = buffersize is not None
-        self._open = 0  # claimed, and not yet in _current
-        self._delivery = Delivery()
+        self._refills = bounded
+        self.yields_errors = yields_errors
+        self._length = length  # of the input, if it is known
         self._started = False
         self._current: list[Any] = []  # outcomes of one segment, last first
         self._behind = -1  # the ticket behind those in _current
         self._reading = Lock()  # threads may share the iterator; each result goes to one of them
-        self._pull(buffersize)
-
-    def _pull(self, most: int | None) -> None:
-        """Take inputs, at most `most`, and claim tickets for them."""
-        if self._inputs is None:
-            return
-        args: list[Any] = []
-        try:
-            if most is None or not self._spans:
-                args.extend(islice(self._inputs, most))
-                ended = most is None or len(args) < most
-            else:
-                ended = False
-                until = time.monotonic() + REFILL_SECONDS
-                for _ in range(most):
-                    args.append(next(self._inputs))
-                    if time.monotonic() > until:
-                        break
-        except StopIteration:
-            ended = True
-        except BaseException as error:
-            # An error of the input has its place behind the inputs before it.
-            if not isinstance(error, Exception):
-                if args and self._started:
-                    self._claim(args)  # Ctrl-C: what was taken is not lost, unless it was in the call of map() itself
-                raise
-            ended, self._input_error = True, error
-        if ended:
-            self._end_input()
-        if args:
-            self._claim(args)
-
-    def _claim(self, args: list[Any]) -> None:
-        span = Span(self._delivery, self._fn, args, self._single, self._options, self._chunksize)
-        try:
-            self._claimer.claim_span(span)
-        except Exception as error:
-            if not self._started:
-                raise  # the call of map() itself
-            # The executor was shut down or broke: that has its place behind what was claimed, as an error of the input.
-            self._end_input()
-            self._input_error = error
-        else:
-            self._open += len(args)
-            self._spans.append(span)
-
-    def _end_input(self) -> None:
-        self._inputs = None
-        self._refills = False
 
     def __iter__(self) -> MapResults:
         return self
+
+    def __length_hint__(self) -> int:
+        """How many results are still to come, if that is known; else `NotImplemented`."""
+        intake = self._intake
+        here = intake.drawn - intake.taken + len(self._current)
+        if intake.ended:
+            return here
+        return NotImplemented if self._length is None else here + max(0, self._length - intake.drawn)
+
+    def __len__(self) -> int:
+        """How many results are still to come: for progress bars.  `TypeError` where the input has no length."""
+        known = self.__length_hint__()
+        if known is NotImplemented:
+            raise TypeError("this map has no length: its input has none, or is not known to end")
+        return known
+
+    def __bool__(self) -> bool:
+        return True  # as iterators are
+
+    def __repr__(self) -> str:
+        known = self.__length_hint__()
+        left = "closed" if self._delivery.closed else "more to come" if known is NotImplemented else f"{known} to come"
+        return f"<map of {call_name(self._fn)}: {left}>"
 
     def __next__(self) -> Any:
         while True:
@@ -182,29 +202,52 @@ class MapResults(Iterator[Any]):
                 del outcome  # if it has the error that is raised, it would be in a cycle with this frame
 
     def _refill(self) -> None:
-        if self._has_room() and self._reading @ AT_ONCE:  # else another thread is at it
+        intake = self._intake
+        if intake.in_thread:
+            intake.space.unpark_all()
+        elif intake.ended:
+            self._refills = False
+        elif not intake.slow and self._reading @ AT_ONCE:  # else another thread is at it
             try:
-                if self._has_room():
-                    self._pull(self._step)
+                intake.refill()
             finally:
                 -self._reading
 
-    def _has_room(self) -> bool:
-        assert self._buffersize is not None
-        return self._open + len(self._current) - 1 + self._step <= self._buffersize
-
     def _unpack(self, outcome: Any) -> Any:
         ticket = self._behind - len(self._current) - 1
-        value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_name(self._fn)}(…), in a map")
+        value: Any
+        error: BaseException | None
+        if type(outcome) is Passed:
+            value, error = None, outcome.error
+        else:
+            value, error = unpack(outcome, lambda: f"ticket {ticket}: {call_text(*self._take_call(ticket))}, in a map")
         del outcome
         if error is None:
             return value
-        if isinstance(error, StopIteration):
+        if isinstance(error, StopIteration) and not self.yields_errors:  # (no input raises it: that is its end)
             raise RuntimeError(f"the call with ticket {ticket} raised StopIteration") from error
+        try:
+            return self._fail(error)
+        finally:
+            del error, value
+
+    def _fail(self, error: BaseException) -> BaseException:
+        """Yield the error, or raise it."""
+        if self.yields_errors:
+            return error
         try:
             raise error
         finally:
-            del error, value
+            del error  # no cycle through the traceback
+
+    def _take_call(self, ticket: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The call that failed; its arguments go with it."""
+        for span in tuple(self._intake.spans)[:2]:  # the first, mostly: it goes when the next segment is fetched
+            if span.first <= ticket < span.first + span.count:
+                call = span.call_at(ticket - span.first)
+                span.args[ticket - span.first] = None
+                return call
+        return self._fn, (), {}
 
     def _next_segment(self) -> None:
         """Fetch what is to be yielded next.  Waits for a thread that is at it, as that one does: see `_wait`."""
@@ -224,77 +267,122 @@ class MapResults(Iterator[Any]):
             raise _never_ends(why)
 
     def _next_segment_locked(self) -> None:
-        if self._current:
-            return  # another thread was faster
         self._started = True
-        if self._delivery.closed:
-            raise StopIteration
-        if not self._open:
-            error, self._input_error = self._input_error, None
-            try:
-                if error is not None:
-                    raise error
-            finally:
-                del error
-            if self._inputs is None:
-                self._spans.clear()
+        while not self._current:  # else another thread was faster
+            if self._delivery.closed:
                 raise StopIteration
-            self._pull(self._step)
-            if not self._open:
-                self._next_segment_locked()
-                return
-        self._wait()
-        segments = self._delivery.segments
+            if self._intake.error_is_next:
+                self._take_error()
+            elif self._delivery.segments:
+                self._take_segment()
+            else:
+                self._draw_or_wait()
+
+    def _draw_or_wait(self) -> None:
+        """Nothing is there to be handed out.
+
+        Where there is room, it draws; but for a slow input it gives the calls that run a moment first: about as long as
+        an input takes if it can be had without losing much, a quarter of what the input takes on the whole.
+        """
+        intake = self._intake
+        intake.space.unpark_all()  # only now it is sure that there is room for a thread that draws
+        if intake.taken < intake.drawn or (intake.in_thread and not intake.ended):
+            if intake.in_thread or intake.ended or (room := intake.room) <= 0:
+                self._wait(None)
+            elif not (intake.slow and intake.patience > 0 and self._wait(intake.patience)):
+                intake.pull(room)
+        elif intake.ended:
+            intake.spans.clear()
+            raise StopIteration
+        else:
+            intake.pull(1)
+
+    def _take_error(self) -> None:
+        intake = self._intake
+        error = intake.errors[0][1]
+        # From here to the last step nothing is called: an interrupt finds it taken, or not at all.
+        self._current = intake.hand = [error]
+        intake.taken += 1
+        intake.errors.popleft()
+
+    def _take_segment(self) -> None:
+        intake, segments = self._intake, self._delivery.segments
         try:
             first, outcomes = segments[0]
         except IndexError:  # somebody closed it, in a signal handler or in another thread
             raise StopIteration from None
         if type(outcomes[0]) is Skip:
-            # The executor was shut down with cancel_futures: as with the standard ones, the rest is cancelled.
-            self._delivery.closed = True
-            self._input_error = None
+            # They were cancelled with all that waited: as with the standard executors, the rest is cancelled, too.
+            self.close()
             raise CancelledError(f"the calls from ticket {first} on were cancelled")
-        while self._spans and self._spans[0].first + self._spans[0].count <= first:
-            self._spans.popleft()
+        while intake.spans and intake.spans[0].first + intake.spans[0].count <= first:
+            intake.spans.popleft()
         count, current = len(outcomes), outcomes[::-1]
         # From here to the last step nothing is called: an interrupt finds the segment taken, or not at all.
         self._behind = first + count
-        self._open -= count
-        self._current = current
+        self._current = intake.hand = current
+        intake.taken += count
         segments.popleft()
 
-    def _wait(self) -> None:
-        """Until a segment is there, or the map is closed.
+    def _has_some(self) -> bool:
+        """Whether a reader has nothing to wait for."""
+        intake = self._intake
+        return self._delivery.has_some() or intake.error_is_next or (intake.ended and intake.taken >= intake.drawn)
 
-        Ended by `Delivery.put`: the releaser delivers every ticket, skips included; and by `close`.
+    def _wait(self, patience: float | None) -> bool:
+        """Until something is there to be handed out, or the map has ended; at most as long as `patience`, if given.
+
+        Ended by `Delivery.put`: the releaser delivers every ticket, skips included; by the thread that draws, if there
+        is one; and by `close`.
         """
-        delivery = self._delivery
-        if delivery.has_some():
-            return
+        if self._has_some():
+            return True
         if (why := self._claimer.must_not_wait()) is not None:
             raise _never_ends(why)
-        remaining = None if self._deadline is None else self._deadline - time.monotonic()
-        if not delivery.reader.park(delivery.has_some, remaining):
-            self.close()
-            raise ResultsTimeoutError("the results of the map did not all come within its timeout")
+        began = time.monotonic()
+        remaining = None if self._deadline is None else self._deadline - began
+        if patience is None or (remaining is not None and remaining <= patience):
+            if not self._delivery.reader.park(self._has_some, remaining):
+                self.close()
+                raise ResultsTimeoutError("the results of the map did not all come within its timeout")
+            return True
+        came = self._delivery.reader.park(self._has_some, patience)
+        self._intake.patience -= time.monotonic() - began
+        return came
 
     def close(self) -> None:
-        """Cancel the calls that no worker has; yield nothing more."""
+        """Cancel the calls that no worker has begun; yield nothing more."""
         if self._delivery.closed:
             return
         self._delivery.closed = True
-        self._end_input()
-        self._input_error = None  # its traceback leads to whoever called map()
         self._delivery.segments.clear()
         self._current = []
+        self._intake.drop()
         self._delivery.reader.unpark_all()
-        for span in tuple(self._spans):
-            self._claimer.cancel_span(span)
 
     def __del__(self) -> None:
         # As with the standard executors: a map whose results nobody ever asked for is run for its side effects.
         if self.__dict__.get("_started", False):
             self.close()
+        elif "_intake" in self.__dict__:
+            self._intake.stop()
+
+
+def length_of(iterables: Sequence[Iterable[Any]]) -> int | None:
+    """How many calls a map over these makes, as far as they know without being iterated; None if it is not known."""
+    lengths = [_length_of_one(iterable) for iterable in iterables]
+    least = min(lengths, default=NEVER_ENDS)
+    return None if -1 in lengths or least == NEVER_ENDS else int(least)
+
+
+def _length_of_one(iterable: Iterable[Any]) -> float:
+    if type(iterable) in (itertools.count, itertools.cycle):
+        return NEVER_ENDS
+    try:
+        length = length_hint(iterable, -1)
+        return NEVER_ENDS if length < 0 and type(iterable) is itertools.repeat else length
+    except Exception:  # an object that does not know after all
+        return -1
 
 
 def _never_ends(why: str | None) -> RuntimeError:

@@ -18,11 +18,15 @@ from itertools import chain
 from typing import Any
 
 from . import _wire
+from ._carried import LARGE_CALLABLE, carry, stand_in
+from ._definitions import Table
 from ._dispatcher import Slice
 from ._errors import copy_error
-from ._functions import may_be_shared, pack_function
-from ._lane_memory import COUNT_MASK, TO_WORKER_AT, BufferRoom, LaneMemory
+from ._functions import is_thing, may_be_shared, pack_for_home
+from ._lane_memory import COUNT_MASK, TO_WORKER, BufferRoom, LaneMemory
 from ._payload import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole, without_frames
+from ._refusals import refusal
+from ._script import Needs
 from ._ticket import Batch
 
 # Values of these types are complete in themselves: nobody can change them.
@@ -36,6 +40,7 @@ class Sent:
         "blocks",
         "count",
         "first",
+        "held",
         "home",
         "kills",
         "look_at",
@@ -57,6 +62,7 @@ class Sent:
         self.typical = batch.seconds / batch.count  # seconds a task; less in a batch whose size was asked for
         self.home = 0  # how many outcomes have come home: a prefix
         self.seen = 0  # how many were finished when it was last looked at
+        self.held: list[Any] = []  # things of the script that its outcomes may refer to
         self.blocks = 0  # large buffers in lane memory
         self.placed = 0  # bytes of large buffers, wherever they went
         self.timeouts: list[float | None] = []
@@ -71,20 +77,45 @@ class Sent:
 class PackedCall:
     """A call that was packed: its arguments are what they were then, also if it must be sent again."""
 
-    __slots__ = ("fn", "packed", "shared")
+    __slots__ = ("args", "fn", "kwargs", "needs", "packed", "shared")
 
-    def __init__(self, fn: Any, shared: bool, packed: bytes | Large) -> None:
-        self.fn = fn  # for messages, and because it is packed once a batch
+    def __init__(
+        self,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        shared: bool,
+        packed: bytes | Large,
+        needs: Needs | None = None,
+    ) -> None:
+        self.fn = fn  # because it is packed once a batch
+        self.args, self.kwargs = args, kwargs  # with `fn` for messages, and for whoever asks what has failed
+        self.needs = needs  # what of the script its arguments refer to
         self.shared = shared  # whether it is packed apart from its arguments
         self.packed = packed
 
     @classmethod
     def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
-        if not may_be_shared(fn):
-            return cls(fn, False, _dumps_call((fn, args, kwargs)))
-        if not kwargs and BASIC.issuperset(map(type, args)):
-            return cls(fn, True, pickle.dumps((args, kwargs), PROTOCOL))
-        return cls(fn, True, _dumps_call((args, kwargs)))
+        shared = may_be_shared(fn) or is_thing(fn)
+        if shared and not kwargs and BASIC.issuperset(map(type, args)):
+            return cls(fn, args, kwargs, True, pickle.dumps((args, kwargs), PROTOCOL))
+        needs = Needs()
+        large = None if shared else stand_in(fn, needs)
+        packed = _dumps_call((args, kwargs) if shared else (large or fn, args, kwargs), needs)
+        if not shared and large is None and _size(packed) >= LARGE_CALLABLE:
+            large = carry(fn, _size(packed), needs)
+            if large is not None:
+                packed = _dumps_call((large, args, kwargs), needs)
+        return cls(fn, args, kwargs, shared, packed, needs if needs.all else None)
+
+
+def _size(packed: bytes | Large) -> int:
+    return len(packed) if type(packed) is bytes else packed.size  # type: ignore[union-attr]
+
+
+def _fail_all(batch: Batch, error: BaseException) -> None:
+    error = without_frames(error)
+    batch.failed = {index: copy_error(error) for index in range(batch.count)}
 
 
 def _cannot_change(values: list[Any]) -> bool:
@@ -96,9 +127,12 @@ def _cannot_change(values: list[Any]) -> bool:
     return kinds <= FLAT
 
 
-def _dumps_call(call: tuple[Any, ...]) -> bytes | Large:
-    packed = dumps(call)
-    return dumps_whole(call) if type(packed) is Large and len(packed.head) >= MOST_HEAD_BYTES else packed
+def _dumps_call(call: tuple[Any, ...], needs: Needs) -> bytes | Large:
+    try:
+        packed = dumps(call, needs)
+    except BaseException as error:
+        raise refusal(error, *call[-2:]) from None
+    return dumps_whole(call, needs) if type(packed) is Large and len(packed.head) >= MOST_HEAD_BYTES else packed
 
 
 class Parcels:
@@ -106,8 +140,10 @@ class Parcels:
 
     def __init__(self, memory: LaneMemory) -> None:
         self._memory = memory
-        self._room = BufferRoom(memory, TO_WORKER_AT)
+        self._room = BufferRoom(memory, TO_WORKER)
         self.sent: deque[Sent] = deque()
+        self.table = Table()  # what the worker has of the script
+        self._needs = Needs()  # of the batch that is being packed
         self._inline: list[bytes] = []  # of the batch that is being packed: what found no room in lane memory
         self._given_up: deque[Sent] = deque()
         self.owed = 0  # outcomes that the worker has still to send, also if they were fetched from its memory
@@ -119,10 +155,14 @@ class Parcels:
         self.owed = 0
         self._room.forget()
 
-    def pack(self, batch: Batch, generation: int) -> list[bytes]:
-        """The body of the batch's frame, in parts.  What cannot be packed goes into `batch.failed`."""
+    def pack(self, batch: Batch, generation: int) -> tuple[list[Any], list[bytes]]:
+        """The bodies of two frames, in parts: what the worker has not yet of the script, if anything, and the batch.
+
+        What cannot be packed goes into `batch.failed`.
+        """
         sent = Sent(batch)
         self._inline = []
+        self._needs = Needs()
         owner = batch.owners[0]
         if type(owner) is Slice:
             single = owner.span.single
@@ -132,6 +172,13 @@ class Parcels:
             calls = []
             if many is None:
                 calls, fns = self._pack_futures(batch, sent)
+        try:
+            definitions = self.table.update(self._needs)
+        except BaseException as error:  # an object of the script refuses to be looked at
+            definitions = []
+            _fail_all(batch, error)
+            many, calls, fns = None, [None] * batch.count, []
+        sent.held = self._needs.held
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
         self.owed += batch.count
@@ -139,7 +186,7 @@ class Parcels:
         body = _wire.pack((*head, fns, single, many, calls))
         batch.load = len(body) + sent.placed
         inline, self._inline = self._inline, []
-        return [_wire.LENGTH.pack(len(body)), body, *inline]
+        return definitions, [_wire.LENGTH.pack(len(body)), body, *inline]
 
     def _note_timeouts(self, batch: Batch, owner: Any, sent: Sent) -> bool:
         if type(owner) is Slice:
@@ -155,13 +202,12 @@ class Parcels:
         sent.look_at = time.monotonic() + sent.shortest
         return True
 
-    def _pack_slice(self, batch: Batch, piece: Any, sent: Sent) -> tuple[Any, list[Any], list[bytes]]:
+    def _pack_slice(self, batch: Batch, piece: Any, sent: Sent) -> tuple[Any, list[Any], list[Any]]:
         args = piece.span.args[piece.start : piece.start + piece.count]
         try:
-            fns = [pack_function(piece.span.fn)]
+            fns = [self._place_function(piece.span.fn, sent)]
         except BaseException as error:
-            error = without_frames(error)
-            batch.failed = {index: copy_error(error) for index in range(batch.count)}
+            _fail_all(batch, error)
             return None, [None] * batch.count, []
         single = piece.span.single
         if not batch.apart and _cannot_change(args if single else list(chain.from_iterable(args))):
@@ -172,19 +218,24 @@ class Parcels:
         calls: list[Any] = []
         for index, mine in enumerate(args):
             try:
-                calls.append((0, self._place(_dumps_call(((mine,) if single else mine, {})), sent)))
+                calls.append((0, self._place(_dumps_call(((mine,) if single else mine, {}), self._needs), sent)))
             except BaseException as error:
                 batch.failed[index] = without_frames(error)
                 calls.append(None)
         return None, calls, fns
 
-    def _pack_alike(self, batch: Batch, sent: Sent) -> tuple[bool, Any, list[bytes]]:
+    def _pack_alike(self, batch: Batch, sent: Sent) -> tuple[bool, Any, list[Any]]:
         """Futures that call one function with arguments of basic types, as most do: as if they were of one map.
 
         Such arguments can be packed together without a difference: they cannot be changed, and always load.
         """
         first = batch.owners[0].call
-        if batch.count == 1 or batch.apart or type(first) is PackedCall or not may_be_shared(first[0]):
+        if (
+            batch.count == 1
+            or batch.apart
+            or type(first) is PackedCall
+            or not (may_be_shared(first[0]) or is_thing(first[0]))
+        ):
             return False, None, []
         args: list[Any] = []
         single = True
@@ -200,13 +251,13 @@ class Parcels:
         if single:
             args = [mine[0] for mine in args]
         try:
-            fns = [pack_function(first[0])]
+            fns = [self._place_function(first[0], sent)]
             return single, self._place(pickle.dumps(args, PROTOCOL), sent), fns
         except BaseException:  # each of them is to have an error of its own
             return False, None, []
 
-    def _pack_futures(self, batch: Batch, sent: Sent) -> tuple[list[Any], list[bytes]]:
-        fns: list[bytes] = []
+    def _pack_futures(self, batch: Batch, sent: Sent) -> tuple[list[Any], list[Any]]:
+        fns: list[Any] = []
         known: dict[int, int] = {}
         calls: list[Any] = []
         for index, future in enumerate(batch.owners):
@@ -222,13 +273,24 @@ class Parcels:
                 if call.shared:
                     which = known.get(id(call.fn), -1)
                     if which < 0:
-                        fns.append(pack_function(call.fn))
+                        fns.append(self._place_function(call.fn, sent))
                         which = known[id(call.fn)] = len(fns) - 1
+                if call.needs is not None:
+                    self._needs.merge(call.needs)
                 calls.append((which, self._place(call.packed, sent)))
             except BaseException as error:
                 batch.failed[index] = without_frames(error)
                 calls.append(None)
         return calls, fns
+
+    def _place_function(self, fn: Any, sent: Sent) -> Any:
+        large = stand_in(fn, self._needs)
+        packed = pack_for_home(fn if large is None else large, self._needs)
+        if large is None and len(packed) >= LARGE_CALLABLE:
+            large = carry(fn, len(packed), self._needs)
+            if large is not None:
+                packed = pack_for_home(large, self._needs)
+        return self._place(packed, sent)
 
     def _place(self, packed: bytes | Large, sent: Sent) -> Any:
         """What goes into the frame for something packed; large buffers into lane memory, if there is room."""

@@ -26,7 +26,7 @@ from collections import ChainMap
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
@@ -34,6 +34,7 @@ import cloudpickle
 from ._by_value import BY_VALUE, PLAIN, NeedsCloudpickle, goes_by_value
 from ._errors import RemoteError, add_note, is_remote_traceback, remote_traceback, set_cause
 from ._faithful import FaithfulPickler, class_name, faithful, is_simple, message_of
+from ._reducers import OURS, References, reduce, reduce_code, reduce_instance
 from ._ticket import Failure
 
 PROTOCOL = 5
@@ -52,6 +53,9 @@ EXITS = (SystemExit, GeneratorExit)
 KIND_VALUE = b"v"
 KIND_BYTES = b"b"
 KIND_ERROR = b"e"
+
+# What every packed error begins with, so that a look at a whole stream tells that there is none in it.
+ERROR_BEGINS = KIND_ERROR + pickle.PROTO + bytes([PROTOCOL])
 
 Buffer = bytes | bytearray | memoryview
 
@@ -76,10 +80,16 @@ class RemoteFailure(NamedTuple):
     traceback_text: str
 
 
+# What `ForkingPickler.register` was told.  A private name: a table has no public one before a pickler is made, which
+# costs more than a small dump.  tests/test_private_names.py notices when it goes.
+_EXTRA_REDUCERS: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+
+
 class _PlainPickler(ForkingPickler):
     """Plain pickle (with the reducers of multiprocessing), which refuses what only cloudpickle can carry."""
 
     dispatch_table: Any
+    references: References | None = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -87,8 +97,19 @@ class _PlainPickler(ForkingPickler):
         self.dispatch_table = PLAIN | self.dispatch_table
 
     def reducer_override(self, obj: Any) -> Any:
-        if (type(obj) is FunctionType or isinstance(obj, type)) and goes_by_value(obj.__module__):
-            raise NeedsCloudpickle
+        kind, references = type(obj), self.references
+        if kind is FunctionType or issubclass(kind, type):
+            if not goes_by_value(obj.__module__):
+                return NotImplemented
+            reduced = None if references is None else reduce(obj, references)
+            if reduced is None or (type(reduced) is tuple and len(reduced) > 2):
+                raise NeedsCloudpickle
+            return reduced
+        if references is not None and kind is MethodType and getattr(obj.__self__, obj.__name__, None) != obj:
+            raise NeedsCloudpickle  # it has another name there
+        if references is not None and goes_by_value(kind.__module__) and kind not in self.dispatch_table:
+            reduced = reduce_instance(obj, kind, references)
+            return NotImplemented if reduced is None else reduced
         return NotImplemented
 
 
@@ -96,16 +117,18 @@ class _Plain:
     """A plain pickler and its output, used again and again: making one costs three times what a small dump does."""
 
     def __init__(self) -> None:
-        self.reducers = len(copyreg.dispatch_table)  # that it knows
+        self.knows = copyreg.dispatch_table.copy(), _EXTRA_REDUCERS.copy()
         self._out = io.BytesIO()
         self.buffers: list[pickle.PickleBuffer] = []
         self._pickler = _PlainPickler(self._out, PROTOCOL, True, partial(_in_band, self.buffers))
 
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: Any, references: References | None = None) -> bytes:
         try:
+            self._pickler.references = references
             self._pickler.dump(obj)
             return self._out.getvalue()
         finally:
+            self._pickler.references = None
             self._out.seek(0)
             self._out.truncate()
             self._pickler.clear_memo()
@@ -126,6 +149,8 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
 
     dispatch_table: Any
 
+    references: References | None = None
+
     def __init__(self, out: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> None:
         known = ForkingPickler(io.BytesIO()).dispatch_table
         # before __init__, which looks for the table; nobody does later
@@ -133,12 +158,17 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
         super().__init__(out, PROTOCOL, buffers)
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) in BY_VALUE:
-            return BY_VALUE[type(obj)](obj)
+        kind = type(obj)
+        if self.references is not None and (kind in OURS or kind not in self.dispatch_table):
+            reduced = reduce(obj, self.references)
+            if reduced is not None:
+                return reduced
+        if kind in BY_VALUE:
+            return BY_VALUE[kind](obj)
         if isinstance(obj, io.TextIOWrapper) and not _is_standard(obj):
             # as pickle says it; cloudpickle would quietly send a copy of what is in the file
             raise TypeError(f"cannot pickle {class_name(type(obj))!r} object: a file is open in its own process only")
-        return super().reducer_override(obj)
+        return reduce_code(obj) if kind is CodeType else super().reducer_override(obj)
 
 
 def _is_standard(file: Any) -> bool:
@@ -157,9 +187,11 @@ class _CloudErrorPickler(FaithfulPickler, CloudPickler):
     """Cloudpickle, but for exceptions."""
 
 
-def _dump_cloud(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+def _dump_cloud(obj: Any, buffers: list[pickle.PickleBuffer] | None, references: References | None) -> bytes:
     out = io.BytesIO()
-    CloudPickler(out, partial(_in_band, buffers)).dump(obj)
+    pickler = CloudPickler(out, None if buffers is None else partial(_in_band, buffers))
+    pickler.references = references
+    pickler.dump(obj)
     return out.getvalue()
 
 
@@ -171,31 +203,32 @@ def _in_band(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) ->
     return False
 
 
-def dumps(obj: Any) -> bytes | Large:
+def dumps(obj: Any, references: References | None = None) -> bytes | Large:
     """Pickle one object; `Large` if it has buffers worth sending out of band.
 
+    With `references`, what the other side has of the script goes by reference; without, all of it goes by value.
     Raises whatever the object's own pickling raises; a `pickle.PicklingError` or `TypeError` mostly.  A `PicklingError`
     if that wants to end the program.
     """
     try:
-        return _dumps(obj)
+        return _dumps(obj, references)
     except EXITS as error:
         raise _refusal(error) from error
 
 
-def _dumps(obj: Any) -> bytes | Large:
+def _dumps(obj: Any, references: References | None) -> bytes | Large:
     try:
         plain = _idle.pop()
     except IndexError:
         plain = _Plain()
-    if plain.reducers != len(copyreg.dispatch_table):
+    if plain.knows != (copyreg.dispatch_table, _EXTRA_REDUCERS):
         plain = _Plain()
     try:
-        head = plain.dumps(obj)
+        head = plain.dumps(obj, references)
         buffers = plain.buffers.copy()
     except (NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError):
         buffers = []
-        head = _dump_cloud(obj, buffers)
+        head = _dump_cloud(obj, buffers, references)
     finally:
         plain.buffers.clear()
         _idle.append(plain)
@@ -218,14 +251,15 @@ def _refusal(error: BaseException) -> pickle.PicklingError:
     return pickle.PicklingError(f"{class_name(type(error))} was raised while an object was pickled: {error}")
 
 
-def dumps_whole(obj: Any) -> bytes:
+def dumps_whole(obj: Any, references: References | None = None) -> bytes:
     """Pickle one object, its buffers included."""
-    packed = dumps(obj)
-    if type(packed) is bytes:
-        return packed
-    out = io.BytesIO()
-    CloudPickler(out).dump(obj)
-    return out.getvalue()
+    packed = dumps(obj, references)
+    return packed if type(packed) is bytes else _dump_cloud(obj, None, references)
+
+
+def dumps_once(obj: Any, references: References | None = None) -> bytes:
+    """The same, and nothing is pickled twice: descriptors that travel must not be."""
+    return _dump_cloud(obj, None, references)
 
 
 def _flat(buffer: pickle.PickleBuffer) -> memoryview:
@@ -241,19 +275,27 @@ def loads(packed: bytes | Large) -> Any:
 
 # ------------------------------------------------------------------------------------------- outcomes, worker side
 
+_outcomes: References | None = None  # what the other side has that the outcomes of this process are for
+
+
+def refer_in_outcomes(references: References) -> None:
+    """This process is a lane's worker: its outcomes go to where the script is."""
+    global _outcomes
+    _outcomes = references
+
 
 def pack_value(value: Any) -> bytes | Large:
     """Pack a task's result.  A result that cannot be pickled becomes the error that says so."""
     if type(value) is bytes:
         return KIND_BYTES + value if len(value) < LARGE_BYTES else Large(KIND_BYTES, [value])
     try:
-        packed = dumps(value)
+        packed = dumps(value, _outcomes)
     except BaseException as error:
         add_note(error, f"The task went well, but its result, of type {class_name(type(value))}, could not be pickled.")
         return pack_error(error)
     if type(packed) is Large and len(packed.head) < MOST_HEAD_BYTES:
         return Large(KIND_VALUE + bytes(packed.head), packed.buffers)
-    whole = cast("bytes", dumps_whole(value) if type(packed) is Large else packed)
+    whole = cast("bytes", dumps_whole(value, _outcomes) if type(packed) is Large else packed)
     return KIND_VALUE + whole if len(whole) < LARGE_BYTES else Large(KIND_VALUE, [whole])
 
 
@@ -297,6 +339,7 @@ def _dump_error(cls: Any, obj: Any, replace: Callable[[Any], Any] | None) -> byt
     out = io.BytesIO()
     pickler = cls(out)
     pickler.replace = replace
+    pickler.references = _outcomes
     pickler.dump(obj)
     return out.getvalue()
 
@@ -320,6 +363,18 @@ def _traceback_text(error: BaseException) -> str:
 
 
 # ------------------------------------------------------------------------------------------- outcomes, parent side
+
+
+def is_failure(outcome: Any) -> bool:
+    """Whether an outcome that came home is an error.
+
+    >>> is_failure(3), is_failure(pack_value([3])), is_failure(pack_error(ValueError()))
+    (False, False, True)
+    """
+    cls = type(outcome)
+    if cls is bytes:
+        return outcome[:1] == KIND_ERROR  # type: ignore[no-any-return]
+    return cls is Failure or (cls is Large and bytes(outcome.head[:1]) == KIND_ERROR)
 
 
 def without_frames(error: BaseException) -> BaseException:
@@ -387,19 +442,3 @@ def _unpack_error(failure: RemoteFailure, note: Callable[[], str]) -> BaseExcept
         return error
     finally:
         del error, failure, note
-
-
-def call_name(fn: Any) -> str:
-    """A callable's name for messages.  Never raises.
-
-    >>> call_name(len), call_name(call_name)
-    ('len', 'ordered_executor._payload.call_name')
-    """
-    inner = fn.func if type(fn) is partial else fn
-    try:
-        if type(inner) is FunctionType or type(inner) is BuiltinFunctionType:
-            module, name = inner.__module__, inner.__qualname__
-            return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
-        return class_name(inner) if isinstance(inner, type) else f"{class_name(type(inner))} object"
-    except BaseException:  # an object may lie about what it is
-        return "a callable"

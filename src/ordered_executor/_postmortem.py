@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._backend import Blame
-from ._errors import TerminatedWorkerError, exit_text
+from ._errors import TerminatedWorkerError, exit_text, remote_traceback
 from ._lane import Lane
 from ._lane_memory import (
     COUNT_BITS,
@@ -91,4 +91,7 @@ def _error(lane: Lane, sent: Sent | None, blame: Blame | None, state: int) -> Te
     text = f"the worker with pid {lane.pid} died ({how}) {when}"
     if how == "SIGKILL":
         text += "; the system kills so when memory runs out: does the task need too much?"
-    return TerminatedWorkerError(text, ticket, lane.pid, code)
+    error = TerminatedWorkerError(text, ticket, lane.pid, code)
+    if code:  # as ProcessPoolExecutor has it from Python 3.15 on
+        error.__cause__ = remote_traceback(f"Process {lane.pid} terminated abruptly with exit code {code}")
+    return error

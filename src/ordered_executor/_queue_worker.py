@@ -10,40 +10,12 @@ it, so it is refused here, where the message can say what to do.
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Callable
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.synchronize import SemLock
 from typing import Any, cast
 
 from ._payload import CloudPickler
-
-
-class Inherited:
-    """Something for the workers.  Picklable while a process is being spawned, and only then.
-
-    Raises `ValueError` for a primitive of a fork context, or what its pickling raises, at once and not in a worker.
-    """
-
-    def __init__(self, what: Callable[..., object]) -> None:
-        self._what = what
-        _rehearse(what)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        out = io.BytesIO()
-        _Pickler(out).dump(self._what)
-        return Arrived, (out.getvalue(),)
-
-
-class Arrived:
-    """The same in the worker, not unpickled yet: that may fail, and then says so like any failing initializer."""
-
-    def __init__(self, packed: bytes) -> None:
-        self._packed = packed
-
-    def unpack(self) -> Any:
-        return pickle.loads(self._packed)
 
 
 class _Pickler(CloudPickler):
@@ -76,8 +48,11 @@ class _Nowhere:
         return fd
 
 
-def _rehearse(what: object) -> None:
-    """Pickle it as if a process were being spawned.  Large buffers are not copied."""
+def rehearse(what: object) -> None:
+    """Pickle it as if a process were being spawned.  Large buffers are not copied.
+
+    Raises `ValueError` for a primitive of a fork context, or what its pickling raises, at once and not in a worker.
+    """
     before = get_spawning_popen()
     set_spawning_popen(cast("Any", _Nowhere()))
     try:
@@ -91,12 +66,12 @@ def _rehearse(what: object) -> None:
 _task: list[Callable[..., Any]] = []
 
 
-def begin(init: Arrived | None, task: Arrived | None) -> None:
+def begin(init: Callable[[], object] | None, task: Callable[..., Any] | None) -> None:
     """The initializer of a queue's workers: the user's own, then the task."""
     if init is not None:
-        init.unpack()()
+        init()
     if task is not None:
-        _task[:] = [task.unpack()]
+        _task[:] = [task]
 
 
 def call(*args: Any, **kwargs: Any) -> Any:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
 from . import _exit
-from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned
+from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
+from ._counts import Counts
 from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
@@ -27,8 +28,9 @@ from ._future import Future
 from ._gate import Window
 from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
-from ._payload import BASIC, call_name, packed_size, unpack
+from ._payload import BASIC, is_failure, packed_size, unpack
 from ._roster import LaneQueue
+from ._shorten import as_call, call_text
 from ._ticket import SKIP, Batch, Failure, Segment
 
 logger = logging.getLogger("ordered_executor")
@@ -54,10 +56,12 @@ class Releaser(Front):
         self.window = window
         self.dispatcher = Dispatcher(window.tickets, max_lanes)
         self.max_lanes = max_lanes
+        self.counts = Counts(first_ticket)
         self._broken: BaseException | None = None
         self._closing = False
         self._backend_closing = False
         self._killed = False
+        self._hurried = False
         self._lost = 0  # lanes
         self._deaths = 0  # in vain
         self._last_in_vain = 0  # how many lanes had been lost with the last of them
@@ -127,12 +131,15 @@ class Releaser(Front):
         """One turn: wait for something to happen, at most `timeout` seconds, and do what follows from it."""
         self._listen(timeout)
         if self.claims.waiting():
+            if self.sequencer.head == self.sequencer.tail:
+                self.counts.woke_up(self.sequencer.head)
             self._take_claims()
         while self._posts:
             self._posts.popleft()()
         self._release()
         while self.dispatcher.waiting_tickets and self._dispatch():
             self._release()
+        self._hurry()
         if self.dispatcher.waiting_tickets and self.sequencer.head == self.sequencer.tail:
             self.dispatcher.clear()  # all of them were cancelled
         if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
@@ -176,24 +183,47 @@ class Releaser(Front):
 
     def _put(self, first: int, count: int, owners: list[Any], outcomes: list[Any]) -> None:
         """Outcomes made in the parent."""
+        if outcomes[0] is SKIP:
+            self.counts.cancelled += count
+        elif type(outcomes[0]) is Failure:
+            self.counts.failed += count
         self.sequencer.put(Segment(first, count, owners, outcomes))
 
     def _skip(self, future: Future[Any]) -> None:
+        """Whoever waits is told.  It takes its place when it is here: one that a lane has is taken back first."""
         if future.first >= self.sequencer.tail:
             self._take_claims()  # it was claimed after this turn's claims were taken
         future.complete_cancel()
-        if not future.skipped:
+        if future.sent is not None:
+            self._take_back(future.sent.lane)
+        elif not future.skipped:
             future.skipped = True
             self._put(future.first, 1, [future], [SKIP])
 
+    def _skip_all(self, cancelled: list[Any]) -> None:
+        """Futures and slices that are here, and cancelled, or to be."""
+        for entry in cancelled:
+            if type(entry) is Slice:
+                self._put(entry.first, entry.count, [entry], [SKIP] * entry.count)
+            else:
+                entry.cancel()
+                self._skip(entry)
+
     def _drop_span(self, span: Span) -> None:
-        for first, count in self.dispatcher.drop_span(span):
-            self._put(first, count, [span], [SKIP] * count)
+        for lane in {batch.lane: None for batch in span.sent.values()}:
+            self._take_back(lane)
+        self._skip_all(self.dispatcher.drop_span(span))
+
+    def _take_back(self, key: Hashable) -> None:
+        """A lane was recalled: what it has not begun is here, and goes to whoever is free."""
+        lane = self.dispatcher.lanes.get(key)
+        if lane is not None:
+            self._skip_all(self.dispatcher.take_back(lane, self.settled))
 
     # ------------------------------------------------------------------------------------------------------ release
 
     def _release(self) -> None:
-        sequencer = self.sequencer
+        sequencer, head = self.sequencer, self.sequencer.head
         while (segment := sequencer.release()) is not None:
             self._deliver(segment)
             if segment.lane is not None and segment.size:
@@ -202,6 +232,8 @@ class Releaser(Front):
             self.backend.open(sequencer.head, self.window.limit(sequencer.head))
             self.stream.publish(sequencer.head)
         self.stream.tidy()
+        if sequencer.head != head:
+            self.counts.head_moved(sequencer.head)
 
     def _deliver(self, segment: Segment) -> None:
         owner = segment.owners[0]
@@ -221,6 +253,8 @@ class Releaser(Front):
                 else:
                     self.stream.weigh(future, packed_size(outcome))
                     value, error = unpack(outcome, partial(_describe, future, segment))
+                    if error is not None and not is_failure(outcome):
+                        self.counts.failed += 1  # it could not be unpickled
             keep(future)
             future.finish(value, error)
             value = error = None
@@ -241,8 +275,8 @@ class Releaser(Front):
             if lane is None:
                 break
             batch, cancelled = dispatcher.take(lane)
-            for future in cancelled:
-                self._skip(future)
+            if cancelled:
+                self._skip_all(cancelled)
                 skipped = True
             if batch is not None:
                 self.backend.send(lane.key, batch)
@@ -261,7 +295,9 @@ class Releaser(Front):
         elif type(event) is Returned:
             lane = self.dispatcher.lanes.get(event.lane)
             if lane is not None:
-                self.dispatcher.returned(lane, event.number, event.start, event.apart)
+                self._skip_all(self.dispatcher.returned(lane, event.number, event.start, event.apart, event.recalled))
+        elif type(event) is Slow:
+            self._on_slow(event)
         elif type(event) is Lost:
             self._on_lost(event)
         elif type(event) is Ended:
@@ -288,6 +324,7 @@ class Releaser(Front):
         batch, known = self.dispatcher.arrived(lane, event.number, event.start, len(event.outcomes))
         if event.seconds:
             self.dispatcher.pace.learn(len(event.outcomes), event.seconds, event.size)
+            self.counts.task_seconds.add(event.seconds / len(event.outcomes), len(event.outcomes))
         if batch is None or known == len(event.outcomes):
             if event.size:
                 self.backend.give_back(event.lane, event.size)
@@ -303,19 +340,47 @@ class Releaser(Front):
         for index, error in batch.failed.items():
             if start <= index < start + count:
                 outcomes[index - start] = Failure(error)
+        failed = event.failures or batch.failed
+        if failed:
+            self._count_failures(outcomes)
         owner = batch.owners[0]
         if type(owner) is Slice:
             begin = owner.start + start
-            owner.span.args[begin : begin + count] = [None] * count
+            owner.span.let_go(begin, outcomes if failed else None, count)
             owners: Any = batch.owners
         else:
             owners = batch.owners if count == batch.count else batch.owners[start : start + count]
-            for future in owners:  # the arguments may go; the function is for messages
-                call = future.call
-                future.call = call[:1] if type(call) is tuple else (call.fn,)
+            for future, outcome in zip(owners, outcomes, strict=True):  # the arguments may go; messages name the rest
+                future.sent = None
+                if not failed or not is_failure(outcome):
+                    call = future.call
+                    future.call = call[:1] if type(call) is tuple else (call.fn,)
         self.sequencer.put(
             Segment(batch.first + start, count, owners, outcomes, event.lane, event.size, not event.rescued)
         )
+
+    def _on_slow(self, event: Slow) -> None:
+        """Tasks stand behind one that takes long, and others have nothing to do: they get them."""
+        lane = self.dispatcher.lanes.get(event.lane)
+        if lane is None or not self._hurried or lane.recalled or lane.tickets < 2:
+            return
+        self.backend.recall(event.lane)
+        self._take_back(event.lane)
+        if self.dispatcher.waiting_tickets:
+            self.dispatcher.pace.overrun()
+
+    def _hurry(self) -> None:
+        """Look for slow tasks only while somebody would take what stands behind them."""
+        if self.dispatcher.hungry != self._hurried:
+            self._hurried = not self._hurried
+            self.backend.hurry(self._hurried)
+
+    def _count_failures(self, outcomes: list[Any]) -> None:
+        for outcome in outcomes:
+            if is_failure(outcome):
+                self.counts.failed += 1
+                if type(outcome) is Failure and isinstance(outcome.error, TaskKilledError):
+                    self.counts.killed += 1
 
     def _retire(self, lane: LaneQueue) -> None:
         if lane.quota == 0 and not lane.batches:
@@ -325,8 +390,13 @@ class Releaser(Front):
         """A lane is gone.  Its running task is charged; what it had not started goes to others."""
         lane = self.dispatcher.lanes.get(event.lane)
         self._lost += 1
+        self.counts.lost_workers += not event.deliberate
         if lane is not None:
-            self._put_all(settle_loss(self.dispatcher, event))
+            failed, cancelled = settle_loss(self.dispatcher, event)
+            self.counts.retried += event.blame is not None and not failed
+            self.counts.killed += len(failed) if event.deliberate else 0
+            self._put_all(failed)
+            self._skip_all(cancelled)
         if lane is None or (lane.heard < 0 and event.blame is None and event.suspect is None and not event.deliberate):
             self._died_in_vain(event)  # one that never sent anything home
 
@@ -352,9 +422,9 @@ class Releaser(Front):
         if future.done():
             return
         future.killed = TaskKilledError(f"ticket {future.first} was stopped by kill()", future.first)
-        found = self.dispatcher.find(future)
-        if found is not None:
-            self.backend.kill(*found, future.killed)
+        batch = future.sent
+        if batch is not None:
+            self.backend.kill(batch.lane, batch.number, future.first - batch.first, future.killed)
         # else it is here, to be sent again: it will end with that error instead
 
     def _break(self, reason: BaseException) -> None:
@@ -373,22 +443,32 @@ class Releaser(Front):
         """Everything that waits or is with a lane fails.  What is home early keeps its outcome."""
         segments, cancelled = fail_everything(self.dispatcher, reason)
         self._put_all(segments)
-        for future in cancelled:
-            self._skip(future)
+        self._skip_all(cancelled)
 
     def _put_all(self, segments: list[Segment]) -> None:
         for segment in segments:
+            self.counts.failed += segment.count
             self.sequencer.put(segment)
 
     def _cancel_waiting(self) -> None:
-        """shutdown(cancel_futures=True): what no worker has had is cancelled."""
+        """shutdown(cancel_futures=True), cancel_pending(): what no worker has begun is cancelled."""
         self._take_claims()
-        for entry in self.dispatcher.never_sent():
-            if type(entry) is Slice:
-                self._put(entry.first, entry.count, [entry], [SKIP] * entry.count)
-            else:
-                entry.cancel()
-                self._skip(entry)
+        self.dispatcher.cancel_below = self._cancel_below
+        for lane in list(self.dispatcher.lanes.values()):
+            if lane.batches:
+                self._take_back(lane.key)
+        self._skip_all(self.dispatcher.drop_waiting())
+
+    def _kill_begun(self) -> None:
+        """cancel_pending(kill=True): what has begun is stopped."""
+        for lane in list(self.dispatcher.lanes.values()):
+            for batch in lane.batches:
+                for index in range(batch.home, min(batch.kept, self._cancel_below - batch.first)):
+                    self.backend.kill(lane.key, batch.number, index, _stopped(batch.first + index))
+        for future in self.dispatcher.drop_begun():
+            outcomes: list[Any] = [Failure(_stopped(future.first))]
+            self._count_failures(outcomes)
+            self._put(future.first, 1, [future], outcomes)
 
     def _kill_all(self, end: Callable[[], None] | None = None) -> None:
         """shutdown(kill_workers=True).  Again: whoever is still ending is killed now, if `end` does not spare it."""
@@ -397,11 +477,16 @@ class Releaser(Front):
         if not self._killed:
             self._killed = True
             self._take_claims()
+            failed = self.counts.failed
             self._fail_all(TaskKilledError("the workers were killed before this task was finished"))
+            self.counts.killed += self.counts.failed - failed
         if end is None:
             self.backend.close(kill=True)
         else:
             end()
+
+    def _lane_keys(self) -> list[Hashable]:
+        return list(self.dispatcher.lanes)
 
     def _begin_closing(self) -> None:
         self._closing = True
@@ -412,8 +497,11 @@ class Releaser(Front):
             self.backend.close(kill=self._broken is not None or self._killed)
 
 
+def _stopped(ticket: int) -> TaskKilledError:
+    return TaskKilledError(f"ticket {ticket} was stopped by cancel_pending(kill=True)", ticket)
+
+
 def _describe(future: Future[Any], segment: Segment) -> str:
     """For the note on an error: which task, and where it ran."""
     call, pid = future.call, getattr(segment.lane, "pid", None)
-    fn = call[0] if type(call) is tuple else getattr(call, "fn", None)
-    return f"ticket {future.first}: {call_name(fn)}(…)" + (f", worker pid {pid}" if pid is not None else "")
+    return f"ticket {future.first}: {call_text(*as_call(call))}" + (f", worker pid {pid}" if pid is not None else "")

@@ -301,6 +301,9 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         stream.readers.add(self)
         stream.all_readers.add(self)
 
+    def __repr__(self) -> str:
+        return f"<Results: {self._stream.delivered} yielded, {self._stream.unread()} there, follow={self.follow}>"
+
     @property
     def position(self) -> int:
         """How many outcomes the stream has delivered so far, to all its readers."""

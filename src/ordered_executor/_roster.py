@@ -33,6 +33,7 @@ class LaneQueue:
         self.tickets = 0
         self.heard = -1  # the turn in which outcomes came from it last
         self.closed = False
+        self.recalled = False  # it hands back whatever it is sent now
         self.idling = False  # it stands among the idle ones
 
     def add(self, batch: Batch) -> None:
@@ -57,6 +58,7 @@ class Roster:
         self._numbers = itertools.count()
         self._idle: list[tuple[int, LaneQueue]] = []
         self._heard: list[tuple[int, int, LaneQueue]] = []  # by the tickets it had when it was put here
+        self._behind: set[LaneQueue] = set()
 
     def begin_turn(self) -> None:
         """The releaser is about to hear from the lanes."""
@@ -72,6 +74,7 @@ class Roster:
         lane.closed = True
         if lane.batches:
             self.busy -= 1
+        self._behind.discard(lane)
         return lane
 
     def clear(self) -> None:
@@ -79,6 +82,7 @@ class Roster:
         self.lanes.clear()
         self._idle.clear()
         self._heard.clear()
+        self._behind.clear()
         self.busy = 0
 
     # ------------------------------------------------------------------------------------------- what becomes of a lane
@@ -87,6 +91,7 @@ class Roster:
         if not lane.batches:
             self.busy += 1
         lane.add(batch)
+        self._note(lane)
         if lane.heard == self._turn:
             self._may_have_more(lane)
 
@@ -96,6 +101,8 @@ class Roster:
         lane.heard = self._turn
         if ended:
             lane.batches.popleft()
+            lane.recalled = lane.recalled and bool(lane.batches)
+        self._note(lane)
         if not lane.batches:
             if ended:
                 self.busy -= 1
@@ -105,9 +112,33 @@ class Roster:
 
     def returned(self, lane: LaneQueue) -> None:
         """Batches were taken off its end, one at least."""
+        self._note(lane)
         if not lane.batches:
             self.busy -= 1
             self._rest(lane)
+
+    def recall(self, lane: LaneQueue) -> None:
+        """It is sent nothing before it has handed back, or ended what it has."""
+        lane.recalled = True
+        self._note(lane)
+
+    def let_go(self, lane: LaneQueue, count: int) -> None:
+        """So many tickets are not the lane's any more, and it has not run them."""
+        lane.tickets -= count
+        if lane.quota is not None:
+            lane.quota += count
+        self._note(lane)
+
+    @property
+    def behind(self) -> bool:
+        """Whether in some lane tasks wait for the one that runs, and may be taken back."""
+        return bool(self._behind)
+
+    def _note(self, lane: LaneQueue) -> None:
+        if lane.tickets > 1 and not lane.recalled and not lane.closed:
+            self._behind.add(lane)
+        else:
+            self._behind.discard(lane)
 
     def _rest(self, lane: LaneQueue) -> None:
         if not lane.idling:
@@ -136,7 +167,7 @@ class Roster:
         heap = self._heard
         while heap:
             tickets, _, lane = heap[0]
-            fresh = not lane.closed and lane.tickets == tickets and len(lane.batches) == 1
+            fresh = not lane.closed and lane.tickets == tickets and len(lane.batches) == 1 and not lane.recalled
             if fresh and not lane.spent and wants(lane):
                 return lane
             heapq.heappop(heap)

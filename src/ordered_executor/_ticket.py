@@ -68,6 +68,9 @@ class Batch:
     `apart`: pack every ticket on its own, because together they could not be loaded.
     `load`: the bytes that were sent.  `seconds`: what it is expected to take, at most what one
     is sized to take.
+    `lane`: the key of the lane that has it.  `kept`: the tickets from this index on are not with the lane any more:
+    they were taken back.  `settled`: from this index on the lane begins nothing, which was found out when it was
+    recalled; whoever finds it out stores it, on any thread.
     """
 
     number: int
@@ -79,3 +82,9 @@ class Batch:
     load: int = 0
     seconds: float = 0.0
     failed: dict[int, BaseException] = field(default_factory=dict)
+    lane: Any = None
+    kept: int = -1
+    settled: int | None = None
+
+    def __post_init__(self) -> None:
+        self.kept = self.count

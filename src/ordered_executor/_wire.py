@@ -10,7 +10,7 @@ import marshal
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 HEADER = struct.Struct("=QII")
@@ -18,14 +18,17 @@ HEADER = struct.Struct("=QII")
 LENGTH = struct.Struct("=Q")
 
 # parent to worker
-LEASE, BATCH, OPEN, END, IDLE = 1, 2, 3, 4, 5
+LEASE, BATCH, OPEN, END, IDLE, DEFINE, BEGIN = 1, 2, 3, 4, 5, 6, 7
 # worker to parent
 READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
+
+Body = bytes | bytearray
 
 # DONE: batch, index of the first outcome, how many, of them placed, bytes of credit, nanoseconds of work; the stream
 DONE_HEAD = struct.Struct("=QQQQQQ")
 
 _MOST_PARTS = 64  # that are written at once; the system has a limit, 1,024 mostly
+_MOST_BYTES = 1 << 30  # the same; macOS has one of 2 GiB, and writes nothing of more
 _READ_BYTES = 64 * 1024  # more than a pipe mostly holds; a larger buffer costs a system call to make
 
 
@@ -33,7 +36,7 @@ def pack(body: tuple[Any, ...]) -> bytes:
     return marshal.dumps(body)
 
 
-def split(body: bytes | memoryview) -> tuple[tuple[Any, ...], memoryview]:
+def split(body: Body | memoryview) -> tuple[tuple[Any, ...], memoryview]:
     """A marshalled value, and the raw buffers behind it."""
     view = memoryview(body)
     (length,) = LENGTH.unpack_from(view)
@@ -41,7 +44,7 @@ def split(body: bytes | memoryview) -> tuple[tuple[Any, ...], memoryview]:
     return unpack(view[LENGTH.size : end]), view[end:]
 
 
-def unpack(body: bytes | memoryview) -> tuple[Any, ...]:
+def unpack(body: Body | memoryview) -> tuple[Any, ...]:
     return marshal.loads(body)  # type: ignore[no-any-return]
 
 
@@ -49,10 +52,20 @@ def frame(kind: int, lease: int, body: bytes = b"") -> bytes:
     return HEADER.pack(len(body), kind, lease) + body
 
 
+def _at_once(parts: Sequence[Any]) -> list[Any]:
+    """The first parts, as much as the system takes in one call."""
+    most, left = list(parts[:_MOST_PARTS]), _MOST_BYTES
+    for place, part in enumerate(most):
+        if len(part) > left:
+            return [*most[:place], memoryview(part)[:left]]
+        left -= len(part)
+    return most
+
+
 def write_all(fd: int, parts: list[Any]) -> None:
     """Write, blocking, as few system calls as it takes."""
     total = sum(len(part) for part in parts)
-    written = os.writev(fd, parts[:_MOST_PARTS])
+    written = os.writev(fd, _at_once(parts))
     if written == total:
         return
     for part in parts:
@@ -63,15 +76,19 @@ def write_all(fd: int, parts: list[Any]) -> None:
         view = view[written:]
         written = 0
         while len(view):
-            view = view[os.write(fd, view) :]
+            view = view[os.write(fd, view[:_MOST_BYTES]) :]
 
 
-def read_frame(stream: BinaryIO) -> tuple[int, int, bytes] | None:
+def read_frame(stream: BinaryIO) -> tuple[int, int, Body] | None:
     """Read one frame, blocking; None at the end of the stream."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
     length, kind, lease = HEADER.unpack(header)
+    body: Body
+    if kind == DEFINE:  # arrays are made around what came, and can be written to
+        body = bytearray(length)
+        return (kind, lease, body) if stream.readinto(body) == length else None  # type: ignore[attr-defined]
     body = stream.read(length) if length else b""
     if len(body) < length:
         return None
@@ -135,7 +152,7 @@ class FrameWriter:
             self._parts.extend(map(memoryview, parts))
             return  # the poller says when the pipe takes more
         try:
-            written = os.writev(self._fd, parts[:_MOST_PARTS])
+            written = os.writev(self._fd, _at_once(parts))
         except BlockingIOError:
             written = 0
         except OSError:  # nobody reads: the worker is gone, which its handle says too
@@ -149,7 +166,7 @@ class FrameWriter:
         parts = self._parts
         while parts:
             try:
-                written = os.writev(self._fd, [parts[i] for i in range(min(len(parts), _MOST_PARTS))])
+                written = os.writev(self._fd, _at_once([parts[i] for i in range(min(len(parts), _MOST_PARTS))]))
             except BlockingIOError:
                 return False
             except OSError:  # see put

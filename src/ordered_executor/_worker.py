@@ -7,6 +7,10 @@
 A finished outcome is in lane memory before the next task starts, so a crash costs only the task that runs.  `PROGRESS`
 says how many tickets of the batch are finished, and with that which one runs.
 
+Before each start it looks whether it was recalled (see `_recall`).  Then it begins nothing more: it sends what is
+finished, hands back the rest, and drops unseen what else it is sent before the parent hears of that.  Invariant: when
+it looks, `STATE` and `PROGRESS` say already that the task runs.
+
 Nothing here is kept in a function's globals: what a task is made of may bring globals of its own (see cloudpickle).
 """
 
@@ -24,12 +28,13 @@ from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-from . import _exit, _loky, _os, _wire
+from . import _exit, _home, _loky, _os, _payload, _wire
 from ._gate import Gate
 from ._lane_memory import (
     COUNT_BITS,
     COUNT_MASK,
     EMPTY_STREAM_AT,
+    FLOOR,
     GATED,
     HELD,
     HOLDING,
@@ -37,10 +42,13 @@ from ._lane_memory import (
     INITIALIZING,
     LEFT,
     LOADING,
+    NO_SEGMENT,
     PROGRESS,
+    RECALL,
     RUNNING,
     SEGMENT,
     SENDING,
+    SINCE,
     STARTED,
     STATE,
     STREAM_AT,
@@ -48,14 +56,13 @@ from ._lane_memory import (
     STREAM_CLOSE,
     STREAM_OPEN,
     TAKEN,
-    TO_PARENT_AT,
-    TOTAL_BYTES,
+    TO_PARENT,
     BufferRoom,
     LaneMemory,
     distance,
 )
 from ._loading import Loader
-from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error, pack_error_whole, pack_value
+from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error_whole, pack_value
 
 # A batch may take twice what it was sized to take, at least this; then what has not started goes back, for others.
 OVERRUN_SECONDS = 0.014
@@ -69,10 +76,18 @@ NUMBERS = frozenset({int, float, bool})  # pickles of a few bytes
 SHORT_TEXT = LARGE_BYTES // 4
 PACKED_NONE = pack_value(None)  # an outcome that is held back must not look like none
 ONE_MORE = 1 << COUNT_BITS  # what PROGRESS grows by, besides the length of a pickle
-NONE_OPCODE = pickle.NONE[0]
+NONE_OPCODE, NONE_STEP = pickle.NONE[0], ONE_MORE + 1
 INT_OPCODE, INT_LIMIT = pickle.BININT[0], 1 << 31
 INT_SIZE = struct.calcsize("<Bi")
+INT_STEP = ONE_MORE + INT_SIZE
 write_int = struct.Struct("<Bi").pack_into
+
+
+def pack_error(error: BaseException) -> bytes | Large:
+    """Pack what a task raised."""
+    if isinstance(error, NameError):
+        _home.why_lacking(error)
+    return _payload.pack_error(error)
 
 
 class LaneEnd:
@@ -90,9 +105,7 @@ class LaneEnd:
             os.set_inheritable(fd, False)
 
 
-def serve(
-    depth: int, end: LaneEnd, start_method: str | None, initializer: bytes | None, initargs: tuple[Any, ...]
-) -> None:
+def serve(depth: int, end: LaneEnd, start_method: str | None, start: bytes | None) -> None:
     """All that the process does.  `start_method`: the program's own for multiprocessing, if it has set one."""
     _os.die_with_parent(end.lifeline)
     _os.ignore_sigint_here()
@@ -101,11 +114,12 @@ def serve(
     # Whoever was made this way would start others this way: loky's processes know no functions of the script.
     multiprocessing.set_start_method(start_method, force=True)
     _loky.begin_worker(depth)
+    _home.settle()
+    _payload.refer_in_outcomes(_home.AtHome())
     worker = _Worker(end)
-    if worker.initialize(initializer, initargs):
-        _os.dump_stack_on_signal(
-            end.memory, TOTAL_BYTES
-        )  # after the initializer, which may close what it does not know
+    if worker.initialize(start):
+        # after the initializer, which may close what it does not know
+        _os.dump_stack_on_signal(end.memory, worker.stack_at)
         worker.work()
     _exit.end_nested()
     _loky.end_worker()
@@ -116,13 +130,14 @@ class _Worker:
     def __init__(self, end: LaneEnd) -> None:
         self._memory = LaneMemory(end.memory)
         self._memory.keep_from_forks()
+        self.stack_at = self._memory.stack_at
         self._words = self._memory.words
         self._frames: io.BufferedReader = os.fdopen(end.read, "rb", buffering=1024 * 1024)  # type: ignore[assignment]
         self._out = end.write
-        self._stash: deque[tuple[int, int, bytes]] = deque()
+        self._stash: deque[tuple[int, int, _wire.Body]] = deque()
         self._lease = 0
         self._generation = 0
-        self._room = BufferRoom(self._memory, TO_PARENT_AT)
+        self._room = BufferRoom(self._memory, TO_PARENT)
         self._gate = Gate(self._memory, 0, 0, self._ask, self._wait_for_open)
         self._loader = Loader(self._memory)
         self._number = 0  # of the batch that runs
@@ -137,22 +152,35 @@ class _Worker:
 
     # ----------------------------------------------------------------------------------------------- start and end
 
-    def initialize(self, initializer: bytes | None, initargs: tuple[Any, ...]) -> bool:
+    def initialize(self, start: bytes | None) -> bool:
         """Run the user's initializer; say READY, or why not."""
         self._words[STARTED] = time.monotonic_ns()
         self._words[STATE] = INITIALIZING
-        if initializer is not None:
+        if start is not None:
             try:
-                pickle.loads(initializer)(*initargs)
+                self._take_definitions()
+                initializer, initargs = pickle.loads(start)
+                initializer(*initargs)
             except BaseException as error:
                 # the standard library's executor says the same, in the same place
+                _home.why_lacking(error)
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
                 self._send(_wire.INIT_FAILED, _wire.pack((pack_error_whole(error),)))
                 return False
         self._words[STARTED] = 0
-        self._words[STATE] = IDLE
-        self._send(_wire.READY)
+        self._enter(IDLE)
+        self._send(_wire.READY, _wire.pack((_os.heed_barriers(),)))
         return True
+
+    def _take_definitions(self) -> None:
+        """What the initializer needs of the script; the parent sends it, and BEGIN, as soon as the process runs."""
+        while True:
+            frame = _wire.read_frame(self._frames)
+            if frame is None:
+                os._exit(1)  # the parent closed the lane
+            if frame[0] == _wire.BEGIN:
+                return
+            _home.apply(frame[2])
 
     def work(self) -> None:
         """Take frames until END, or until the parent closes the pipe."""
@@ -166,6 +194,8 @@ class _Worker:
         kind, lease, body = frame
         if kind == _wire.LEASE:
             self._take_lease(lease, *_wire.unpack(body))
+        elif kind == _wire.DEFINE:  # also before a batch that was handed back: the parent takes it as done
+            _home.apply(body)
         elif kind == _wire.BATCH:
             batch, inline = _wire.split(body)
             self._take_batch(inline, *batch)
@@ -189,13 +219,13 @@ class _Worker:
         self._words[STATE] = LEFT
         return False
 
-    def _take_lease(self, lease: int, credit: int, unreleased: int) -> None:
+    def _take_lease(self, lease: int, generation: int, credit: int, unreleased: int) -> None:
         self._lease = lease
-        self._generation = 0
+        self._generation = generation
         self._room.forget()
         self._gate = Gate(self._memory, credit, unreleased, self._ask, self._wait_for_open)
         self._words[PROGRESS] = 0
-        self._words[SEGMENT] = COUNT_MASK << COUNT_BITS
+        self._words[SEGMENT] = NO_SEGMENT
 
     # ------------------------------------------------------------------------------------------------- one batch
 
@@ -208,16 +238,18 @@ class _Worker:
         count: int,
         seconds: float,
         timed: bool,
-        fns: list[bytes],
+        fns: list[Any],
         single: bool,
         many: Any,
         calls: list[Any],
     ) -> None:
         if generation != self._generation:
             return  # it was handed back, unseen
-        words = self._words
-        words[STATE] = LOADING
         self._number = number
+        if self._recalled():
+            self._hand_back(0)
+            return
+        self._enter(LOADING)
         self._new_segment(0)
         try:
             step = self._loader.steps(fns, single, many, calls, inline)
@@ -225,9 +257,9 @@ class _Worker:
             # Together they cannot be loaded: have them sent one by one.
             self._hand_back(0, apart=True)
             return
-        words[STATE] = RUNNING
+        self._enter(RUNNING)
         self._run(first, count, max(OVERRUN_SECONDS, 2 * seconds), self._timed(step) if timed else step)
-        words[STATE] = IDLE
+        self._enter(IDLE)
 
     def _timed(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """The same, and the time of each start in lane memory."""
@@ -252,7 +284,7 @@ class _Worker:
             passing, credit = self._gate.room(first)
             most = STREAM_AT + credit - self._placed_bytes
             index, held = self._sail(index, max(index, min(count, passing)), most, step, until)
-            if held is None and index < count and clock() <= until:
+            if held is None and index < count and clock() <= until and not self._recalled():
                 held = self._outcome(step)  # outside the window, as things were
             if held is not None:
                 self._hold()
@@ -262,14 +294,23 @@ class _Worker:
                     self._send_held(first + index, index, held)
                     until += clock() - waited  # waiting is not work
                 index += 1
-                self._words[STATE] = RUNNING
-            if clock() > until:
+                self._enter(RUNNING)
+            if clock() > until or self._recalled():
                 break
-        self._words[STATE] = SENDING
+        self._enter(SENDING)
         self._flush(index)
         self._loader.last_arguments = None
         if index < count:
             self._hand_back(index)
+
+    def _recalled(self) -> bool:
+        """Whether nothing more is to be begun of what is here."""
+        return self._words[RECALL] > self._generation
+
+    def _enter(self, state: int) -> None:
+        """Change the state, and say when: for those who look.  Not for each of many short tasks."""
+        self._words[STATE] = state
+        self._words[SINCE] = time.monotonic_ns()
 
     @staticmethod
     def _outcome(step: Callable[[], Any]) -> Any:
@@ -292,9 +333,13 @@ class _Worker:
         that pickle would write, which is three times as fast.
         """
         words, memory, dumps, clock = self._words, self._memory.bytes, pickle.dumps, time.monotonic
+        recall, generation = RECALL, self._generation
         at, most = self._at, min(most, STREAM_AT + STREAM_BYTES)
         progress = index << COUNT_BITS | (at - STREAM_AT)
         for index in range(index, stop):  # noqa: B020, PLR1704 (it goes on from where it was)
+            if words[recall] > generation:
+                self._at = at
+                return index, None
             try:
                 outcome = step()
                 if (
@@ -308,11 +353,11 @@ class _Worker:
             if outcome is None and at < most:
                 memory[at] = NONE_OPCODE
                 at += 1
-                progress += ONE_MORE + 1
+                progress += NONE_STEP
             elif type(outcome) is int and -INT_LIMIT <= outcome < INT_LIMIT and at + INT_SIZE <= most:
                 write_int(memory, at, INT_OPCODE, outcome)
                 at += INT_SIZE
-                progress += ONE_MORE + INT_SIZE
+                progress += INT_STEP
             elif type(outcome) is Large or at + len(pickled := dumps(outcome)) > most:
                 self._at = at
                 return index, PACKED_NONE if outcome is None else outcome
@@ -331,7 +376,7 @@ class _Worker:
     def _hold(self) -> None:
         """The ticket that ran is finished, and its outcome is not in the stream."""
         self._words[PROGRESS] |= HELD
-        self._words[STATE] = HOLDING
+        self._enter(HOLDING)
 
     def _append(self, index: int, pickled: bytes) -> None:
         """Put the outcome of `index` into the stream: it is held no more."""
@@ -342,9 +387,10 @@ class _Worker:
 
     def _new_segment(self, index: int, held: bool = False) -> None:
         """The stream begins again, with the outcome of `index`."""
-        words = self._words
+        words, segment = self._words, (self._number & COUNT_MASK) << COUNT_BITS | index
+        words[FLOOR] = segment
         words[PROGRESS] = 0
-        words[SEGMENT] = (self._number & COUNT_MASK) << COUNT_BITS | index
+        words[SEGMENT] = segment
         self._memory.bytes[STREAM_AT:EMPTY_STREAM_AT] = STREAM_OPEN
         words[PROGRESS] = index << COUNT_BITS | len(STREAM_OPEN) | (HELD if held else 0)
         self._start, self._at = index, EMPTY_STREAM_AT
@@ -406,7 +452,7 @@ class _Worker:
             return
         if len(pickled) <= STREAM_BYTES - len(STREAM_OPEN):
             self._append(index, pickled)
-            self._words[STATE] = GATED
+            self._enter(GATED)
         size = len(STREAM_OPEN) + len(pickled) - 1 + self._placed_bytes
         seconds = time.monotonic() - self._flushed
         self._gate.enter(ticket, size)
@@ -437,9 +483,10 @@ class _Worker:
 
     def _hand_back(self, index: int, apart: bool = False) -> None:
         """What has not started of this batch, and every batch behind it, is not ours any more."""
+        recalled = self._recalled()
         self._generation += 1
-        self._send(_wire.RETURNED, _wire.pack((self._number, index, apart)))
-        self._words[STATE] = IDLE
+        self._send(_wire.RETURNED, _wire.pack((self._number, index, apart, recalled)))
+        self._enter(IDLE)
 
     # ------------------------------------------------------------------------------------------------- the gate
 

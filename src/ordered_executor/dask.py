@@ -157,16 +157,9 @@ class OrderedDaskExecutor(OrderedExecutor):
     def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Any:
         return super()._submit(fn, args, kwargs, _annotated(options))
 
-    def _map(
-        self,
-        fn: Any,
-        iterables: tuple[Iterable[Any], ...],
-        timeout: float | None,
-        chunksize: int | None,
-        buffersize: int | None,
-        options: Options,
-    ) -> Any:
-        return super()._map(fn, iterables, timeout, chunksize, buffersize, _annotated(options))
+    def _map(self, fn: Any, iterables: tuple[Iterable[Any], ...], *settings: Any) -> Any:
+        *others, options = settings
+        return super()._map(fn, iterables, *others, _annotated(options))  # type: ignore[call-arg]
 
 
 # ----------------------------------------------------------------------------------------------------------- placement

@@ -42,7 +42,7 @@ from ._check import check_callable, check_count, check_flag, check_optional_coun
 from ._errors import RemoteError, ResultsTimeoutError
 from ._locks import Lock
 from ._parking import Latch, ParkingLot
-from ._queue_worker import Inherited, begin, call
+from ._queue_worker import begin, call, rehearse
 from .process_pool import OrderedProcessPoolExecutor
 
 if sys.version_info >= (3, 13):
@@ -83,7 +83,10 @@ class _Queue:
         )
         self._bound = sum(bounds) if all(bounds) else math.inf  # 0: none, as in the standard library's queues
         self._daemon = check_flag("daemon", daemon)
-        inherited = tuple(None if what is None else Inherited(what) for what in (worker_init_f, task))
+        inherited = (worker_init_f, task)
+        for what in inherited:
+            if what is not None:
+                rehearse(what)
         self._executor = OrderedProcessPoolExecutor(
             workers,
             initializer=begin,

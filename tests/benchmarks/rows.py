@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import memory, rows_scale, rows_schedule, rows_speed
+from tests.benchmarks import memory, rows_scale, rows_schedule, rows_script, rows_speed
 
-ROWS = {row.name: row for row in [*rows_speed.ROWS, *rows_schedule.ROWS, *rows_scale.ROWS, *memory.ROWS]}
+ALL = [*rows_speed.ROWS, *rows_script.ROWS, *rows_schedule.ROWS, *rows_scale.ROWS, *memory.ROWS]
+ROWS = {row.name: row for row in ALL}

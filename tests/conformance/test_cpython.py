@@ -61,6 +61,11 @@ class OurCase(unittest.TestCase):
     """The base of all cases: programs that the tests start find our class."""
 
     parts: tuple[ModuleType, ...]
+    manager: Any
+
+    def create_event(self) -> Any:
+        """An event that tasks share with the test, as the mixins for process pools have it from Python 3.14 on."""
+        return self.manager.Event()
 
     def setUp(self) -> None:
         """Have the tests' programs start with our class in scope, and one test's warm workers lent to the next."""

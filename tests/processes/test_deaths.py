@@ -47,6 +47,7 @@ def test_death_by_signal_costs_the_running_task(pool: MakePool, journal: Journal
     assert isinstance(error, TerminatedWorkerError)
     assert (error.ticket, error.exitcode) == (4, -number)
     assert number.name in str(error)
+    assert f"Process {error.pid} terminated abruptly with exit code {-number}" in str(error.__cause__)
     assert error.pid is not None
     assert [future.result() for future in futures] == list(range(8))
     assert journal.read_all() == ["died"]

@@ -111,7 +111,7 @@ CALLS = [
 @pytest.mark.parametrize("call", CALLS)
 def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], None]) -> None:
     """1. A call is interrupted; 2. everything that is called afterwards on the same executor works."""
-    it = pool(1)
+    it = pool(1, keep_results=True)  # futures are used, dropped, and the stream is read at the end
     rounds = 0
     assert it.submit(same, 0).result(PATIENCE) == 0
     for interruption in interruptions():
@@ -125,11 +125,10 @@ def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], 
     read_stream(it)
 
 
-# as_completed() has a lock of its own, which the releaser needs to tell it of a future.
-@pytest.mark.parametrize("call", [call for call in CALLS if call is not read_as_completed])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_handler_may_wait_in_the_middle_of_a_call(pool: MakePool, call: Callable[[Any], None]) -> None:
     """1. In the middle of a call a signal comes; 2. its handler waits for a task, and gets it; 3. the call goes on."""
-    it = pool(1)
+    it = pool(1, keep_results=True)  # futures are used, dropped, and the stream is read at the end
     assert it.submit(same, 0).result(PATIENCE) == 0
     got: list[int] = []
     for interruption in interruptions(handler=lambda: got.append(it.submit(same, 1).result(PATIENCE))):
@@ -171,7 +170,7 @@ def test_interrupts_cost_no_room(pool: MakePool) -> None:
 
 def test_an_interrupted_map_goes_on(pool: MakePool) -> None:
     """1. The reader of a map is interrupted; 2. it reads on, to the end: at most the one result on its way is lost."""
-    it = pool(1)
+    it = pool(1, keep_results=True)  # futures are used, dropped, and the stream is read at the end
     assert it.submit(same, 0).result(PATIENCE) == 0
     for interruption in interruptions():
         mapped = it.map(same, range(9), chunksize=2, buffersize=4, timeout=PATIENCE)
@@ -189,7 +188,7 @@ def test_an_interrupted_map_goes_on(pool: MakePool) -> None:
 def test_an_interrupted_shutdown_can_be_called_again(pool: MakePool) -> None:
     """1. `shutdown` is interrupted; 2. called again it ends, and what was submitted is done."""
     for interruption in interruptions():
-        it = pool(1)
+        it = pool(1, keep_results=True)  # futures are used, dropped, and the stream is read at the end
         futures = [it.submit(same, number) for number in range(2)]
         interruption.press(it.shutdown)
         it.shutdown(timeout=PATIENCE)
@@ -202,7 +201,7 @@ def test_an_interrupted_block_ends(pool: MakePool) -> None:
     Not at every place: each time it kills a worker.
     """
     for interruption in interruptions(step=7):
-        it = pool(1)
+        it = pool(1, keep_results=True)  # futures are used, dropped, and the stream is read at the end
 
         def block(it: Any = it) -> None:
             with it:

@@ -595,11 +595,11 @@ def test_run_in_executor_does_not_grow(pool: MakePool) -> None:
 def test_callback_that_reads_takes_nothing_from_the_stream(pool: MakePool) -> None:
     """A done-callback may look at a result; who reads the stream gets it all the same, and then it is gone."""
     executor = pool(1)
+    results = executor.results()
     seen: list[int] = []
     for _ in range(5):
         executor.submit(make_thing).add_done_callback(lambda future: seen.append(id(future.result())))
     executor.shutdown()
-    results = executor.results()
     for identity in seen:
         thing = next(results)
         assert id(thing) == identity

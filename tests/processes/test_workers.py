@@ -43,7 +43,7 @@ def test_a_worker_loads_what_it_needs(pool: MakePool) -> None:
     """Of this package no more than its own half: the start of a worker is mostly the loading of modules."""
     loaded = pool(1).submit(eval, "list(__import__('sys').modules)").result()
     needed = {"_worker", "_loading", "_functions", "_payload", "_faithful", "_by_value", "_errors", "_ticket", "_gate"}
-    needed |= {"_lane_memory", "_wire", "_os", "_warm", "_exit", "_loky"}
+    needed |= {"_lane_memory", "_wire", "_os", "_warm", "_exit", "_loky", "_keys", "_rebuild", "_reducers", "_home"}
     assert {name for name in loaded if name.startswith("ordered_executor.")} == {
         f"ordered_executor.{n}" for n in needed
     }

@@ -1,0 +1,12 @@
+"""The command's parts: a parallel, ordered pipe for Python functions and programs.
+
+    sources      cutting           pace           crew | worker            slots         flow         sink
+    files   ->   whole records ->  pieces    ->   calls, programs    ->    output,   ->  in order ->  standard output,
+    in blocks                      of 25 ms       in the workers           notes                      job log, …
+    |<--------------- parent --------------->|<------ workers ------->|<------------------ parent ------------------>|
+
+A *record* is what is run once: a line, a row, a block.  A *piece* is a run of records that travels together, in a
+*slot* of shared memory: the parent puts its input there, the worker its output, record by record.  So a line costs the
+parent next to nothing, the output of a piece can be written before the piece ends, and when a worker dies it is known
+exactly which record it was at.
+"""

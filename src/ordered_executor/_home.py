@@ -1,0 +1,461 @@
+"""The worker's copy of the script: a module for each one that goes by value, `__main__` first of all.
+
+Its dictionary is the globals of every function of the script that runs here, so that tasks, the initializer, closures
+and methods see each other's.  The parent sends names as they are needed, and again when it has changed them (see
+`_definitions`); nothing here is ever reset without that.
+
+- *Unopened* names came as pickles that nothing has needed yet.  Whoever asks the module for one opens it.
+- The *top level* of the script is run, as `spawn` does it, if a name is needed that cannot be pickled.  Classes that
+  are here already are not made a second time, and names that are here stay as they are.
+
+Invariants: a key that was defined here is not defined again; a frame of definitions is applied whole, in the order in
+which it came, whatever of it fails: a failure is remembered, and told to whoever misses the name.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import linecache
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from multiprocessing.process import current_process
+from types import CellType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from . import _keys, _wire
+from ._by_value import Reduced
+from ._faithful import class_name, message_of
+from ._rebuild import AS_SPAWN_DOES, MAIN, named, names_in
+from ._reducers import CACHE
+
+Name = tuple[str, str]  # module, name
+
+
+class Unopened(NamedTuple):
+    """A name that nothing has needed yet."""
+
+    stamp: int
+    pickled: bytes
+    needs: list[Name]
+
+
+_unopened: dict[Name, Unopened] = {}
+_opened: dict[Name, int] = {}  # what was opened, and its stamp
+_lacking: dict[Name, str] = {}  # names that are not here, and why
+_defined: dict[Name, Any] = {}  # things, by the module and name that they were defined under
+_begun: set[int] = set()  # keys of things that are being defined
+_complete: set[int] = set()
+_ran: dict[str, set[str]] = {}  # modules whose top level ran here -> the names that it made
+_opening = threading.RLock()  # tasks may have threads
+_left: list[ModuleType] = []  # whose place the script took: its functions need it
+
+
+def _text(error: BaseException) -> str:
+    return f"{class_name(type(error))}: {message_of(error)}"
+
+
+class Home(ModuleType):
+    """A module of the script in a worker."""
+
+    def __getattr__(self, name: str) -> Any:
+        return open_name(self.__name__, name)
+
+
+class Mirror(Home):
+    """The same around a dictionary that is there already.
+
+    Where `multiprocessing` has run the script, its functions have other globals than the module it made of them.
+    """
+
+    __slots__ = ("_names",)
+    _names: dict[str, Any]
+
+    def __init__(self, name: str, names: dict[str, Any]) -> None:
+        super().__init__(name)
+        vars(ModuleType)["__dict__"].__get__(self).clear()
+        vars(Mirror)["_names"].__set__(self, names)
+
+    __dict__ = property(lambda self: self._names)
+
+    def __getattr__(self, name: str) -> Any:
+        names = self._names
+        return names[name] if name in names else open_name(MAIN, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._names[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if self._names.pop(name, self) is self:
+            raise AttributeError(name)
+
+
+def settle() -> None:
+    """Let this process's `__main__` be the script's."""
+    found = sys.modules[MAIN]
+    _left.append(found)
+    if found.__name__ == AS_SPAWN_DOES:
+        names = names_in(MAIN)
+        home: Home = Mirror(MAIN, names)
+        names["__name__"] = MAIN
+        _ran[MAIN] = set(names)
+        _rename(names)
+    else:
+        home = Home(MAIN)
+        home.__dict__["__builtins__"] = builtins
+    sys.modules[MAIN] = sys.modules[AS_SPAWN_DOES] = home
+
+
+def _rename(names: dict[str, Any]) -> None:
+    """While the top level ran, its module had another name: its things are of the script's now."""
+    for value in list(names.values()):
+        for each in [value, *(vars(value).values() if isinstance(value, type) else ())]:
+            if getattr(each, "__module__", None) == AS_SPAWN_DOES:
+                with contextlib.suppress(Exception):
+                    each.__module__ = MAIN
+
+
+# --------------------------------------------------------------------------------------------------- things by key
+
+
+def define(key: int, home: str, name: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """A function, class or cache of the script: the one that is here, or else a new one without a state."""
+    obj = _keys.find(key)
+    if obj is None:
+        obj = _adopted(home, name, args)
+        if obj is None:
+            obj = make(*args)
+            _begun.add(key)
+        _keys.keep(key, obj)
+        _defined[home, name] = obj
+    return obj
+
+
+def complete(obj: Any, state: tuple[int, Callable[[Any, Any], object], Any]) -> None:
+    """Give a thing its state, once."""
+    key, fill, content = state
+    if key in _complete:
+        return
+    if key in _begun:
+        fill(obj, content)
+        _begun.discard(key)
+    elif isinstance(obj, type):  # it was made by the top level: what the parent has set since
+        for label, value in content[0].items():
+            if not label.startswith("__") and not hasattr(type(value), "__get__"):
+                with contextlib.suppress(Exception):
+                    setattr(obj, label, value)
+    _complete.add(key)
+
+
+def fill_cache(cache: Any, own: dict[str, Any]) -> None:
+    vars(cache).update(own)
+
+
+def _adopted(home: str, name: str, args: tuple[Any, ...] = ()) -> Any:
+    """What the top level made under this name, if it is the same thing and has no key yet."""
+    if home not in _ran:
+        return None
+    try:
+        found = named(home, name)
+    except AttributeError:
+        return None
+    if _keys.known_key(found) is not None:
+        return None
+    if isinstance(found, type):
+        return found
+    if type(found) is FunctionType:
+        return found if not args or (len(args) > 1 and found.__code__ == args[1]) else None
+    return found if type(found) is CACHE else None
+
+
+# ------------------------------------------------------------------------------------------------------------- names
+
+
+def open_name(home: str, name: str) -> Any:
+    """Open a name that has come, with all that it needs.  Raises `AttributeError` if there is none."""
+    with _opening:
+        names = vars(sys.modules[home])
+        if name in names:
+            return names[name]
+        unopened = _unopened.pop((home, name), None)
+        if unopened is None:
+            reason = _lacking.get((home, name))
+            raise AttributeError(
+                f"module {home!r} has no attribute {name!r}" + (f" in this worker: {reason}" if reason else "")
+            )
+        try:
+            value = pickle.loads(unopened.pickled)
+        except BaseException as error:
+            _lacking[home, name] = _text(error)
+            raise AttributeError(f"{name!r} of the script cannot be unpickled in this worker") from error
+        names[name] = value
+        _opened[home, name] = unopened.stamp
+        for other, needed in unopened.needs:
+            if needed not in vars(sys.modules[other]) and (other, needed) in _unopened:
+                with contextlib.suppress(AttributeError):
+                    open_name(other, needed)
+        return value
+
+
+def bind(home: str, name: str, stamp: int, value: Any) -> None:
+    """Set a global, as the parent has it now."""
+    _unopened.pop((home, name), None)
+    _lacking.pop((home, name), None)
+    if _opened.pop((home, name), None) != stamp:
+        vars(sys.modules[home])[name] = value
+
+
+def why_lacking(error: BaseException) -> None:
+    """Let a `NameError` say why the name is not here."""
+    name = getattr(error, "name", None)
+    for (_, lacking), reason in _lacking.items():
+        if lacking == name and reason not in str(error):
+            error.args = (f"name {name!r} is not defined in this worker: {reason}",)
+            return
+
+
+# ----------------------------------------------------------------------------------------------------- the top level
+
+
+def run(home: str, filename: str, source: str) -> None:
+    """Run the top level of the script, unless it ran.  What it raises is remembered for the names it should make."""
+    if home in _ran:
+        return
+    module = sys.modules[home]
+    names = vars(module)
+    before = dict(names)
+    _ran[home] = set()
+    try:
+        with _as_spawn_does(home, names):
+            exec(compile(source, filename, "exec", dont_inherit=True), names)  # noqa: S102 (the user's own program)
+    except BaseException as error:
+        _lacking[home, ""] = f"the top level of the script failed in this worker: {_text(error)}"
+    names.update(before)
+    _ran[home] = names.keys() - before.keys()
+    _rename(names)
+    for (other, name), thing in _defined.items():
+        if other == home and "." not in name and type(names.get(name)) is type(thing):
+            names[name] = thing
+    _open_all(home)
+
+
+def _open_all(home: str) -> None:
+    """What the top level has made needs names, too, and nobody can say which."""
+    for other, name in list(_unopened):
+        if other == home:
+            _open_at_once(home, name, vars(sys.modules[home]).pop(name, None))
+
+
+def _open_at_once(home: str, name: str, made: Any) -> None:
+    try:
+        open_name(home, name)
+    except AttributeError:
+        if made is not None:
+            vars(sys.modules[home])[name] = made
+
+
+@contextlib.contextmanager
+def _as_spawn_does(home: str, names: dict[str, Any]) -> Iterator[None]:
+    """The module has another name meanwhile, no process can be started, and no class is made a second time."""
+    build, process = builtins.__build_class__, current_process()
+
+    def build_once(body: Any, name: str, /, *bases: Any, **options: Any) -> Any:
+        known = _defined.get((home, name)) if body.__globals__ is names and body.__qualname__ == name else None
+        return known if isinstance(known, type) else build(body, name, *bases, **options)
+
+    names["__name__"] = AS_SPAWN_DOES if home == MAIN else home
+    builtins.__build_class__ = build_once
+    process._inheriting = True  # type: ignore[attr-defined]  # see `ordered_executor.__init__`
+    try:
+        yield
+    finally:
+        builtins.__build_class__ = build
+        del process._inheriting  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------------------------------------- what a frame says
+
+
+def _be_home(home: str, attributes: dict[str, Any], spec: tuple[str, str | None] | None) -> None:
+    if home not in sys.modules:
+        sys.modules[home] = Home(home)
+    if isinstance(sys.modules[home], Home):
+        names = vars(sys.modules[home])
+        names.update(attributes)
+        if spec is not None:
+            names["__spec__"] = ModuleSpec(spec[0], None, origin=spec[1])
+
+
+def _take_unopened(home: str, name: str, stamp: int, pickled: bytes, needs: list[Name]) -> None:
+    made = vars(sys.modules[home]).pop(name, None)
+    _opened.pop((home, name), None)
+    _lacking.pop((home, name), None)
+    _unopened[home, name] = Unopened(stamp, pickled, needs)
+    if home in _ran:
+        _open_at_once(home, name, made)
+
+
+def _drop(home: str, name: str) -> None:
+    _unopened.pop((home, name), None)
+    if _opened.pop((home, name), None) is not None:
+        vars(sys.modules[home]).pop(name, None)
+
+
+def _delete(home: str, name: str) -> None:
+    _drop(home, name)
+    vars(sys.modules[home]).pop(name, None)
+
+
+def _lack(home: str, name: str, reason: str) -> None:
+    if name not in vars(sys.modules[home]):
+        _lacking[home, name] = _lacking.get((home, ""), reason)
+
+
+def _adopt(key: int, home: str, name: str, reason: str) -> None:
+    """A thing that cannot be pickled: the top level has made it."""
+    found = _adopted(home, name)
+    if found is None:
+        _keys.explain(key, _lacking.get((home, ""), reason))
+    else:
+        _keys.keep(key, found)
+        _complete.add(key)
+
+
+def _source(filename: str, lines: list[str]) -> None:
+    linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+
+
+def _import(name: str) -> None:
+    with contextlib.suppress(Exception):
+        import_module(name)
+
+
+def _forget(key: int) -> None:
+    _keys.forget(key)
+    _complete.discard(key)
+    for place in [place for place, thing in _defined.items() if _keys.known_key(thing) is None]:
+        del _defined[place]
+
+
+_ORDERS: dict[str, Callable[..., None]] = {
+    "home": _be_home,
+    "unopened": _take_unopened,
+    "drop": _drop,
+    "delete": _delete,
+    "lack": _lack,
+    "run": run,
+    "adopt": _adopt,
+    "explain": _keys.explain,
+    "source": _source,
+    "import": _import,
+    "forget": _forget,
+}
+
+
+def apply(body: bytes | bytearray) -> None:
+    """Do as a frame of definitions says.  Raises nothing."""
+    (orders, entries), raw = _wire.split(body)
+    for order, *args in orders:
+        _ORDERS[order](*args)
+    reader = _Entries(raw)
+    for kind, where, sizes in entries:
+        try:
+            _ENTRIES[kind](*where, reader.load(sizes))
+        except BaseException as error:
+            _failed(kind, where, _text(error))
+
+
+def _failed(kind: str, where: tuple[Any, ...], reason: str) -> None:
+    text = f"it cannot be unpickled there: {reason}"
+    for key in [*_begun, *([where[0]] if kind == "thing" else ())]:
+        _keys.forget(key)
+        _keys.explain(key, f"a function or class of the script is not in this worker: {text}")
+    _begun.clear()
+    if kind == "bind":
+        _lack(where[0], where[1], text)
+
+
+def _set(key: int, label: str, value: Any) -> None:
+    setattr(_keys.thing(key), label, value)
+
+
+def _unset(key: int, label: str, _: None) -> None:
+    with contextlib.suppress(AttributeError):
+        delattr(_keys.thing(key), label)
+
+
+_ENTRIES: dict[str, Callable[..., None]] = {"bind": bind, "thing": _keys.keep, "set": _set, "unset": _unset}
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, name: Name) -> Any:
+        """A global that is part of another one."""
+        return vars(sys.modules[name[0]])[name[1]]
+
+
+class _Entries:
+    """The pickles of a frame one after the other, and the buffers behind each."""
+
+    def __init__(self, raw: memoryview) -> None:
+        self._raw, self._at = raw, 0
+
+    def load(self, sizes: list[int]) -> Any:
+        pieces = []
+        for size in sizes:
+            pieces.append(self._raw[self._at : self._at + size])
+            self._at += size
+        return _Unpickler(_File(pieces[0]), buffers=pieces[1:]).load()
+
+
+class _File:
+    """A file to read from that does not copy all that is in it first, as `BytesIO` does."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._left = content
+
+    def read(self, size: int) -> bytes:
+        piece, self._left = self._left[:size], self._left[size:]
+        return bytes(piece)
+
+    def readinto(self, place: Any) -> int:
+        piece = self._left[: len(place)]
+        place[: len(piece)] = piece
+        self._left = self._left[len(piece) :]
+        return len(piece)
+
+    def readline(self) -> bytes:
+        return self.read(bytes(self._left).index(b"\n") + 1)
+
+
+# ---------------------------------------------------------------------------------------------------------- outcomes
+
+
+class AtHome:
+    """What an outcome may refer to: see `_reducers.References`."""
+
+    def refer(self, obj: Any) -> Reduced | None:
+        key = _keys.known_key(obj)
+        if key is not None:
+            return _keys.thing, (key,)
+        home, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
+        if home in _ran and name.partition(".")[0] in _ran[home]:
+            with contextlib.suppress(AttributeError):
+                if named(home, name) is obj:
+                    return named, (home, name)
+        return None
+
+    def uses(self, home: str, fn: FunctionType) -> None:
+        """At home there is all of it."""
+
+    def uses_module(self, name: str) -> None:
+        """As above."""
+
+    def cell(self, cell: CellType) -> Reduced | None:
+        return None
+
+    def uses_name(self, home: str, name: str) -> Reduced | None:
+        return named, (home, name)

@@ -1,0 +1,230 @@
+"""Progress bars: how far, how fast, what failed, and what the head does when everything waits for it.
+
+Needs the extra `[progress]`, which is tqdm; only tqdm draws.  A bar looks at what the executor knows anyway, some times
+a second, in a thread of its own; an executor without a bar pays nothing.
+
+    from ordered_executor.progress import process_map, progress
+
+    squares = process_map(square, numbers, max_workers=4, desc="squares")
+
+    with OrderedProcessPoolExecutor() as executor, progress(executor, total=len(paths)):
+        for path in paths:
+            executor.submit(parse, path)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from ._check import check_optional_count, check_seconds
+from ._executor import OrderedExecutor
+from ._map import length_of
+from ._parking import Latch
+from ._running import Running
+from ._statistics import Statistics
+from .parallel_queue import ParallelQueue, ParallelSingleTaskQueue
+from .process_pool import OrderedProcessPoolExecutor
+
+try:
+    from tqdm.auto import tqdm
+except ImportError as error:  # pragma: no cover
+    raise ImportError(
+        "progress bars are drawn by tqdm, which is not installed: pip install 'ordered-executor[progress]'"
+    ) from error
+
+T = TypeVar("T")
+logger = logging.getLogger("ordered_executor")
+
+_LOOK_SECONDS = 0.2
+_THEIRS = frozenset(inspect.signature(OrderedProcessPoolExecutor).parameters)
+_MAPS = frozenset(inspect.signature(OrderedExecutor.map).parameters) - {"self", "fn", "iterables"}
+
+
+def process_map(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    executor: OrderedExecutor | None = None,
+    tqdm_class: Any = tqdm,
+    lock_name: str | None = None,
+    **settings: Any,
+) -> list[T]:
+    """The results of `fn` for the arguments in `iterables`, as a list in their order, and a bar while they come.
+
+    The call of `tqdm.contrib.concurrent.process_map`, on an `OrderedProcessPoolExecutor`.  `settings` are that one's
+    (`max_workers`, `window`, `task_timeout`, …), those of its `map` (`chunksize`, `buffersize`, `timeout`, …) and
+    tqdm's (`desc`, `unit`, `leave`, …).  `executor`: one of yours, which goes on afterwards.  `lock_name` is there
+    because tqdm's function has it, and is not needed.
+
+    Raises what a task raised, and `TypeError` if `executor` and settings for a new one are both given.
+    """
+    del lock_name
+    ours = {name: settings.pop(name) for name in list(settings) if name in _THEIRS and name not in _MAPS}
+    mapped = {name: settings.pop(name) for name in list(settings) if name in _MAPS}
+    if executor is not None and ours:
+        raise TypeError(f"{', '.join(ours)}: settings of a new executor, and one is given in `executor`")
+    settings.setdefault("total", length_of(iterables))
+    with contextlib.ExitStack() as stack:
+        if executor is None:
+            executor = stack.enter_context(OrderedProcessPoolExecutor(**ours))
+        stack.enter_context(progress(executor, tqdm_class=tqdm_class, **settings))
+        return list(executor.map(fn, *iterables, **mapped))
+
+
+@contextlib.contextmanager
+def progress(
+    executor: OrderedExecutor | ParallelQueue | ParallelSingleTaskQueue,
+    total: int | None = None,
+    *,
+    head_seconds: float = 2.0,
+    tqdm_class: Any = tqdm,
+    **settings: Any,
+) -> Iterator[Any]:
+    """Follow an executor, or a queue, with a bar as long as the block runs.  Yields the bar.
+
+    Counts all tickets that were not released when the block began: submitted, mapped, put or marked.  The bar shows
+    those that are *finished*, as far as the parent has heard; behind it stand how many were *released* if that is less
+    (the others wait for the head), how many failed, how many were run again, and, when the head has been waited for
+    longer than `head_seconds`, what it is doing.
+
+    `total`: how many there will be; without it, as many as were submitted so far.  `settings` are tqdm's.  Does not
+    wait for anything.  The bar may be closed early: then nothing is drawn any more, and nothing else happens.
+    """
+    total = check_optional_count("total", total, 0)
+    threshold = check_seconds("head_seconds", head_seconds, zero=True)
+    followed = executor if isinstance(executor, OrderedExecutor) else getattr(executor, "_executor", None)
+    if not isinstance(followed, OrderedExecutor):
+        raise TypeError(f"progress() follows an ordered executor or a queue of this package, not {executor!r}")
+    if sys.stderr is None and settings.get("file") is None:
+        settings["disable"] = True  # a program without a terminal, and without anything in its place
+    follower = _Follower(followed, total, float(threshold or 0.0), tqdm_class, settings)
+    follower.thread.start()
+    try:
+        yield follower.bar
+    finally:
+        follower.end()
+
+
+def _say_that_it_ended(error: Exception) -> None:
+    logger.warning("the progress bar is not drawn any more, the work goes on: %s: %s", type(error).__name__, error)
+
+
+class _Screen:
+    """What tqdm draws on: an error of it ends the drawing, and is not raised.
+
+    Raised, it would leave the lock taken that all bars of the process have in common (tqdm's `refresh` has no
+    `finally`), and the next bar would wait for ever.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._gone = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._file == other)  # tqdm asks whether it is the standard one
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def write(self, text: str) -> None:
+        self._draw(lambda: self._file.write(text))
+
+    def flush(self) -> None:
+        self._draw(self._file.flush)
+
+    def _draw(self, call: Callable[[], object]) -> None:
+        if self._gone:
+            return
+        try:
+            call()
+        except Exception as error:
+            self._gone = True
+            _say_that_it_ended(error)
+
+
+class _Follower:
+    """A bar, and the thread that moves it."""
+
+    def __init__(
+        self, executor: OrderedExecutor, total: int | None, head_seconds: float, cls: Any, settings: dict[str, Any]
+    ) -> None:
+        self._executor = executor
+        self._grows = total is None
+        self._failed_once = False
+        self._head_seconds = head_seconds
+        self._start = executor.statistics().head
+        self._failed, self._retried = _counts(executor.statistics())
+        settings.setdefault("unit", "task")
+        settings["file"] = _Screen(settings.get("file") or sys.stderr)
+        self.bar = cls(total=total, **settings)
+        self._over = Latch()
+        self.thread = threading.Thread(target=self._run, name="ordered-executor-progress", daemon=True)
+
+    def _run(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            if not self._shown():
+                return
+
+    def end(self) -> None:
+        """The last look, and the bar is closed."""
+        self._over.set()
+        self.thread.join()
+        if self._shown():
+            self.bar.close()
+
+    def _shown(self) -> bool:
+        """Look, and draw; False if that cannot be done any more.  The work goes on all the same."""
+        try:
+            if self._failed_once or self.bar.disable:  # closed early, or never meant to be seen
+                return False
+            self._show(self._executor.statistics())
+        except Exception as error:  # a bar of the user's own class
+            self._failed_once = True
+            _say_that_it_ended(error)
+            return False
+        return True
+
+    def _show(self, now: Statistics) -> None:
+        bar = self.bar
+        released = now.head - self._start
+        if self._grows:
+            bar.total = max(now.tail - self._start, bar.initial)
+        bar.set_postfix_str(self._text(now, released), refresh=False)
+        moved = released + now.early - (bar.n - bar.initial)
+        if moved:
+            bar.update(moved)
+        else:
+            bar.refresh()
+
+    def _text(self, now: Statistics, released: int) -> str:
+        failed, retried = _counts(now)
+        parts = [f"released {released}"] if now.early else []
+        parts += [f"failed {failed - self._failed}"] if failed > self._failed else []
+        parts += [f"run again {retried - self._retried}"] if retried > self._retried else []
+        if now.in_flight and now.head_seconds >= self._head_seconds:
+            parts += [text for worker in self._executor.running()[:1] if (text := head_text(worker, now))]
+        return ", ".join(parts)
+
+
+def _counts(now: Statistics) -> tuple[int, int]:
+    return now.failed, now.retried
+
+
+def head_text(worker: Running, now: Statistics) -> str | None:
+    """What the head does, if that is the task of this worker.
+
+    >>> head_text(Running(0, 4711, "running", 40, "parse", "parse('a.csv')", 1, 12.3), type("S", (), {"head": 40}))
+    "head 40: parse('a.csv'), 12 s, pid 4711"
+    """
+    if worker.ticket != now.head:
+        return None
+    where = f", pid {worker.pid}" if worker.pid is not None else ""
+    again = f", attempt {worker.attempt}" if worker.attempt not in (None, 1) else ""
+    return f"head {worker.ticket}: {worker.call}, {worker.seconds:.0f} s{where}{again}"

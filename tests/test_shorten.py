@@ -1,0 +1,100 @@
+"""Calls and values in a few words: short, whatever the user's classes do."""
+
+from __future__ import annotations
+
+import decimal
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ordered_executor._shorten import LONGEST, as_call, call_text, error_text, short
+
+
+class Hostile:
+    """Whatever may be asked of it raises, or never returns; nothing of it may be asked."""
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise SystemExit("somebody asked")
+
+    __repr__ = __str__ = __len__ = __iter__ = __lt__ = __getattr__ = _refuse
+
+
+class HostileInt(int):
+    """A number with a `repr` of its own."""
+
+    def __repr__(self) -> str:
+        raise SystemExit("somebody asked")
+
+
+def test_values_of_a_users_classes_are_named_only() -> None:
+    """No code of theirs runs, also where they stand inside of something."""
+    assert short(Hostile()) == f"<{__name__}.Hostile>"
+    assert short(HostileInt(3)) == f"<{__name__}.HostileInt>"
+    assert short([Hostile(), 1]) == f"[<{__name__}.Hostile>, 1]"
+    keys = {HostileInt(1): Hostile(), HostileInt(2): 5}
+    assert short(keys) == f"{{<{__name__}.HostileInt>: <{__name__}.Hostile>, <{__name__}.HostileInt>: 5}}"
+    assert call_text(Hostile(), (Hostile(),), {"a": Hostile()}).count("Hostile") == 3
+
+
+def test_large_values_are_cut() -> None:
+    """A text, a number, an array, a list of any size take no more than a line, and no time."""
+    assert short("x" * 10**8) == f"'{'x' * 27}...{'x' * 28}'"
+    assert short(bytes(10**8)) == r"<bytes of 100000000 bytes, b'\x00\x00\x00\x00\x00\x00\...>"
+    assert short(1 << 10**7) == "<int of 10000001 bits>"
+    assert short(np.zeros((1000, 3))) == "<numpy.ndarray of shape (1000, 3)>"
+    assert short(list(range(10**6))) == "[0, 1, 2, 3, ...]"
+    assert short(dict.fromkeys(range(10**6))) == "{0: None, 1: None, 2: None, 3: None, ...}"
+    assert len(call_text(print, ("x" * 1000,) * 1000, {f"k{n}": "x" * 1000 for n in range(1000)})) < LONGEST + 20
+
+
+def test_small_values_are_as_python_writes_them() -> None:
+    """What the interpreter has written itself is as `repr` writes it."""
+    for value in (3, -1.5, True, None, "a", b"b", (1, "x"), [1], {"a": 1}, {1}, frozenset({1}), decimal.Decimal("1.5")):
+        assert short(value) == repr(value)
+    assert short(Path("a.csv")) == "PosixPath('a.csv')"
+    assert short(set()) == "set()"
+    assert short(len) == "<len>"
+
+
+def test_what_contains_itself_ends() -> None:
+    """A list in itself is shown a few levels deep."""
+    loop: list[Any] = []
+    loop.append(loop)
+    assert short(loop) == "[[[[...]]]]"
+    deep: Any = 1
+    for _ in range(10**5):
+        deep = {"a": deep}
+    assert short(deep) == "{'a': {'a': {'a': {...}}}}"
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text() | st.binary() | st.floats(),
+        lambda part: st.lists(part) | st.dictionaries(st.text(), part) | st.tuples(part, part),
+    )
+)
+def test_anything_is_short(value: Any) -> None:
+    """Whatever it is, a call with it is a line or two, and has no line break."""
+    text = call_text(print, (value, value), {"key": value})
+    assert len(text) <= LONGEST + len("print()")
+    assert "\n" not in text
+
+
+def test_errors_are_shown_by_class_and_arguments() -> None:
+    """Their own text may be anything."""
+
+    class Odd(ValueError):
+        __str__ = __repr__ = Hostile._refuse
+
+    assert error_text(Odd("a", 1)).endswith("Odd('a', 1)")
+    assert error_text(KeyError("k")) == "KeyError('k')"
+
+
+def test_whatever_is_left_of_a_call_is_shown() -> None:
+    """A future keeps a call as a tuple, as a packed call, or as the function alone."""
+    assert as_call((len, ("a",), {"b": 1})) == (len, ("a",), {"b": 1})
+    assert as_call((len,)) == (len, (), {})
+    assert call_text(*as_call(None)) == "NoneType object()"
