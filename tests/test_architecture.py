@@ -13,17 +13,19 @@ from tests.test_locks import held
 
 SOURCE = Path(ordered_executor.__file__).parent
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
-MOST_LINES = 550  # where a file grows towards it, it holds a second concept
+MOST_LINES = 560  # where a file grows towards it, it holds a second concept
 
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_ticket _errors _check _locks _parking _wire _poller _warm _sketch _keys _rebuild _slow",
+    "_times",
+    "_ticket _errors _check _locks _parking _wire _poller _warm _sketch _current _keys _rebuild _slow",
     "_os_descriptors _os_tree _os_barrier",
     "_os_process _os_lifeline _os_memory",
     "_os",
     "_exit _loky _audience _faithful _by_value _counts",
     "_shorten _reducers",
+    "_outcome _logs",
     # pure parts, one concept each
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _refusals _map _results _queue_worker _digest _roster _reach _alarms",
@@ -35,8 +37,9 @@ LAYERS = [
     "_statistics",
     "_executor",
     # lanes: one backend
-    "_toplevel _home _loading _recall",
+    "_toplevel _home _loading _recall _outbox",
     "_script",
+    "_witness",
     "_plan _worker _start _carried",
     "_packing",
     "_definitions",

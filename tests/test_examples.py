@@ -39,7 +39,7 @@ def test_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert not done.stderr, done.stderr
+    assert not done.stderr or page.name in NEEDS, done.stderr  # other libraries may say something
 
 
 def modules_with_examples() -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 __version__: str  # read from the metadata of the installed package, when it is asked for
 
 __all__ = [
+    "CurrentTask",
     "Future",
     "OptionsView",
     "OrderedExecutor",
@@ -15,11 +16,14 @@ __all__ = [
     "RemoteError",
     "Results",
     "ResultsTimeoutError",
+    "Running",
     "ShutdownTimeoutError",
     "Statistics",
     "TaskKilledError",
     "TaskTimeoutError",
     "TerminatedWorkerError",
+    "Waits",
+    "current_task",
     "end_idle_workers",
 ]
 

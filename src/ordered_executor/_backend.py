@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ._ticket import Batch
+from ._times import Times
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Arrived:
     size: int
     seconds: float
     rescued: bool = False
+    times: Times | None = None  # when each task began and ended, where it was recorded
     failures: bool = True  # whether errors may be among the outcomes: who knows that there is none spares a look
 
 

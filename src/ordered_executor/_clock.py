@@ -1,9 +1,10 @@
 """What is due: the looks at a lane that no frame asks for.
 
 A lane is looked at when its time has come (`Lane.due`), and not before: an executor whose workers are heard of in time
-sets no alarm but the next.  Three looks are here; the one at a task that overruns its limit is `_stopping`'s.
+sets no alarm but the next.  Four looks are here; the one at a task that overruns its limit is `_stopping`'s.
 
 - *kill*: it was told to end, or is to be killed, and its process is there still;
+- *idleness*: it has had nothing to do for long, and need not keep its memory;
 - *start*: its initializer runs, and may take `task_timeout`;
 - *peek*: of the batch that has the head nothing was heard for a while, and the task that runs takes longer than most;
   what is finished before it is fetched from the lane's memory.  The same look tells, where others are idle, that what
@@ -16,10 +17,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._lane import PEEK_SECONDS, Lane, kill
+from ._lane import PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
 from ._lane_memory import STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
+from ._times import Times
 
 # The time between two looks for outcomes doubles up to this while no task ends, so that a very slow one costs nothing.
 PEEK_MOST_SECONDS = 0.05
@@ -33,6 +35,7 @@ class Peeked(NamedTuple):
     number: int
     start: int
     outcomes: list[Any]
+    times: Times | None = None
 
 
 def look_at_end(lane: Lane, now: float) -> None:
@@ -53,6 +56,16 @@ def look_at_start(lane: Lane, now: float, timeout: float | None) -> bool:
         return True
     lane.start_deadline = begun * 1e-9 + timeout if begun else now + TIMEOUT_SECONDS
     return False
+
+
+def look_for_idleness(lane: Lane, now: float) -> bool:
+    """Whether the worker has had nothing to do for long; asked once after each time it had."""
+    if lane.trim_at is None or now < lane.trim_at:
+        return False
+    idle = lane.state == SERVING and not lane.parcels.busy and not lane.writing
+    rested = lane.heard + TRIM_SECONDS
+    lane.trim_at = None if idle and now >= rested else max(rested, now + TRIM_SECONDS / 2)
+    return lane.trim_at is None
 
 
 def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
@@ -87,4 +100,5 @@ def _peek(lane: Lane, sent: Sent) -> Peeked | None:
     known = sent.home - start
     if not 0 <= known < len(outcomes):
         return None  # below zero: what is before it is in the pipe still, and this comes by the pipe as well
-    return Peeked(sent.number, start, lane.fetch(outcomes, known))
+    times = lane.memory.times(sent.number, start, start + len(outcomes)) if sent.recorded else None
+    return Peeked(sent.number, start, lane.fetch(outcomes, known), times)

@@ -9,10 +9,13 @@ import time
 from collections import deque
 
 from ._sketch import Sketch
+from ._times import Times
 
 # The rate is that of the last seconds: a mark a second, so many of them.
 MARK_SECONDS = 1.0
 MARKS = 10
+# Tasks that are shorter, on average, are recorded by their average: one by one, they would cost a hundredth of it.
+RECORD_SECONDS = 50e-6
 
 
 class Counts:
@@ -40,6 +43,14 @@ class Counts:
         if now - self._marks[-1][0] >= MARK_SECONDS:
             self._marks.clear()
             self._marks.append((now, head))
+
+    def note_times(self, times: Times | None, seconds: float, count: int) -> None:
+        """Of `count` tasks that took so many seconds together: one by one, if known and not too short."""
+        if times is None or seconds < count * RECORD_SECONDS:
+            self.task_seconds.add(seconds / count, count)
+        else:
+            for each in times.seconds():
+                self.task_seconds.add(each)
 
     def rate(self, head: int, in_flight: int) -> float:
         """Tickets released a second, of late."""

@@ -25,6 +25,9 @@ from ._locks import Lock
 # What no worker needs to end; more than that, the system does not take.
 LONGEST_SECONDS = 1_000_000.0
 
+# Of the memory for large arguments; the next executor finds it warm.  For results, the worker gives back by itself.
+KEPT_BYTES = 4 * 1024 * 1024
+
 _lock = Lock()
 _lanes: list[tuple[Any, Lane]] = []  # guarded by: _lock.  (key, lane), in the order given
 
@@ -83,6 +86,7 @@ def give(lane: Lane, idle_timeout: float | None) -> None:
     """Keep an idle, healthy lane, or one that is starting, for `idle_timeout` seconds."""
     assert lane.state != ENDING and not lane.parcels.busy, lane
     _plan.sweep()  # nothing of the script's is kept for an idle worker that the script itself does not keep
+    lane.parcels.give_back(KEPT_BYTES)
     lane.writer.put(lane.frame(_wire.IDLE, _wire.pack((idle_timeout,))))
     lock = _lock
     +lock

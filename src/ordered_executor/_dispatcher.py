@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable
 from operator import itemgetter
 from typing import Any
 
+from ._counts import RECORD_SECONDS
 from ._future import Future
 from ._map import Span
 from ._roster import LaneQueue, Roster
@@ -101,6 +102,7 @@ class Dispatcher:
         self._returned: list[tuple[int, Any]] = []  # a heap by ticket
         self._grown = 1
         self.pace = Pace()
+        self.record_all = False
         self._roster = Roster()
         self.lanes = self._roster.lanes
         self.waiting_tickets = 0
@@ -254,6 +256,7 @@ class Dispatcher:
         size = max(1, min(size, -(-self.waiting_tickets // self._workers)))
         cancelled: list[Any] = []
         futures: list[Future[Any]] = []
+        again = bool(self._returned)
         batch = Batch(next(_numbers), 0, 0, futures, lane=lane.key)
         while self.waiting_tickets:
             entry = self._returned[0][1] if self._returned else self._waiting[0]
@@ -285,9 +288,17 @@ class Dispatcher:
             return None, cancelled
         batch.count = batch.kept = batch.count or len(futures)
         self._grown = max(self._grown, batch.count)
+        batch.again = again
+        batch.recorded = self._is_recorded(batch)
         batch.seconds = min(LONG_BATCH_SECONDS, (self.pace.seconds or 0.0) * batch.count)
         self._roster.give(lane, batch)
         return batch, cancelled
+
+    def _is_recorded(self, batch: Batch) -> bool:
+        """Whether the worker notes when each task begins and ends: where that is wanted, or costs nothing."""
+        owner = batch.owners[0]
+        wanted = type(owner) is not Slice or owner.span.outcomes or self.record_all
+        return wanted or self.pace.seconds is None or self.pace.seconds > RECORD_SECONDS
 
     def _take_slice(self, batch: Batch, piece: Slice, size: int, size_limit: int) -> None:
         returned = bool(self._returned)

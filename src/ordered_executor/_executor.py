@@ -41,11 +41,12 @@ from ._front import Marked
 from ._future import Future
 from ._gate import Window
 from ._intake import start_map
+from ._outcome import Outcome
 from ._releaser import Releaser
 from ._results import Results, read_either, read_outcome, read_value
 from ._running import Running, table, take_running
 from ._statistics import Statistics, describe, take_statistics
-from ._ticket import Options, Outcome
+from ._ticket import Options
 
 # How long `cancel_pending` waits for the releaser, which may be in a callback.
 CANCEL_SECONDS = 1.0
@@ -199,10 +200,16 @@ class OrderedExecutor(Executor):
         check_flag("follow", follow)
         return self._read(read_value if errors == "raise" else read_either, timeout, follow)
 
-    def outcomes(self, *, timeout: float | None = None, follow: bool = False) -> Results[Outcome]:
-        """The same stream as `results()`, as `Outcome(ticket, value, error)`, for those who must know which."""
+    def outcomes(self, *, timeout: float | None = None, follow: bool = False, calls: bool = False) -> Results[Outcome]:
+        """The same stream as `results()`, as an `Outcome` each: `ticket`, `value`, `error`, and what else is known.
+
+        `calls`: from now on tasks keep their function and arguments until their outcome is read; else only those that
+        failed do.
+        """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("follow", follow)
+        if check_flag("calls", calls):
+            self._releaser.keeps_calls = True
         return self._read(read_outcome, timeout, follow)
 
     def _read(self, read: Callable[[Future[Any]], T], timeout: float | None, follow: bool) -> Results[T]:

@@ -51,6 +51,7 @@ class Front:
         self.dispatcher: Dispatcher  # see Releaser
         self.unseen_errors = unseen_errors
         self.keeps_nothing = keep_results is False
+        self.keeps_calls = False  # also of tasks that went well
         self.claims = Claims(first_ticket)
         self.sequencer = Sequencer(first_ticket)
         self.backlog = Backlog(backlog, self._all_done)

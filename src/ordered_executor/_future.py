@@ -34,7 +34,7 @@ from ._audience import DONE, Audience, StandIn
 from ._errors import TaskKilledError
 from ._locks import Lock
 from ._shorten import as_call, call_text, error_text, short
-from ._ticket import Batch, Options
+from ._ticket import Batch, Options, Run
 
 logger = logging.getLogger("ordered_executor")
 
@@ -115,6 +115,9 @@ class Future(StandardFuture[T]):
     _audience: Audience | None = None
     _handed: str | None = None  # why its outcome need not be kept for the stream: see `_retention`
     weight = 0  # the bytes of a large outcome; owned by the releaser
+    claimed_at = 0.0  # when the releaser took it
+    run: Run | None = None  # where and when it ran
+    kept_call: Any = None  # of one that failed: what was called
     sent: Batch | None = None  # while a lane has it, and its outcome is not home; owned by the releaser
     begun = False  # where a worker died: it may run again, and is not cancelled any more; owned by the releaser
     skipped = False  # its skip is with the sequencer; owned by the releaser
@@ -431,7 +434,20 @@ def _learn_names() -> None:
     """
     first: Any = Future.__new__(Future)
     names = ("first", "call", "options", "_owner", "_st", "_unread", "_result", "_exception", "_unseen", "_audience")
-    for name in (*names, "sent", "skipped", "killed", "losses", "apart", "begun", "_handed", "weight"):
+    more = (
+        "sent",
+        "skipped",
+        "killed",
+        "losses",
+        "apart",
+        "begun",
+        "_handed",
+        "weight",
+        "claimed_at",
+        "run",
+        "kept_call",
+    )
+    for name in (*names, *more):
         setattr(first, name, None)
 
 

@@ -19,7 +19,6 @@ import contextlib
 import linecache
 import pickle
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 from . import _keys, _wire
 from ._by_value import Reduced
 from ._faithful import class_name, message_of
+from ._locks import Lock
 from ._rebuild import AS_SPAWN_DOES, MAIN, named, names_in
 from ._reducers import CACHE
 
@@ -51,7 +51,7 @@ _defined: dict[Name, Any] = {}  # things, by the module and name that they were 
 _begun: set[int] = set()  # keys of things that are being defined
 _complete: set[int] = set()
 _ran: dict[str, set[str]] = {}  # modules whose top level ran here -> the names that it made
-_opening = threading.RLock()  # tasks may have threads
+_opening = Lock()  # tasks may have threads
 _left: list[ModuleType] = []  # whose place the script took: its functions need it
 
 
@@ -177,7 +177,8 @@ def _adopted(home: str, name: str, args: tuple[Any, ...] = ()) -> Any:
 
 def open_name(home: str, name: str) -> Any:
     """Open a name that has come, with all that it needs.  Raises `AttributeError` if there is none."""
-    with _opening:
+    +_opening
+    try:
         names = vars(sys.modules[home])
         if name in names:
             return names[name]
@@ -199,6 +200,8 @@ def open_name(home: str, name: str) -> Any:
                 with contextlib.suppress(AttributeError):
                     open_name(other, needed)
         return value
+    finally:
+        -_opening
 
 
 def bind(home: str, name: str, stamp: int, value: Any) -> None:

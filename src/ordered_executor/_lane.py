@@ -49,9 +49,12 @@ from ._parcels import Parcels, Sent
 from ._payload import KIND_BYTES, Buffer, Large
 from ._start import Start
 from ._ticket import Batch
+from ._times import Times
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
+# After so long without work, memory goes back to the system; fresh memory costs several times what is done with it.
+TRIM_SECONDS = 5.0
 # How long a lane waits for another thread that forks, and that for the lane.
 FORK_SECONDS = 1.0
 # A batch of which nothing was heard for so long is looked at (`_clock`): a slow task may withhold what is finished.
@@ -132,6 +135,7 @@ class Lane:
         self.end_at: float | None = None  # when to look whether it has ended, if nothing says so
         self.gone_since: float | None = None  # how it ended is not known yet
         self.start_deadline: float | None = None
+        self.trim_at: float | None = None  # when to look whether it has been idle for long
         self.heard = 0.0  # when something came from it last, or it was sent something to do
         self.peeked = 0.0
         self.peek_after = PEEK_SECONDS
@@ -235,8 +239,10 @@ class Lane:
         words[LIMIT] = limit & MASK
         words[HEAD] = head & MASK
 
-    def lease_frame(self, credit: int) -> bytes:
-        return self.frame(_wire.LEASE, _wire.pack((self.generation, credit, self.seat.unreleased)))
+    def lease_frame(self, credit: int, levels: dict[str, int] | None) -> bytes:
+        """`levels`: of this process's loggers, if what its tasks log is to come here."""
+        seat = self.seat
+        return self.frame(_wire.LEASE, _wire.pack((self.generation, credit, seat.unreleased, seat.number, levels)))
 
     def give_back(self, size: int) -> None:
         words = self.memory.words
@@ -289,6 +295,7 @@ class Lane:
         """Everything of the batch is home."""
         self.parcels.done(number)
         self.heard = time.monotonic()
+        self.trim_at = self.heard + TRIM_SECONDS
 
     def handed_back(self, number: int, start: int) -> None:
         """What the worker has not started of the batch, and those behind it, will be sent again, maybe elsewhere."""
@@ -314,12 +321,18 @@ class Lane:
         return outcomes
 
     @staticmethod
-    def read_large(body: memoryview) -> tuple[int, int, int, int, Large]:
+    def read_large(body: memoryview) -> tuple[int, int, int, int, Times | None, Large]:
         """One outcome whose large buffers are behind its frame."""
-        (number, index, size, nanoseconds, head, lengths), inline = _wire.split(body)
-        return number, index, size, nanoseconds, _copy_large(head, inline, lengths)
+        (number, index, size, nanoseconds, times, head, lengths), inline = _wire.split(body)
+        recorded = Times.read(times, 1) if times else None
+        return number, index, size, nanoseconds, recorded, _copy_large(head, inline, lengths)
 
     # ---------------------------------------------------------------------------------------------- for those who look
+
+    @property
+    def number(self) -> int | None:
+        """The worker's, for those who look."""
+        return self.seat.number
 
     def row(self, now: float, *, gated: bool) -> Row | None:
         """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""
@@ -360,7 +373,7 @@ class Lane:
     def due(self) -> float:
         """When somebody should look at this lane next; never, mostly."""
         least = NEVER
-        for at in (self.kill_at, self.end_at, self.start_deadline, self.peek_at, self.timeout_at):
+        for at in (self.kill_at, self.end_at, self.trim_at, self.start_deadline, self.peek_at, self.timeout_at):
             if at is not None and at < least:
                 least = at
         return least

@@ -6,6 +6,7 @@ read never tears; what needs two words is put into one, or read between two look
     words     | LIMIT HEAD CREDIT_BACK TAKEN RECALL        (the parent writes)
               | STATE SEGMENT PROGRESS STARTED FLOOR SINCE (the worker writes)
     outcomes  | the stream of the running batch: a list pickle that is still open (see below)
+    times     | when tasks of the running batch began and ended, if that is recorded (see `_times`)
     to parent | large buffers of results
     to worker | large buffers of arguments
     stack     | behind the mapping, in the file only: the stack of a stuck task, when it was asked for
@@ -28,10 +29,12 @@ import contextlib
 import mmap
 import os
 import pickle
+from array import array
 from collections import deque
 from typing import Any
 
 from . import _os
+from ._times import Times
 
 WORDS = 512
 LIMIT, HEAD, CREDIT_BACK, TAKEN = 0, 1, 2, 3
@@ -48,7 +51,10 @@ BUFFER_BYTES = 256 * 1024 * 1024
 # Less where the system limits either: a lane takes so much of the address space at most.
 SHARE_OF_ADDRESSES = 64
 _STEP = 64 * 1024  # a multiple of every system's pages
-TO_PARENT_AT = STREAM_AT + STREAM_BYTES
+TIMES_AT = STREAM_AT + STREAM_BYTES
+MOST_TIMES = 4096  # tasks in a batch
+TIME_BYTES = 8
+TO_PARENT_AT = TIMES_AT + 2 * MOST_TIMES * TIME_BYTES
 TO_PARENT, TO_WORKER = 0, 1  # the two halves
 STACK_BYTES = 64 * 1024
 _RESERVE_STEP = 1024 * 1024
@@ -112,6 +118,9 @@ class LaneMemory:
         self._map = mmap.mmap(fd, self.stack_at)
         self.bytes = memoryview(self._map)
         self.words = self.bytes[: WORDS * 8].cast("Q")
+        half = MOST_TIMES * TIME_BYTES
+        self.starts = self.bytes[TIMES_AT : TIMES_AT + half].cast("d")
+        self.ends = self.bytes[TIMES_AT + half : TO_PARENT_AT].cast("d")
 
     @classmethod
     def create(cls) -> LaneMemory:
@@ -151,15 +160,19 @@ class LaneMemory:
         return True
 
     def keep_from_forks(self) -> None:
-        """In a worker: a child that a task forks, and that comes back from the task, must not go on as its twin.
-
-        Without the mapping it ends at its first step here.  One that ends or runs another program never touches it.
-        """
+        """In a worker: what a task forks has no such mapping, if the system can do that."""
         if hasattr(mmap, "MADV_DONTFORK"):
             self._map.madvise(mmap.MADV_DONTFORK)
 
+    def leave(self) -> None:
+        """In a child that a task has forked: whoever touches the memory from now on raises ValueError."""
+        for view in (self.words, self.bytes):
+            with contextlib.suppress(BufferError):  # somebody looks at a part of it: then the mapping is not there
+                view.release()
+
     def close(self) -> None:
-        self.words.release()
+        for view in (self.words, self.starts, self.ends):
+            view.release()
         self.bytes.release()
         with contextlib.suppress(BufferError):  # somebody still looks at it; it goes with them
             self._map.close()
@@ -178,6 +191,25 @@ class LaneMemory:
         """How many tasks of batch `number` are finished, as far as that shows; cheap."""
         words = self.words
         return words[PROGRESS] >> COUNT_BITS if words[SEGMENT] >> COUNT_BITS == number & COUNT_MASK else 0
+
+    def begin_times(self, count: int, now: float) -> None:
+        """In the worker: a batch of so many tasks begins."""
+        self.bytes[TIMES_AT : TIMES_AT + count * TIME_BYTES] = bytes(count * TIME_BYTES)
+        self.starts[0] = now
+
+    def sent_times(self, start: int, stop: int) -> tuple[memoryview, memoryview]:
+        """In the worker: starts and ends of the tasks from `start` to `stop`, for their frame."""
+        if not self.starts[start]:
+            self.starts[start] = self.ends[start - 1]
+        begin, end, half = TIMES_AT + start * TIME_BYTES, TIMES_AT + stop * TIME_BYTES, MOST_TIMES * TIME_BYTES
+        return self.bytes[begin:end], self.bytes[begin + half : end + half]
+
+    def times(self, number: int, begin: int, stop: int) -> Times | None:
+        """Of the tasks `begin` to `stop` of batch `number`, which is recorded and the last that the worker began."""
+        times = Times(array("d", self.starts[begin:stop]), array("d", self.ends[begin:stop]))
+        if begin < stop and not times.starts[0]:
+            times.starts[0] = self.ends[begin - 1]
+        return times if self.words[SEGMENT] >> COUNT_BITS == number & COUNT_MASK else None
 
     def stream(self, number: int) -> tuple[int, list[Any]] | None:
         """The finished outcomes of batch `number` that lie here: the index of the first, and the list.

@@ -23,11 +23,12 @@ from typing import Any
 from . import _depot, _os, _wire
 from ._alarms import NEVER, Alarms
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
-from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_outcomes
+from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_idleness, look_for_outcomes
 from ._errors import remote_traceback
 from ._gate import Seat, Window
 from ._lane import ENDING, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
 from ._lane_memory import LEFT, STATE
+from ._logs import hand_on, levels_here
 from ._payload import ERROR_BEGINS, unpack
 from ._poller import make_poller
 from ._postmortem import examine
@@ -35,6 +36,7 @@ from ._reach import Gated, Reach
 from ._starter import Starter
 from ._stopping import look_at_running, void
 from ._ticket import Batch
+from ._times import Times
 from ._warm import warm
 
 # How long a worker that was told to end may still take when all are to be killed.
@@ -61,7 +63,9 @@ class LokyBackend:
         timeout: float | None = None,
         reuse: bool = True,
         idle_timeout: float | None = 10.0,
+        forward_logs: bool = False,
     ) -> None:
+        self._forward_logs = forward_logs
         self._kind = kind
         self._starter = Starter(kind)
         self._window = window
@@ -91,6 +95,7 @@ class LokyBackend:
             _wire.LARGE: self._on_large,
             _wire.ASK: self._on_ask,
             _wire.RETURNED: self._on_returned,
+            _wire.LOG: self._on_log,
         }
         self._poller = make_poller()
         warm.hold(self)
@@ -132,8 +137,8 @@ class LokyBackend:
         self._watch_process(lane)
         if lane.state == SERVING:
             self._lend(lane)
-        else:  # the depot may have had it of an executor with another timeout
-            lane.start_deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        elif self._timeout is not None:
+            lane.start_deadline = time.monotonic() + self._timeout
         return True
 
     def _cannot_start(self, error: Exception) -> None:
@@ -145,7 +150,7 @@ class LokyBackend:
         seat = self._free_seats.pop()
         lane.begin_lease(seat, self._head, self._limit)
         lane.hurried = self._hurried
-        self._put(lane, lane.lease_frame(self._window.credit))
+        self._put(lane, lane.lease_frame(self._window.credit, levels_here() if self._forward_logs else None))
         self._seated[seat] = lane
         self._events.append(Ready(lane, self._quota))
 
@@ -245,6 +250,10 @@ class LokyBackend:
         lane.asks = (ticket, size)
         self._judge(lane)
 
+    def _on_log(self, lane: Lane, body: memoryview) -> None:
+        (ticket, attempt, worker), record = _wire.split(body)
+        hand_on(record, ticket, attempt, worker)
+
     def _on_returned(self, lane: Lane, body: memoryview) -> None:
         number, start, apart, recalled = _wire.unpack(body)
         lane.handed_back(number, start)
@@ -252,10 +261,10 @@ class LokyBackend:
 
     def _on_ready(self, lane: Lane, body: memoryview) -> None:
         lane.ready(*_wire.unpack(body))
-        if self._closing:
-            self._end(lane)
-        else:
+        if not self._closing:
             self._lend(lane)
+        elif not (self._reuse and self._keep_warm(lane)):
+            self._end(lane)
 
     def _on_init_failed(self, lane: Lane, body: memoryview) -> None:
         (packed,) = _wire.unpack(body)
@@ -267,20 +276,22 @@ class LokyBackend:
         self._events.append(Broken(reason))
 
     def _on_done(self, lane: Lane, body: memoryview) -> None:
-        number, start, count, placed, size, nanoseconds = _wire.DONE_HEAD.unpack_from(body)
-        stream = bytes(body[_wire.DONE_HEAD.size :])
+        number, start, count, placed, size, nanoseconds, recorded = _wire.DONE_HEAD.unpack_from(body)
+        begin = _wire.DONE_HEAD.size + recorded
+        times = Times.read(body[_wire.DONE_HEAD.size : begin], count) if recorded else None
+        stream = bytes(body[begin:])
         outcomes = lane.read_stream(stream)
         assert len(outcomes) == count, (len(outcomes), count)
         if placed:
             lane.fetch(outcomes, lane.parcels.home(number) - start)  # what is before that, a peek has fetched
         lane.parcels.told(count)
         failures = placed > 0 or ERROR_BEGINS in stream
-        self._arrive(lane, number, start, outcomes, size, nanoseconds * 1e-9, failures=failures)
+        self._arrive(lane, Arrived(lane, number, start, outcomes, size, nanoseconds * 1e-9, False, times, failures))
 
     def _on_large(self, lane: Lane, body: memoryview) -> None:
-        number, index, size, nanoseconds, outcome = lane.read_large(body)
+        number, index, size, nanoseconds, times, outcome = lane.read_large(body)
         lane.parcels.told(1)
-        self._arrive(lane, number, index, [outcome], size, nanoseconds * 1e-9)
+        self._arrive(lane, Arrived(lane, number, index, [outcome], size, nanoseconds * 1e-9, False, times))
         if len(self._events) > 1:
             self._join_last_two()
 
@@ -294,29 +305,22 @@ class LokyBackend:
             and one.number == other.number
             and one.start + len(one.outcomes) == other.start
             and one.rescued == other.rescued
+            and (one.times is None) == (other.times is None)
         ):
+            if one.times is not None and other.times is not None:
+                one.times.join(other.times)
             one.outcomes += other.outcomes
             one.failures = one.failures or other.failures
             one.size += other.size
             one.seconds += other.seconds
             self._events.pop()
 
-    def _arrive(
-        self,
-        lane: Lane,
-        number: int,
-        start: int,
-        outcomes: list[Any],
-        size: int,
-        seconds: float,
-        rescued: bool = False,
-        failures: bool = True,
-    ) -> None:
+    def _arrive(self, lane: Lane, event: Arrived) -> None:
         if lane.state == ENDING:
-            size = 0  # known already; it would be counted for who has the seat now
-        lane.seat.unreleased += size
-        lane.parcels.arrived(number, start + len(outcomes))
-        self._events.append(Arrived(lane, number, start, outcomes, size, seconds, rescued, failures))
+            event.size = 0  # known already; it would be counted for who has the seat now
+        lane.seat.unreleased += event.size
+        lane.parcels.arrived(event.number, event.start + len(event.outcomes))
+        self._events.append(event)
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
@@ -340,12 +344,17 @@ class LokyBackend:
             self._on_death(lane)
             if lane not in self._lanes:
                 return
+        if look_for_idleness(lane, now):
+            self._put(lane, lane.frame(_wire.TRIM))
+            lane.parcels.give_back()
+            if not any(other.parcels.busy for other in self._lanes):
+                warm.trim()
         if look_at_start(lane, now, self._timeout):
             text = f"the initializer took longer than task_timeout={self._timeout} s"
             self._events.append(Broken(BrokenProcessPool(text)))
         gated = lane in self._gated
         if peeked := look_for_outcomes(lane, now, gated=gated):
-            self._arrive(lane, *peeked, 0, 0.0)
+            self._arrive(lane, Arrived(lane, *peeked[:3], 0, 0.0, False, peeked.times))
         if lane.slow and lane.hurried:
             self._events.append(Slow(lane))
         if lane.timeout_at is not None and now >= lane.timeout_at:
@@ -422,7 +431,8 @@ class LokyBackend:
         reason: BaseException = error
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
-            self._arrive(lane, rescued.number, rescued.start, rescued.outcomes, rescued.size, 0.0, rescued=True)
+            number, start, outcomes, size, times = rescued
+            self._arrive(lane, Arrived(lane, number, start, outcomes, size, 0.0, True, times))
         deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
         ran = blame
         if lane.doomed is not None:
@@ -479,15 +489,19 @@ class LokyBackend:
                 pass
             elif lane.state == SERVING:
                 self._end(lane)
+            elif self._kind.initializer is not None:
+                lane.kill_at = now + END_SECONDS  # the user's code is not cut short, if it is ready soon
             else:
-                lane.kill_at = now + END_SECONDS  # it ends when it is ready, if that is soon
+                self._kill(now, lane)  # it has done nothing, and may find its program gone
 
     def _kill_all(self, now: float) -> None:
         for lane in self._lanes:
             self._alarms.touch(lane)
             if lane.state == ENDING:
                 lane.kill_at = min(lane.kill_at or 0.0, now + LEAVE_SECONDS)
-        killed = [lane for lane in self._lanes if lane.state < ENDING]
+        self._kill(now, *[lane for lane in self._lanes if lane.state < ENDING])
+
+    def _kill(self, now: float, *killed: Lane) -> None:
         kill(killed)
         for lane in killed:
             self._begin_end(lane, now + END_SECONDS)  # once more
@@ -505,7 +519,7 @@ class LokyBackend:
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
-        if lane.writing or lane.parcels.busy or lane.doomed is not None or not lane.lives():
+        if lane.state != SERVING or lane.writing or lane.parcels.busy or lane.doomed is not None or not lane.lives():
             return False
         if not threading.main_thread().is_alive():
             return False

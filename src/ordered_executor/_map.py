@@ -65,14 +65,17 @@ class Span:
         single: bool,
         options: Options,
         chunksize: int | None,
+        outcomes: bool = False,
     ) -> None:
         self.first = -1
+        self.claimed_at = 0.0
         self.count = len(args)
         self.fn = fn
         self.args = args  # one becomes None when its outcome is home
         self.single = single
         self.options = options
         self.chunksize = chunksize  # how many go to a worker together, at most; None: as many as pays
+        self.outcomes = outcomes  # the reader wants to know more than values
         self.losses: dict[int, int] = {}  # per index, how often its worker died
         self.cancelled = False
         self.sent: dict[int, Batch] = {}  # those that lanes have; by the releaser, by single dictionary operations

@@ -47,6 +47,7 @@ class Sent:
         "looked",
         "number",
         "placed",
+        "recorded",
         "row",
         "seen",
         "shortest",
@@ -60,6 +61,7 @@ class Sent:
         self.first = batch.first
         self.count = batch.count
         self.typical = batch.seconds / batch.count  # seconds a task; less in a batch whose size was asked for
+        self.recorded = batch.recorded
         self.home = 0  # how many outcomes have come home: a prefix
         self.seen = 0  # how many were finished when it was last looked at
         self.held: list[Any] = []  # things of the script that its outcomes may refer to
@@ -116,6 +118,17 @@ def _size(packed: bytes | Large) -> int:
 def _fail_all(batch: Batch, error: BaseException) -> None:
     error = without_frames(error)
     batch.failed = {index: copy_error(error) for index in range(batch.count)}
+
+
+def losses(batch: Batch) -> dict[int, int]:
+    """By index, how often workers have died of it: of most batches, of none."""
+    if not batch.again:
+        return {}
+    owner = batch.owners[0]
+    if type(owner) is Slice:
+        known = owner.span.losses.items()
+        return {i - owner.start: lost for i, lost in known if owner.start <= i < owner.start + batch.count}
+    return {index: future.losses for index, future in enumerate(batch.owners) if future.losses}
 
 
 def _cannot_change(values: list[Any]) -> bool:
@@ -182,7 +195,7 @@ class Parcels:
         timed = self._note_timeouts(batch, owner, sent)
         self.sent.append(sent)
         self.owed += batch.count
-        head = generation, batch.number, batch.first, batch.count, batch.seconds, timed
+        head = generation, batch.number, batch.first, batch.count, batch.seconds, timed, batch.recorded, losses(batch)
         body = _wire.pack((*head, fns, single, many, calls))
         batch.load = len(body) + sent.placed
         inline, self._inline = self._inline, []
@@ -340,6 +353,11 @@ class Parcels:
             if sent.home < sent.count:
                 return sent
         return None
+
+    def give_back(self, kept: int = 0) -> None:
+        """Nothing is on its way: let the system have the memory that was used for arguments, but for so many bytes."""
+        assert not self.busy
+        self._room.give_back(kept)
 
     def done(self, number: int) -> None:
         """Everything of the batch is home: its place in lane memory is free."""

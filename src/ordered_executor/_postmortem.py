@@ -32,6 +32,7 @@ from ._lane_memory import (
     least_bytes,
 )
 from ._parcels import Sent
+from ._times import Times
 
 
 class Rescued(NamedTuple):
@@ -41,6 +42,7 @@ class Rescued(NamedTuple):
     start: int
     outcomes: list[Any]
     size: int
+    times: Times | None = None
 
 
 class Findings(NamedTuple):
@@ -63,7 +65,8 @@ def examine(lane: Lane) -> Findings:
             start, outcomes = found
             known = max(0, home - start)
             size = least_bytes(outcomes[known:])
-            rescued = Rescued(sent.number, start, lane.fetch(outcomes, known), size)
+            times = lane.memory.times(sent.number, start, start + len(outcomes)) if sent.recorded else None
+            rescued = Rescued(sent.number, start, lane.fetch(outcomes, known), size, times)
             home = max(home, start + len(outcomes))
         if words[SEGMENT] >> COUNT_BITS != sent.number & COUNT_MASK or home == sent.count:
             pass  # it had not begun, or had finished all of it

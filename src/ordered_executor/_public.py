@@ -1,5 +1,6 @@
 """What users see, from where it is."""
 
+from ._current import CurrentTask, current_task
 from ._depot import end_idle_workers
 from ._errors import (
     RemoteError,
@@ -11,12 +12,14 @@ from ._errors import (
 )
 from ._executor import OptionsView, OrderedExecutor
 from ._future import Future
+from ._outcome import Outcome, Waits
 from ._results import Results
+from ._running import Running
 from ._statistics import Statistics
-from ._ticket import Outcome
 from .process_pool import OrderedProcessPoolExecutor
 
 __all__ = [
+    "CurrentTask",
     "Future",
     "OptionsView",
     "OrderedExecutor",
@@ -25,10 +28,13 @@ __all__ = [
     "RemoteError",
     "Results",
     "ResultsTimeoutError",
+    "Running",
     "ShutdownTimeoutError",
     "Statistics",
     "TaskKilledError",
     "TaskTimeoutError",
     "TerminatedWorkerError",
+    "Waits",
+    "current_task",
     "end_idle_workers",
 ]

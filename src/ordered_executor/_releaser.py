@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -31,7 +32,7 @@ from ._map import Span
 from ._payload import BASIC, is_failure, packed_size, unpack
 from ._roster import LaneQueue
 from ._shorten import as_call, call_text
-from ._ticket import SKIP, Batch, Failure, Segment
+from ._ticket import SKIP, Batch, Failure, Run, Segment
 
 logger = logging.getLogger("ordered_executor")
 
@@ -158,7 +159,9 @@ class Releaser(Front):
     # ------------------------------------------------------------------------------------------------------ claims
 
     def _take_claims(self) -> None:
+        now = time.monotonic()
         for entry in self.claims.take():
+            entry.claimed_at = now
             self.sequencer.claim(entry.count)
             if type(entry) is Span:
                 if entry.cancelled:
@@ -241,7 +244,9 @@ class Releaser(Front):
             span = owner.span if type(owner) is Slice else owner
             span.delivery.put(segment.first, segment.outcomes)
             return
-        keep, basic = self.stream.keep, BASIC
+        keep, basic, run = self.stream.keep, BASIC, segment.run
+        if run is not None:
+            run.released_at = time.monotonic()
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
@@ -255,6 +260,9 @@ class Releaser(Front):
                     value, error = unpack(outcome, partial(_describe, future, segment))
                     if error is not None and not is_failure(outcome):
                         self.counts.failed += 1  # it could not be unpickled
+            future.run = run
+            if (error is not None or self.keeps_calls) and not self.keeps_nothing:
+                future.kept_call = future.call
             keep(future)
             future.finish(value, error)
             value = error = None
@@ -324,19 +332,19 @@ class Releaser(Front):
         batch, known = self.dispatcher.arrived(lane, event.number, event.start, len(event.outcomes))
         if event.seconds:
             self.dispatcher.pace.learn(len(event.outcomes), event.seconds, event.size)
-            self.counts.task_seconds.add(event.seconds / len(event.outcomes), len(event.outcomes))
+            self.counts.note_times(event.times, event.seconds, len(event.outcomes))
         if batch is None or known == len(event.outcomes):
             if event.size:
                 self.backend.give_back(event.lane, event.size)
                 self.backend.open(self.sequencer.head, self.window.limit(self.sequencer.head))  # who is gated may pass
         else:
-            self._take_home(batch, event.start + known, event.outcomes[known:] if known else event.outcomes, event)
+            self._take_home(batch, known, event.outcomes[known:] if known else event.outcomes, event)
         if batch is not None and batch.home == batch.count:
             self.backend.done(event.lane, batch)
             self._retire(lane)
 
-    def _take_home(self, batch: Batch, start: int, outcomes: list[Any], event: Arrived) -> None:
-        count = len(outcomes)
+    def _take_home(self, batch: Batch, known: int, outcomes: list[Any], event: Arrived) -> None:
+        count, start = len(outcomes), event.start + known
         for index, error in batch.failed.items():
             if start <= index < start + count:
                 outcomes[index - start] = Failure(error)
@@ -352,12 +360,18 @@ class Releaser(Front):
             owners = batch.owners if count == batch.count else batch.owners[start : start + count]
             for future, outcome in zip(owners, outcomes, strict=True):  # the arguments may go; messages name the rest
                 future.sent = None
-                if not failed or not is_failure(outcome):
+                if not self.keeps_calls and not (failed and is_failure(outcome)):
                     call = future.call
                     future.call = call[:1] if type(call) is tuple else (call.fn,)
-        self.sequencer.put(
-            Segment(batch.first + start, count, owners, outcomes, event.lane, event.size, not event.rescued)
+        first, lane, times = batch.first + start, event.lane, event.times
+        run = Run(
+            getattr(lane, "pid", None),
+            getattr(lane, "number", None),
+            first,
+            times.behind(known) if times is not None else None,
+            time.monotonic(),
         )
+        self.sequencer.put(Segment(first, count, owners, outcomes, lane, event.size, not event.rescued, run))
 
     def _on_slow(self, event: Slow) -> None:
         """Tasks stand behind one that takes long, and others have nothing to do: they get them."""

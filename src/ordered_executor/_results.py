@@ -30,9 +30,9 @@ from ._errors import ResultsTimeoutError
 from ._exit import members
 from ._future import Future, log_unseen
 from ._locks import Lock
+from ._outcome import About, Outcome
 from ._parking import ParkingLot
 from ._retention import HEAVY, Handed, Unread
-from ._ticket import Outcome
 
 if TYPE_CHECKING:
     import asyncio
@@ -404,4 +404,6 @@ def read_either(future: Future[Any]) -> Any:
 
 def read_outcome(future: Future[Any]) -> Outcome:
     value, error = future.peek()
-    return Outcome(future.first, value, error)
+    given_up = future.run is None and future.losses > future.options.retries  # else it was begun once more
+    about = About(future.claimed_at, future.run, future.losses + (not given_up), future.kept_call)
+    return Outcome.make(future.first, value, error, about)

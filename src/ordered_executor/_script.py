@@ -17,7 +17,6 @@ import itertools
 import linecache
 import re
 import sys
-import threading
 import weakref
 from logging import Logger
 from pathlib import Path
@@ -30,6 +29,7 @@ from . import _home, _keys
 from ._by_value import BY_VALUE, Reduced, goes_by_value
 from ._digest import TooLarge, digest, rehearse
 from ._faithful import class_name, message_of
+from ._locks import Lock
 from ._payload import BASIC, CloudPickler
 from ._rebuild import AS_SPAWN_DOES, MAIN, named, names_in
 from ._reducers import CACHE, home_name, home_of, names_of, reduce_function, sees_all, submodules
@@ -46,7 +46,7 @@ _ANY = sys.maxsize
 _VOLATILE = frozenset({"__dict__", "__weakref__", "_abc_impl", "__abstractmethods__", "__annotations_cache__"})
 
 stamps = itertools.count(1)
-_changing = threading.RLock()  # guards the fields of records; nothing is called under it
+_changing = Lock()  # guards the fields of records; nothing is called under it
 _sources: dict[str, list[str] | None] = {}  # files that are not on disk -> their lines
 
 
@@ -249,11 +249,14 @@ class Record:
             return
         needs, error = self._needs(parts)
         stamp = next(stamps)
-        with _changing:
+        +_changing
+        try:
             self.parts, self.digests = parts, digests
             self.needs, self.error = needs, error
             self.stamps.update(dict.fromkeys(changed, stamp))
             self.stamp = stamp
+        finally:
+            -_changing
 
     def _parts_now(self) -> dict[str, Any]:
         """The parts by their names, as they are now."""

@@ -10,13 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-
-class Outcome(NamedTuple):
-    """What became of one ticket, as `outcomes()` yields it: `error` is `None` if the task went well."""
-
-    ticket: int
-    value: Any
-    error: BaseException | None
+from ._times import Times
 
 
 class Options(NamedTuple):
@@ -41,6 +35,18 @@ SKIP = Skip()
 
 
 @dataclass(slots=True)
+class Run:
+    """Where and when the tasks of a segment ran: for outcomes, and for traces.  Times by `time.monotonic`."""
+
+    pid: int | None
+    number: int | None  # of the worker
+    first: int
+    times: Times | None
+    home_at: float
+    released_at: float = 0.0
+
+
+@dataclass(slots=True)
 class Segment:
     """Outcomes of the tickets `first .. first + count`, home in the parent.
 
@@ -57,6 +63,7 @@ class Segment:
     lane: Any = None
     size: int = 0
     passed: bool = False
+    run: Run | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +88,8 @@ class Batch:
     home: int = 0
     load: int = 0
     seconds: float = 0.0
+    again: bool = False  # some of it may have been with a worker that died
+    recorded: bool = False  # when each task begins and ends is to be known
     failed: dict[int, BaseException] = field(default_factory=dict)
     lane: Any = None
     kept: int = -1

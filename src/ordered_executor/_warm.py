@@ -46,6 +46,10 @@ class WarmBuffers:
         if not self._users:
             self._clear()
 
+    def trim(self) -> None:
+        """Let go of those that are free."""
+        self._clear()
+
     def copy(self, source: memoryview) -> bytearray | memoryview:
         """A writable copy."""
         size = len(source)

@@ -18,14 +18,15 @@ HEADER = struct.Struct("=QII")
 LENGTH = struct.Struct("=Q")
 
 # parent to worker
-LEASE, BATCH, OPEN, END, IDLE, DEFINE, BEGIN = 1, 2, 3, 4, 5, 6, 7
+LEASE, BATCH, OPEN, END, IDLE, DEFINE, BEGIN, TRIM = 1, 2, 3, 4, 5, 6, 7, 8
 # worker to parent
-READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED = 16, 17, 18, 19, 20, 21
+READY, DONE, LARGE, ASK, RETURNED, INIT_FAILED, LOG = 16, 17, 18, 19, 20, 21, 22
 
 Body = bytes | bytearray
 
-# DONE: batch, index of the first outcome, how many, of them placed, bytes of credit, nanoseconds of work; the stream
-DONE_HEAD = struct.Struct("=QQQQQQ")
+# DONE: batch, index of the first outcome, how many, of them placed, bytes of credit, nanoseconds of work, bytes of
+# times; the times (see `_times`); the stream
+DONE_HEAD = struct.Struct("=QQQQQQQ")
 
 _MOST_PARTS = 64  # that are written at once; the system has a limit, 1,024 mostly
 _MOST_BYTES = 1 << 30  # the same; macOS has one of 2 GiB, and writes nothing of more

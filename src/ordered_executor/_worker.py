@@ -16,6 +16,7 @@ Nothing here is kept in a function's globals: what a task is made of may bring g
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import multiprocessing
@@ -62,10 +63,16 @@ from ._lane_memory import (
     distance,
 )
 from ._loading import Loader
+from ._outbox import Outbox
 from ._payload import BASIC, LARGE_BYTES, PROTOCOL, Large, pack_error_whole, pack_value
+from ._warm import warm
+from ._witness import Witness
 
 # A batch may take twice what it was sized to take, at least this; then what has not started goes back, for others.
 OVERRUN_SECONDS = 0.014
+
+# An idle worker that nobody has keeps its memory warm so long.
+TRIM_SECONDS = 1.0
 
 # Copies are fastest between whole cache lines.
 ALIGNMENT = 64
@@ -117,10 +124,16 @@ def serve(depth: int, end: LaneEnd, start_method: str | None, start: bytes | Non
     _home.settle()
     _payload.refer_in_outcomes(_home.AtHome())
     worker = _Worker(end)
-    if worker.initialize(start):
-        # after the initializer, which may close what it does not know
-        _os.dump_stack_on_signal(end.memory, worker.stack_at)
-        worker.work()
+    os.register_at_fork(after_in_child=worker.in_forked_child)
+    pid = os.getpid()
+    try:
+        if worker.initialize(start):
+            # after the initializer, which may close what it does not know
+            _os.dump_stack_on_signal(end.memory, worker.stack_at)
+            worker.work()
+    finally:
+        if os.getpid() != pid:
+            os._exit(1)  # a child that a task has forked, and that came back from the task
     _exit.end_nested()
     _loky.end_worker()
     worker.close()
@@ -133,22 +146,35 @@ class _Worker:
         self.stack_at = self._memory.stack_at
         self._words = self._memory.words
         self._frames: io.BufferedReader = os.fdopen(end.read, "rb", buffering=1024 * 1024)  # type: ignore[assignment]
-        self._out = end.write
+        self._outbox = Outbox(end.write)
+        self._send = self._outbox.send
+        self._witness = Witness(self._memory, self._outbox)
         self._stash: deque[tuple[int, int, _wire.Body]] = deque()
-        self._lease = 0
         self._generation = 0
         self._room = BufferRoom(self._memory, TO_PARENT)
         self._gate = Gate(self._memory, 0, 0, self._ask, self._wait_for_open)
         self._loader = Loader(self._memory)
-        self._number = 0  # of the batch that runs
+        self._number, self._recorded = 0, False  # of the batch that runs, and whether the times of its tasks are
         self._start = 0  # the index of the first outcome in the stream
         self._at = EMPTY_STREAM_AT  # where the next goes
         self._placed = self._placed_bytes = 0  # how many there have buffers elsewhere in lane memory, and their bytes
         self._flushed = 0.0  # when something was last sent, or had waited: work is counted from here
 
     def close(self) -> None:
-        os.close(self._out)
+        os.close(self._outbox.fd)
         self._frames.close()
+
+    def in_forked_child(self) -> None:
+        """A child that a task forks has nothing of the lane: it must neither keep its pipe open nor go on as its twin.
+
+        Without the memory it raises at its first step here.  One that ends or runs another program never gets there.
+        """
+        self._memory.leave()
+        with contextlib.suppress(OSError):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for fd in (self._outbox.fd, self._frames.fileno()):
+                os.dup2(nothing, fd, inheritable=False)  # and not closed: their numbers stay taken
+            os.close(nothing)
 
     # ----------------------------------------------------------------------------------------------- start and end
 
@@ -199,9 +225,18 @@ class _Worker:
         elif kind == _wire.BATCH:
             batch, inline = _wire.split(body)
             self._take_batch(inline, *batch)
+        elif kind == _wire.TRIM:
+            self._give_back_memory()
         elif kind == _wire.IDLE:
             return self._lie_idle(*_wire.unpack(body))
         return True
+
+    def _give_back_memory(self) -> None:
+        """There is nothing to do for a while: what tasks have used is the system's again."""
+        self._room.free(distance(self._room.freed, self._words[TAKEN]))
+        self._room.give_back()
+        warm.trim()
+        _os.give_back_freed_memory()
 
     def _lie_idle(self, seconds: float | None) -> bool:
         """Nobody has this worker: wait for the next frame, at most so long.  False if it is time to leave.
@@ -209,18 +244,27 @@ class _Worker:
         The parent needs no thread for that, and loses nothing if it sends something at that very moment: LEFT says that
         no frame was read any more.
         """
-        fd = self._frames.fileno()
-        os.set_blocking(fd, False)
-        try:
-            if self._frames.peek(1) or _os.can_be_read(fd, seconds):
-                return True
-        finally:
-            os.set_blocking(fd, True)
+        soon = TRIM_SECONDS if seconds is None else min(seconds, TRIM_SECONDS)
+        if self._hear_within(soon):
+            return True
+        self._give_back_memory()
+        if self._hear_within(None if seconds is None else seconds - soon):
+            return True
         self._words[STATE] = LEFT
         return False
 
-    def _take_lease(self, lease: int, generation: int, credit: int, unreleased: int) -> None:
-        self._lease = lease
+    def _hear_within(self, seconds: float | None) -> bool:
+        """Whether a frame comes, or the end of the pipe."""
+        fd = self._frames.fileno()
+        os.set_blocking(fd, False)
+        try:
+            return bool(self._frames.peek(1)) or _os.can_be_read(fd, seconds)
+        finally:
+            os.set_blocking(fd, True)
+
+    def _take_lease(self, lease: int, generation: int, credit: int, unreleased: int, *witnessed: Any) -> None:
+        self._outbox.lease = lease
+        self._witness.begin_lease(*witnessed)
         self._generation = generation
         self._room.forget()
         self._gate = Gate(self._memory, credit, unreleased, self._ask, self._wait_for_open)
@@ -238,6 +282,8 @@ class _Worker:
         count: int,
         seconds: float,
         timed: bool,
+        recorded: bool,
+        losses: dict[int, int],
         fns: list[Any],
         single: bool,
         many: Any,
@@ -245,7 +291,8 @@ class _Worker:
     ) -> None:
         if generation != self._generation:
             return  # it was handed back, unseen
-        self._number = number
+        self._number, self._recorded = number, recorded
+        self._witness.begin_batch(first, losses)
         if self._recalled():
             self._hand_back(0)
             return
@@ -276,10 +323,13 @@ class _Worker:
 
     def _run(self, first: int, count: int, budget: float, step: Callable[[], Any]) -> None:
         """Run the tickets one after the other: plain sailing in `_sail`, and here what needs more care."""
-        clock = time.monotonic
+        clock, recorded = time.monotonic, self._recorded
+        starts, ends = self._memory.starts, self._memory.ends
         self._flushed = clock()
         until = self._flushed + budget
         index = 0
+        if recorded:
+            self._memory.begin_times(count, self._flushed)
         while index < count:
             passing, credit = self._gate.room(first)
             most = STREAM_AT + credit - self._placed_bytes
@@ -288,12 +338,16 @@ class _Worker:
                 held = self._outcome(step)  # outside the window, as things were
             if held is not None:
                 self._hold()
+                if recorded:
+                    ends[index] = clock()
                 if type(held) is not Large or index >= passing or not self._add_large(index, held, most):
                     waited = clock()
                     self._flush(index, held=True)  # what is before it goes; then it goes by itself
                     self._send_held(first + index, index, held)
                     until += clock() - waited  # waiting is not work
                 index += 1
+                if recorded and index < count:
+                    starts[index] = clock()
                 self._enter(RUNNING)
             if clock() > until or self._recalled():
                 break
@@ -334,6 +388,7 @@ class _Worker:
         """
         words, memory, dumps, clock = self._words, self._memory.bytes, pickle.dumps, time.monotonic
         recall, generation = RECALL, self._generation
+        ends, recorded = self._memory.ends, self._recorded
         at, most = self._at, min(most, STREAM_AT + STREAM_BYTES)
         progress = index << COUNT_BITS | (at - STREAM_AT)
         for index in range(index, stop):  # noqa: B020, PLR1704 (it goes on from where it was)
@@ -366,8 +421,11 @@ class _Worker:
                 memory[at : at + size + 1] = pickled
                 at += size
                 progress += ONE_MORE + size
+            now = clock()
+            if recorded:
+                ends[index] = now
             words[PROGRESS] = progress
-            if clock() > until:
+            if now > until:
                 self._at = at
                 return index + 1, None
         self._at = at
@@ -428,10 +486,6 @@ class _Worker:
 
     # --------------------------------------------------------------------------------------------- sending home
 
-    def _send(self, kind: int, *body: Any) -> None:
-        length = sum(len(part) for part in body)
-        _wire.write_all(self._out, [_wire.HEADER.pack(length, kind, self._lease), *body])
-
     def _flush(self, stop: int, held: bool = False) -> None:
         """Send what is in the stream, the outcomes up to `stop`, which have passed the gate, and begin it anew."""
         if stop > self._start:
@@ -464,9 +518,10 @@ class _Worker:
     def _send_stream(self, stop: int, size: int, seconds: float, stream: Any) -> None:
         """Send the outcomes from the first in the stream up to `stop`: they have passed the gate."""
         self._gate.count(size)
-        count = stop - self._start
-        head = _wire.DONE_HEAD.pack(self._number, self._start, count, self._placed, size, int(seconds * 1e9))
-        self._send(_wire.DONE, head, stream, STREAM_CLOSE)
+        count, times = stop - self._start, self._memory.sent_times(self._start, stop) if self._recorded else ()
+        nanoseconds, bytes_of_times = int(seconds * 1e9), sum(map(len, times))
+        head = _wire.DONE_HEAD.pack(self._number, self._start, count, self._placed, size, nanoseconds, bytes_of_times)
+        self._send(_wire.DONE, head, *times, stream, STREAM_CLOSE)
 
     def _send_inline(self, ticket: int, index: int, outcome: Large) -> None:
         """One outcome that finds no room in lane memory: its buffers behind its frame."""
@@ -475,7 +530,8 @@ class _Worker:
         self._gate.enter(ticket, size)
         self._gate.count(size)
         lengths = [len(buffer) for buffer in outcome.buffers]
-        body = _wire.pack((self._number, index, size, nanoseconds, bytes(outcome.head), lengths))
+        times = b"".join(self._memory.sent_times(index, index + 1)) if self._recorded else b""
+        body = _wire.pack((self._number, index, size, nanoseconds, times, bytes(outcome.head), lengths))
         self._send(_wire.LARGE, _wire.LENGTH.pack(len(body)), body, *outcome.buffers)
         self._words[STATE] = SENDING  # nothing is held any more
         self._flushed = time.monotonic()

@@ -46,6 +46,8 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
             same `mp_context`, `env`, `initializer` and `initargs`; never with `max_tasks_per_child`.
         idle_timeout: seconds that idle workers wait for the next executor; None: until the program ends.
         env: environment variables for the workers.  With loky's default context only.
+        forward_logs: what tasks log comes to this process's loggers and handlers, as it is logged, with `ticket`,
+            `attempt` and `worker` on the record.  The handlers run on the executor's own thread, as done-callbacks do.
 
     Raises `TypeError` or `ValueError`, naming the argument.  Starts no process before the first task.
 
@@ -73,6 +75,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         reuse: bool = True,
         idle_timeout: float | None = 10.0,
         env: Mapping[str, str] | None = None,
+        forward_logs: bool = False,
     ) -> None:
         workers = _os.default_workers() if max_workers is None else check_count("max_workers", max_workers, 1)
         _check_context(mp_context)
@@ -89,7 +92,8 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         _check_env(env, mp_context)
         bounds = Window(window, window_bytes, workers)
         kind = LaneKind(mp_context, initializer, initargs, None if env is None else dict(env))
-        self._backend = backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle)
+        check_flag("forward_logs", forward_logs)
+        self._backend = backend = LokyBackend(kind, bounds, workers, quota, task_timeout, reuse, idle, forward_logs)
         try:
             super().__init__(
                 backend,

@@ -90,7 +90,7 @@ class StubLane(Lane):
     def finish(self) -> None:
         """Its worker says that the batch is done."""
         sent = self.parcels.sent[0]
-        head = _wire.DONE_HEAD.pack(sent.number, 0, sent.count, 0, 8 * sent.count, sent.count * 10**9)
+        head = _wire.DONE_HEAD.pack(sent.number, 0, sent.count, 0, 8 * sent.count, sent.count * 10**9, 0)
         self._frames.append((_wire.DONE, 1, memoryview(head + pickle.dumps([None] * sent.count))))
 
     def frames(self) -> list[tuple[int, int, memoryview]]:

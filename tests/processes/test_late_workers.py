@@ -18,7 +18,7 @@ import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError, _depot, _worker, end_idle_workers
 from ordered_executor._clock import look_for_outcomes
-from ordered_executor._lane import STARTING
+from ordered_executor._lane import SERVING, STARTING
 from tests.helpers import until
 
 from .conftest import MakePool
@@ -102,28 +102,54 @@ def test_nothing_runs_any_more_when_its_time_is_looked_at(pool: MakePool) -> Non
     assert list(limited.map(make, [("x", 1), ("y", 1)], chunksize=2)) == ["x", "y"]
 
 
-def be_second_and_wait(directory: Path) -> None:
-    """The initializer: the second worker waits until there is a file."""
+def be_second_and_take_a_while(directory: Path) -> None:
+    """The initializer: the second worker says that it begins, and a while later that it is through."""
     with contextlib.suppress(FileExistsError):
         (directory / "first").mkdir()
         return
-    while not (directory / "go").exists():
-        time.sleep(0.01)
+    (directory / "begun").touch()
+    time.sleep(SECONDS)
+    (directory / "ended").touch()
 
 
-def test_a_worker_that_starts_forgets_the_time_limit_of_the_executor_before(tmp_path: Path) -> None:
-    """It is lent to one without a limit while its initializer runs, and the limit it started with is over."""
-    initargs = (tmp_path,)
-    with OrderedProcessPoolExecutor(2, initializer=be_second_and_wait, initargs=initargs, task_timeout=60) as executor:
+def test_an_initializer_that_runs_at_shutdown_is_not_cut_short(tmp_path: Path) -> None:
+    """It is the user's code; a worker that is ready then is kept like any other."""
+    with OrderedProcessPoolExecutor(2, initializer=be_second_and_take_a_while, initargs=(tmp_path,)) as executor:
         futures = [executor.submit(make, 0.0) for _ in range(2)]
         assert [future.result() for future in futures] == ["slept"] * 2
-    (starting,) = [lane for _, lane in _depot._lanes if lane.state == STARTING]
-    starting.start_deadline = 0.0
-    with OrderedProcessPoolExecutor(2, initializer=be_second_and_wait, initargs=initargs) as executor:
-        futures = [executor.submit(make, SECONDS) for _ in range(4)]
-        assert futures[0].result() == "slept"
-        (tmp_path / "go").touch()
-        assert [future.result() for future in futures] == ["slept"] * 4
+        until((tmp_path / "begun").exists)
+    assert (tmp_path / "ended").exists()
+    assert [lane.state for _, lane in _depot._lanes] == [SERVING, SERVING]
+    end_idle_workers()
+
+
+NEVER_STARTS = """
+import os, time
+try:
+    os.mkdir(os.path.join(os.path.dirname(__file__), "first"))
+except FileExistsError:
+    print("starting", flush=True)
+    time.sleep(60)
+    raise SystemExit("its program was not there any more")
+"""
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_a_worker_that_starts_at_shutdown_is_gone_then(tmp_path: Path, reuse: bool) -> None:
+    """1. The second worker has not come to our code yet; 2. the executor shuts down; 3. that waits for its end.
+
+    Else it would start in a program, in a folder, that may be gone by then, and say so.
+    """
+    (tmp_path / "sitecustomize.py").write_text(NEVER_STARTS)
+    with OrderedProcessPoolExecutor(2, env={"PYTHONPATH": str(tmp_path)}, reuse=reuse) as executor:
+        futures = [executor.submit(make, 0.0) for _ in range(2)]
+        assert [future.result() for future in futures] == ["slept"] * 2
+        backend: Any = executor._releaser.backend
+        (starting,) = [lane.pid for lane in backend._lanes if lane.state == STARTING]
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5
+    with pytest.raises(ProcessLookupError):
+        os.kill(starting, 0)
     end_idle_workers()
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from concurrent.futures import wait
 from textwrap import dedent
 
+import psutil
 import pytest
 
 from ordered_executor import Future
-from tests.helpers import Traces, same, warm_up
+from tests.helpers import Traces, same, until, warm_up
 
 from .conftest import MakePool, MakeValve, StartScript
 from .tasks import most_memory
@@ -177,14 +178,15 @@ def mebibyte(leak_check: None) -> Iterator[str]:
             subprocess.run(["umount", folder], check=True)
 
 
-# Without memory that has no name, lane memory is an unlinked file; it lies where temporary files do.
+# Without memory that never had a name, lane memory is an unlinked file: in /dev/shm, or where temporary files lie.
 SMALL = dedent("""
     import logging, os, sys, tempfile
     import numpy as np
     del os.memfd_create
     tempfile.tempdir = {folder!r}
     logging.basicConfig(level="ERROR")
-    from ordered_executor import OrderedProcessPoolExecutor
+    from ordered_executor import OrderedProcessPoolExecutor, _os_memory
+    _os_memory.SHM_FOLDER, _os_memory._posix = {folder!r}, _os_memory._file_on_disk
     from tests.helpers import same
 
     def free():
@@ -331,3 +333,26 @@ def test_no_future_has_a_dictionary(pool: MakePool) -> None:
 def divide(number: int) -> float:
     """Fails for zero."""
     return 1 / number
+
+
+@pytest.mark.parametrize("kept", ["open", "warm"])
+def test_memory_of_idle_workers_goes_back(pool: MakePool, monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
+    """What large arguments and results took, in workers and between them and us, is the system's after a while."""
+    monkeypatch.setattr("ordered_executor._lane.TRIM_SECONDS", 0.2)
+    monkeypatch.setattr("ordered_executor._clock.TRIM_SECONDS", 0.2)
+    executor = pool(2, idle_timeout=60)
+    size = 50_000_000
+    pids = {executor.submit(add_to, bytearray(size)).result()[0] for _ in range(4)}
+    pids |= {pid for pid, _ in executor.map(add_to, [bytearray(size)] * 4, chunksize=1)}
+    workers = [psutil.Process(pid) for pid in pids]
+    if kept == "warm":
+        executor.shutdown()
+    until(lambda: all(worker.memory_info().rss < 70_000_000 for worker in workers), "memory to go back")
+    _, changed = pool(1).submit(add_to, bytearray(size)).result()
+    assert (len(changed), changed[-1]) == (size, 1)
+
+
+def add_to(what: bytearray) -> tuple[int, bytearray]:
+    """Return this worker's pid, and what was given, changed."""
+    what[-1] += 1
+    return os.getpid(), what

@@ -116,11 +116,17 @@ class Worker:
             at += size
             if error is not None:
                 notes.append(slots, slot, Note(index, *records.span(index), at, 0, error, 1))
-                if self.work.tell_failures:
-                    self.telling.tell(FAILED, slot)
             words[word] = pack_commit(index + 1, at)
-            if clock() > deadline or at >= area or (error is not None and slots.get(slot, NOTES) > notes.ROOM):
+            if error is not None and self._tell_failure():
                 return
+            if clock() > deadline or at >= area:
+                return
+
+    def _tell_failure(self) -> bool:
+        """A failure is in the slot; whether there is no room for another."""
+        if self.work.tell_failures:
+            self.telling.tell(FAILED, self.slot)
+        return self.slots.get(self.slot, NOTES) > notes.ROOM
 
     def _failure(self, value: Any, raised: BaseException) -> str:
         return one_line(describe(value if isinstance(value, Exception) else raised))
@@ -155,8 +161,8 @@ class Worker:
             note = Note(index, *job.span, out, err, error, ran.exit, ran.signal, *times, one_line(job.command))
             notes.append(self.slots, self.slot, note._replace(row=self.work.log))
         self.slots.set(self.slot, COMMIT, pack_commit(index + 1, at))
-        if ran.error is not None and self.work.tell_failures:
-            self.telling.tell(FAILED, self.slot)
+        if ran.error is not None:
+            self._tell_failure()
         return at
 
 
