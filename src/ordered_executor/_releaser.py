@@ -221,9 +221,10 @@ class Releaser(Front):
         self._skip_all(self.dispatcher.drop_span(span))
 
     def _take_back(self, key: Hashable) -> None:
-        """A lane was recalled: what it has not begun is here, and goes to whoever is free."""
+        """Recall a lane (whoever asked for it may have been interrupted): what it has not begun goes to who is free."""
         lane = self.dispatcher.lanes.get(key)
-        if lane is not None:
+        if lane is not None and lane.batches:
+            self.backend.recall(key)
             self._skip_all(self.dispatcher.take_back(lane, self.settled))
 
     # ------------------------------------------------------------------------------------------------------ release
@@ -385,7 +386,6 @@ class Releaser(Front):
         lane = self.dispatcher.lanes.get(event.lane)
         if lane is None or not self._hurried or lane.recalled or lane.tickets < 2:
             return
-        self.backend.recall(event.lane)
         self._take_back(event.lane)
         if self.dispatcher.waiting_tickets:
             self.dispatcher.pace.overrun()
@@ -475,9 +475,8 @@ class Releaser(Front):
         """shutdown(cancel_futures=True), cancel_pending(): what no worker has begun is cancelled."""
         self._take_claims()
         self.dispatcher.cancel_below = self._cancel_below
-        for lane in list(self.dispatcher.lanes.values()):
-            if lane.batches:
-                self._take_back(lane.key)
+        for key in self._lane_keys():
+            self._take_back(key)
         self._skip_all(self.dispatcher.drop_waiting())
 
     def _kill_begun(self) -> None:
