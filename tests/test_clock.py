@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._clock import PEEK_MOST_SECONDS, Peeked, look_for_outcomes, next_look
-from ordered_executor._lane import ENDING, LATE_SECONDS, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind
+from ordered_executor._alarms import NEVER
+from ordered_executor._clock import PEEK_MOST_SECONDS, Peeked, look_for_outcomes
+from ordered_executor._lane import ENDING, LATE_SECONDS, PEEK_SECONDS, SERVING, Lane, LaneKind
 from ordered_executor._lane_memory import (
     COUNT_BITS,
     EMPTY_STREAM_AT,
@@ -66,7 +67,7 @@ class Desk:
     @property
     def next_look(self) -> float:
         """How long after the batch was sent."""
-        return next_look([self.lane]) - SENT_AT
+        return self.lane.due() - SENT_AT
 
 
 @pytest.fixture(scope="module")

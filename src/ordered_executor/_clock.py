@@ -15,10 +15,9 @@ They change the lane at most.  What follows for the executor, the backend (`_lan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ._lane import NEVER, PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
+from ._lane import PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
 from ._lane_memory import STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
@@ -37,14 +36,6 @@ class Peeked(NamedTuple):
     start: int
     outcomes: list[Any]
     times: Times | None = None
-
-
-def next_look(lanes: Iterable[Lane]) -> float:
-    """When one of them must be looked at, at the earliest."""
-    least = NEVER
-    for lane in lanes:
-        least = min(least, lane.due())
-    return least
 
 
 def look_at_end(lane: Lane, now: float) -> None:

@@ -297,6 +297,8 @@ class Parcels:
         return calls, fns
 
     def _place_function(self, fn: Any, sent: Sent) -> Any:
+        if may_be_shared(fn):
+            return self._place(pack_for_home(fn, self._needs), sent)
         large = stand_in(fn, self._needs)
         packed = pack_for_home(fn if large is None else large, self._needs)
         if large is None and len(packed) >= LARGE_CALLABLE:

@@ -25,9 +25,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ._atomic import snapshot
 from ._check import check_seconds
 from ._errors import ResultsTimeoutError
-from ._exit import members
 from ._future import Future, log_unseen
 from ._locks import Lock
 from ._outcome import About, Outcome
@@ -100,7 +100,7 @@ class Stream:
         """The head has moved: wake the readers."""
         self._head = head
         self._readers.unpark_all()
-        for watcher in tuple(self._watchers):
+        for watcher in snapshot(self._watchers):
             watcher()
 
     def weigh(self, future: Future[Any], size: int) -> None:
@@ -121,7 +121,7 @@ class Stream:
         """Nothing more will be submitted."""
         self._ended = True
         self._readers.unpark_all()
-        for watcher in tuple(self._watchers):
+        for watcher in snapshot(self._watchers):
             watcher()
 
     def abandon(self) -> None:
@@ -177,7 +177,7 @@ class Stream:
 
     def orphan(self) -> None:
         """There will be no more readers.  Without any there is nothing to be kept."""
-        if not members(self.all_readers):
+        if not snapshot(self.all_readers):
             self._keep = False
             self._kept.clear()
             self._handed.clear()
@@ -195,7 +195,7 @@ class Stream:
 
         What a reader has still before it will be looked at: if it is not after all, it is logged when it goes.
         """
-        readers = members(self.readers)
+        readers = snapshot(self.readers)
         if how == "ignore" or any(reader.follow or how == "log" for reader in readers):
             return
         unseen = [(future, error) for future in self.futures() if (error := future.unseen_error) is not None]

@@ -24,6 +24,8 @@ from collections.abc import Iterable
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
+from ._atomic import snapshot
+
 if TYPE_CHECKING:
     from ._future import Future
 
@@ -113,10 +115,10 @@ class Handed:
             return None
         self._told = found
         whys: dict[str, _Lost] = {}
-        for why, lost in tuple(self._lost.items()):
+        for why, lost in snapshot(self._lost.items()):
             whys[why] = again = _Lost()
             again.count, again.tickets = lost.count, lost.tickets.copy()
-        for weak in tuple(self._gone):
+        for weak in snapshot(self._gone):
             whys.setdefault(weak.why, _Lost()).add(weak.ticket)
         return "; ".join(f"{_name(lost)} {why}" for why, lost in whys.items())
 
