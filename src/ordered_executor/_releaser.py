@@ -154,6 +154,7 @@ class Releaser(Front):
         if self._posts or self.claims.waiting():
             timeout = 0
         events = self.backend.wait(timeout)
+        self.turn += 1
         self._asleep = False
         self.dispatcher.begin_turn()
         for event in events:

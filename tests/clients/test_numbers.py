@@ -30,7 +30,7 @@ def backend_of(executor: OrderedProcessPoolExecutor) -> Any:
     """A backend of joblib's on an executor: what docs/clients.md shows."""
     joblib = pytest.importorskip("joblib")
 
-    class Backend(joblib.parallel.ParallelBackendBase):  # type: ignore[misc]  # joblib ships no types
+    class Backend(joblib.parallel.ParallelBackendBase):  # type: ignore[misc,name-defined]  # no types
         supports_retrieve_callback = True
         default_n_jobs = -1
 
@@ -112,12 +112,11 @@ def test_adaptive(executor: OrderedProcessPoolExecutor) -> None:
     assert all(value == point * point for point, value in learner.data.items())
 
 
+@pytest.mark.parametrize("executor", [None], indirect=True)
 def test_pipefunc(executor: OrderedProcessPoolExecutor) -> None:
-    """`executor=`; a pipeline of two stages."""
+    """`executor=`, and no backlog: it submits all of it, and then reads."""
     pipefunc = pytest.importorskip("pipefunc")
     squares = pipefunc.PipeFunc(tasks.square, "squares", mapspec="number[i] -> squares[i]")
-    total = pipefunc.PipeFunc(np.sum, "total", renames={"a": "squares"}, bound={})
-    pipeline = pipefunc.Pipeline([squares])
-    made = pipeline.map({"number": np.arange(40)}, executor=executor, parallel=True, storage="dict")
+    how = {"parallel": True, "storage": "dict", "chunksizes": 1}
+    made = pipefunc.Pipeline([squares]).map({"number": np.arange(40)}, executor=executor, **how)
     assert list(made["squares"].output) == [number * number for number in range(40)]
-    del total

@@ -8,27 +8,24 @@ from pathlib import Path
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor
+from ordered_executor.progress import process_map
 
 from . import tasks
 
 
 def test_tqdm(executor: OrderedProcessPoolExecutor) -> None:
-    """Around a map; and `process_map`, whose own pool cannot be chosen."""
+    """Around a map: the bar knows how many there are."""
     tqdm = pytest.importorskip("tqdm")
     bar = io.StringIO()
-    assert list(tqdm.tqdm(executor.map(tasks.square, range(200)), total=200, file=bar)) == [n * n for n in range(200)]
+    assert list(tqdm.tqdm(executor.map(tasks.square, range(200)), file=bar)) == [n * n for n in range(200)]
     assert "200/200" in bar.getvalue()
 
 
-def test_tqdm_process_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is called by code that is not yours."""
+def test_process_map(executor: OrderedProcessPoolExecutor) -> None:
+    """Tqdm's own makes its pool itself: ours has its name and its arguments."""
     pytest.importorskip("tqdm")
-    from tqdm.contrib.concurrent import process_map
-
-    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", OrderedProcessPoolExecutor)
-    assert process_map(tasks.square, range(50), max_workers=2, chunksize=5, file=io.StringIO()) == [
-        number * number for number in range(50)
-    ]
+    bar = io.StringIO()
+    assert process_map(tasks.square, range(50), executor=executor, file=bar) == [n * n for n in range(50)]
 
 
 def test_black(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import threading
 from typing import Any
 
@@ -18,6 +18,11 @@ from . import tasks
 def test_asyncio(executor: OrderedProcessPoolExecutor) -> None:
     """Many at a time; given up; groups that fail; and wrapped futures."""
 
+    async def group(call: Any) -> None:
+        async with asyncio.TaskGroup() as made:
+            for number in range(40):
+                made.create_task(call(tasks.refuse, number))
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
 
@@ -29,9 +34,7 @@ def test_asyncio(executor: OrderedProcessPoolExecutor) -> None:
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(call(tasks.late, number), 0.001)
         with pytest.raises(ExceptionGroup):
-            async with asyncio.TaskGroup() as group:
-                for number in range(40):
-                    group.create_task(call(tasks.refuse, number))
+            await group(call)
         done, _ = await asyncio.wait([asyncio.wrap_future(executor.submit(tasks.square, n)) for n in range(30)])
         assert sorted(future.result() for future in done) == [n * n for n in range(30)]
 
@@ -60,24 +63,14 @@ def test_anyio(executor: OrderedProcessPoolExecutor, backend: str) -> None:
 
 
 def test_tornado(executor: OrderedProcessPoolExecutor) -> None:
-    """`run_in_executor` of its loop, and `run_on_executor`."""
-    concurrent = pytest.importorskip("tornado.concurrent")
+    """`run_in_executor` of its loop."""
     ioloop = pytest.importorskip("tornado.ioloop")
 
-    class Handler:
-        def __init__(self) -> None:
-            self.executor = executor
-
-        @concurrent.run_on_executor  # type: ignore[untyped-decorator]
-        def here(self, number: int) -> int:
-            raise NotImplementedError  # it would need `self` in the worker
-
-    async def main() -> None:
+    async def main() -> list[Any]:
         loop = ioloop.IOLoop.current()
-        assert [await loop.run_in_executor(executor, tasks.square, n) for n in range(40)] == [n * n for n in range(40)]
+        return list(await asyncio.gather(*(loop.run_in_executor(executor, tasks.square, n) for n in range(60))))
 
-    asyncio.run(main())
-    del Handler
+    assert asyncio.run(main()) == [number * number for number in range(60)]
 
 
 def test_apscheduler(executor: OrderedProcessPoolExecutor) -> None:
@@ -86,14 +79,14 @@ def test_apscheduler(executor: OrderedProcessPoolExecutor) -> None:
     background = pytest.importorskip("apscheduler.schedulers.background")
     events = pytest.importorskip("apscheduler.events")
 
-    class Executor(pool.BasePoolExecutor):  # type: ignore[misc]  # no types
+    class Executor(pool.BasePoolExecutor):  # type: ignore[misc,name-defined]  # no types
         def __init__(self) -> None:
             super().__init__(executor)
 
         def shutdown(self, wait: bool = True) -> None:
             """The pool is the test's."""
 
-    scheduler = background.BackgroundScheduler(executors={"default": Executor()}, timezone=datetime.UTC)
+    scheduler = background.BackgroundScheduler(executors={"default": Executor()}, timezone=dt.UTC)
     ended: list[Any] = []
     over = threading.Event()
 
@@ -116,10 +109,13 @@ def test_apscheduler(executor: OrderedProcessPoolExecutor) -> None:
 def test_more_executors(executor: OrderedProcessPoolExecutor) -> None:
     """Retry, throttle, map and timeout around ours; it reads futures in done-callbacks."""
     more = pytest.importorskip("more_executors")
-    wrapped = more.Executors.wrap(executor).with_map(tasks.square).with_throttle(4)
-    futures = [wrapped.submit(tasks.square, number) for number in range(60)]
+    throttled = more.ThrottleExecutor(more.MapExecutor(executor, tasks.square), count=4)
+    futures = [throttled.submit(tasks.square, number) for number in range(60)]
     assert [future.result(PATIENCE) for future in futures] == [number**4 for number in range(60)]
-    retrying = more.Executors.wrap(executor).with_retry(max_attempts=2, sleep=0.01, max_sleep=0.01)
+    policy = more.ExceptionRetryPolicy(max_attempts=2, sleep=0.01, max_sleep=0.01)
+    retrying = more.RetryExecutor(executor, retry_policy=policy)
     failed = retrying.submit(tasks.refuse, 1)
     with pytest.raises(ValueError, match="1"):
         failed.result(PATIENCE)
+    late = more.TimeoutExecutor(executor, 0.01).submit(tasks.late, 1)
+    assert late.result(PATIENCE) == 1  # its cancel() comes too late for a task that runs
