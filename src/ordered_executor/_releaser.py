@@ -22,6 +22,7 @@ from typing import Any
 from . import _exit
 from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
 from ._counts import Counts
+from ._demand import Weighed
 from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
@@ -238,13 +239,24 @@ class Releaser(Front):
         if sequencer.head != head:
             self.counts.head_moved(sequencer.head)
 
+    def _deliver_to_map(self, segment: Segment, owner: Any) -> None:
+        span, outcomes = owner.span if type(owner) is Slice else owner, segment.outcomes
+        if self.demand is not None:
+            outcomes = Weighed(outcomes)
+            self.demand.add(outcomes, segment.first, segment.size)
+        span.delivery.put(segment.first, outcomes)
+
+    def _keep(self, segment: Segment, future: Future[Any]) -> None:
+        self.stream.keep(future)
+        if self.demand is not None:
+            self.demand.add(future, future.first, segment.size // segment.count)
+
     def _deliver(self, segment: Segment) -> None:
         owner = segment.owners[0]
         if type(owner) is not Future:
-            span = owner.span if type(owner) is Slice else owner
-            span.delivery.put(segment.first, segment.outcomes)
+            self._deliver_to_map(segment, owner)
             return
-        keep, basic, run = self.stream.keep, BASIC, segment.run
+        keep, basic, run = self._keep, BASIC, segment.run
         if run is not None:
             run.released_at = time.monotonic()
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
@@ -263,7 +275,7 @@ class Releaser(Front):
             future.run = run
             if (error is not None or self.keeps_calls) and not self.keeps_nothing:
                 future.kept_call = future.call
-            keep(future)
+            keep(segment, future)
             future.finish(value, error)
             value = error = None
         if self.backlog.bounded:
@@ -321,7 +333,7 @@ class Releaser(Front):
         """There are more workers, or fewer: window, bytes and what waits are shared anew."""
         self.max_lanes = event.workers
         self.window.share(event.workers)
-        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers)
+        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers, event.refill)
         self.backend.open(self.sequencer.head, self.window.limit(self.sequencer.head))
 
     def _on_arrived(self, event: Arrived) -> None:
@@ -504,6 +516,8 @@ class Releaser(Front):
 
     def _begin_closing(self) -> None:
         self._closing = True
+        if self.demand is not None:
+            self.demand.want_all()
 
     def _close_backend(self) -> None:
         if not self._backend_closing:
