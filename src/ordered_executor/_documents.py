@@ -3,7 +3,7 @@
 import errno
 import re
 import unicodedata
-from collections import Counter
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,13 @@ class Document:
 
     path: Path
     size: int
-    terms: dict[str, int]  # and how often each is there
+    words: int
+    terms: tuple[str, ...]  # each once
+    copy: bytes  # the text, compressed: to show what was found without the file
 
 
 def read_document(path: Path) -> Document:
-    """Count the terms of a text file. Raises an OSError that names the file if it is not one."""
+    """Find the terms of a text file, and compress it. Raises an OSError that names the file if it is not one."""
     if not path.is_file():  # a dangling link, or a pipe that would be waited for
         raise OSError(errno.ENOENT, "not a regular file", str(path))
     raw = path.read_bytes()
@@ -29,7 +31,8 @@ def read_document(path: Path) -> Document:
         text = raw.decode()
     except UnicodeDecodeError:
         raise OSError(errno.EILSEQ, "not UTF-8 text", str(path)) from None
-    return Document(path, len(raw), dict(Counter(terms_of(text))))
+    words = terms_of(text)
+    return Document(path, len(raw), len(words), tuple(dict.fromkeys(words)), zlib.compress(raw, 9))
 
 
 def terms_of(text: str) -> list[str]:

@@ -21,6 +21,7 @@ stream goes on.
 """
 
 import argparse
+import heapq
 import os
 import sys
 import sysconfig
@@ -65,23 +66,25 @@ class Index:
 
     documents: list[Path] = field(default_factory=list)
     postings: dict[str, list[int]] = field(default_factory=dict)
-    frequency: Counter[str] = field(default_factory=Counter)
+    copies: list[bytes] = field(default_factory=list)
     size: int = 0
+    words: int = 0
     unreadable: list[str] = field(default_factory=list)
 
     def add(self, document: Document) -> None:
         """Give the document the next number and enter its terms."""
         number = len(self.documents)
         self.documents.append(document.path)
+        self.copies.append(document.copy)
         self.size += document.size
-        postings, frequency = self.postings, self.frequency
-        for term, count in document.terms.items():
-            if term in postings:
-                postings[term].append(number)
-                frequency[term] += count
-            else:
-                postings[term] = [number]
-                frequency[term] = count
+        self.words += document.words
+        for term in document.terms:
+            self.postings.setdefault(term, []).append(number)
+
+    def frequent(self, most: int) -> list[tuple[str, int]]:
+        """The terms that most documents have, and how many those are."""
+        counts = ((term, len(numbers)) for term, numbers in self.postings.items())
+        return heapq.nlargest(most, counts, key=lambda pair: pair[1])
 
 
 # --- the two ends of the stream -------------------------------------------------------------------
@@ -228,15 +231,15 @@ def find_progress() -> Any:
 def summary(index: Index, statistics: Statistics, seconds: float, serial_seconds: float) -> str:
     """Say in a few lines what was done."""
     faster = serial_seconds / seconds
-    frequent = ", ".join(f"{term} {count:,}" for term, count in index.frequency.most_common(8))
+    frequent = ", ".join(f"{term} {count:,}" for term, count in index.frequent(8))
     return "\n".join(
         [
             f"files     {len(index.documents):,} indexed, {len(index.unreadable):,} unreadable and skipped",
-            f"terms     {len(index.postings):,} different, {index.frequency.total():,} in all",
-            f"bytes     {index.size:,}",
+            f"terms     {len(index.postings):,} different, {index.words:,} in all",
+            f"bytes     {index.size:,}, {sum(map(len, index.copies)):,} compressed",
             f"seconds   {seconds:.2f} in parallel, {serial_seconds:.2f} serially: {faster:.1f} times as fast",
             f"early     at most {statistics.peak_early} outcomes waited in the parent for their turn",
-            f"frequent  {frequent}",
+            f"frequent  {frequent} documents",
         ]
     )
 
