@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from . import _keys, _plan, _wire
+from ._atomic import snapshot
 from ._by_value import goes_by_value
 from ._digest import TooLarge, dump_small
 from ._faithful import class_name
@@ -249,6 +250,6 @@ def _forget_what_is_gone() -> None:
             return
         need = "thing", key
         _plan.gone(need)
-        for table in list(_tables):
+        for table in snapshot(_tables):
             if table.sent.pop(need, None) is not None:
                 table._forget.append(key)
