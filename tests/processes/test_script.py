@@ -244,3 +244,26 @@ def test_a_child_of_multiprocessing_has_executors(tmp_path: Path, method: str) -
         """)
     )
     assert play(["program.py"], tmp_path) == "ok\n"
+
+
+def test_what_a_worker_needs_may_take_longer_than_a_task(tmp_path: Path) -> None:
+    """A time limit is for tasks: a large global takes a worker as long as it takes."""
+    (tmp_path / "program.py").write_text(
+        dedent("""
+            import time
+            from ordered_executor import OrderedProcessPoolExecutor
+
+            class Slow:
+                number = 1
+                def __getstate__(self): return 1
+                def __setstate__(self, state): time.sleep(3)
+
+            slow = Slow()
+            def add(number): return slow.number + number
+
+            with OrderedProcessPoolExecutor(1, task_timeout=0.5) as executor:
+                assert executor.submit(add, 1).result() == 2
+            print("ok")
+        """)
+    )
+    assert play(["program.py"], tmp_path) == "ok\n"
