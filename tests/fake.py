@@ -38,6 +38,7 @@ from ordered_executor._backend import (
     Row,
     Slow,
 )
+from ordered_executor._demand import Demand
 from ordered_executor._dispatcher import Slice
 from ordered_executor._gate import Window
 from ordered_executor._payload import BASIC, Large, pack_error, pack_value
@@ -347,6 +348,8 @@ def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
 class FakeBackend:
     """See the module.  `_backend.Backend` says what each call means."""
 
+    demand: Demand | None = None
+
     def __init__(self, window: Window, max_lanes: int) -> None:
         self.window = window
         self.max_lanes = max_lanes
@@ -503,7 +506,8 @@ class FakeBackend:
 
     def settled(self, lane: Any, number: int) -> int:
         """The same, for good."""
-        assert lane.recall or not lane.alive, "settled before it was recalled"
+        handed_back = lane.own_generation > lane.generation
+        assert lane.recall > lane.generation or handed_back or not lane.alive, "settled before it was recalled"
         return int(lane.begun(number)) if self.knows else ALL
 
     def hurry(self, on: bool) -> None:

@@ -321,6 +321,7 @@ class Lane:
                 head, place, *lengths = outcome
                 outcomes[index] = _copy_large(head, self.memory.bytes[place:], lengths)
                 self.taken += 1
+                _os.fence()  # from here on the worker may write there
                 self.memory.words[TAKEN] = self.taken
         return outcomes
 

@@ -22,6 +22,7 @@ from typing import Any
 from . import _exit
 from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
 from ._counts import Counts
+from ._demand import Weighed
 from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
@@ -222,9 +223,10 @@ class Releaser(Front):
         self._skip_all(self.dispatcher.drop_span(span))
 
     def _take_back(self, key: Hashable) -> None:
-        """A lane was recalled: what it has not begun is here, and goes to whoever is free."""
+        """Recall a lane (whoever asked for it may have been interrupted): what it has not begun goes to who is free."""
         lane = self.dispatcher.lanes.get(key)
-        if lane is not None:
+        if lane is not None and lane.batches:
+            self.backend.recall(key)
             self._skip_all(self.dispatcher.take_back(lane, self.settled))
 
     # ------------------------------------------------------------------------------------------------------ release
@@ -243,16 +245,28 @@ class Releaser(Front):
             self.counts.head_moved(sequencer.head)
             self.observers.released(head, sequencer.head, sequencer.early)
 
+    def _deliver_to_map(self, segment: Segment, owner: Any) -> None:
+        span, outcomes = owner.span if type(owner) is Slice else owner, segment.outcomes
+        if span.outcomes:
+            outcomes = span.raw(segment.first, outcomes, segment.run)
+        if self.demand is not None:
+            outcomes = Weighed(outcomes)
+            self.demand.add(outcomes, segment.first, segment.size)
+        span.delivery.put(segment.first, outcomes)
+
+    def _keep(self, segment: Segment, future: Future[Any]) -> None:
+        self.stream.keep(future)
+        if self.demand is not None:
+            self.demand.add(future, future.first, segment.size // segment.count)
+
     def _deliver(self, segment: Segment) -> None:
         owner, run = segment.owners[0], segment.run
         if run is not None:
             run.released_at = time.monotonic()
         if type(owner) is not Future:
-            span = owner.span if type(owner) is Slice else owner
-            outcomes = segment.outcomes
-            span.delivery.put(segment.first, span.raw(segment.first, outcomes, run) if span.outcomes else outcomes)
+            self._deliver_to_map(segment, owner)
             return
-        keep, basic = self.stream.keep, BASIC
+        keep, basic = self.stream.keep if self.demand is None else partial(self._keep, segment), BASIC
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
@@ -277,7 +291,7 @@ class Releaser(Front):
             for future in segment.owners:
                 done(future)
         # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
-        del segment, owner, future, outcome
+        del segment, owner, future, outcome, keep
 
     # ----------------------------------------------------------------------------------------------------- dispatch
 
@@ -329,7 +343,7 @@ class Releaser(Front):
         """There are more workers, or fewer: window, bytes and what waits are shared anew."""
         self.max_lanes = event.workers
         self.window.share(event.workers)
-        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers)
+        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers, event.refill)
         self.backend.open(self.sequencer.head, self.window.limit(self.sequencer.head))
 
     def _on_arrived(self, event: Arrived) -> None:
@@ -386,7 +400,6 @@ class Releaser(Front):
         lane = self.dispatcher.lanes.get(event.lane)
         if lane is None or not self._hurried or lane.recalled or lane.tickets < 2:
             return
-        self.backend.recall(event.lane)
         self._take_back(event.lane)
         if self.dispatcher.waiting_tickets:
             self.dispatcher.pace.overrun()
@@ -476,9 +489,8 @@ class Releaser(Front):
         """shutdown(cancel_futures=True), cancel_pending(): what no worker has begun is cancelled."""
         self._take_claims()
         self.dispatcher.cancel_below = self._cancel_below
-        for lane in list(self.dispatcher.lanes.values()):
-            if lane.batches:
-                self._take_back(lane.key)
+        for key in self._lane_keys():
+            self._take_back(key)
         self._skip_all(self.dispatcher.drop_waiting())
 
     def _kill_begun(self) -> None:
@@ -512,6 +524,8 @@ class Releaser(Front):
 
     def _begin_closing(self) -> None:
         self._closing = True
+        if self.demand is not None:
+            self.demand.want_all()
 
     def _close_backend(self) -> None:
         if not self._backend_closing:
