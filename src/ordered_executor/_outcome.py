@@ -29,6 +29,20 @@ class About(NamedTuple):
     call: Any  # as a future keeps it
 
 
+class Raw(NamedTuple):
+    """What a map is handed for a ticket whose reader wants an outcome: as it came home, and what is known of it."""
+
+    ticket: int
+    came: Any
+    claimed_at: float
+    run: Run | None
+    attempts: int
+
+    def about(self, call: Any) -> About:
+        """For the outcome; `call` as a future keeps it."""
+        return About(self.claimed_at, self.run, self.attempts, call)
+
+
 class _Triple(NamedTuple):
     ticket: int
     value: Any
