@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from . import _keys, _plan, _wire
+from ._atomic import snapshot
 from ._by_value import goes_by_value
 from ._digest import TooLarge, dump_small
 from ._faithful import class_name
@@ -55,7 +56,8 @@ class Table:
 
         Who uses a name that cannot be sent is told so in the worker.
         """
-        _forget_what_is_gone()
+        if _keys.gone:
+            _forget_what_is_gone()
         orders: list[Order] = []
         for home, names in self._homes.items():
             if not names.same():
@@ -245,6 +247,6 @@ def _forget_what_is_gone() -> None:
             return
         need = "thing", key
         _plan.gone(need)
-        for table in list(_tables):
+        for table in snapshot(_tables):
             if table.sent.pop(need, None) is not None:
                 table._forget.append(key)

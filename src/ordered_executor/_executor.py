@@ -176,7 +176,7 @@ class OrderedExecutor(Executor):
         retries = check_optional_count("retries", retries, 0)
         mine = self._options
         limit = mine.timeout if timeout is None else check_seconds("timeout", timeout)
-        return OptionsView(self, Options(mine.retries if retries is None else retries, limit))
+        return OptionsView(self, mine._replace(retries=mine.retries if retries is None else retries, timeout=limit))
 
     @property
     def max_workers(self) -> int:
@@ -352,7 +352,7 @@ class OptionsView:
         self._options = options
 
     def __repr__(self) -> str:
-        retries, timeout = self._options
+        retries, timeout = self._options[:2]
         return f"<OptionsView retries={retries} timeout={timeout} of {self._executor!r}>"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

@@ -28,6 +28,7 @@ from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple
 
+from ._atomic import snapshot
 from ._check import iterate
 from ._map import Claimer, Delivery, MapResults, Passed, Span, length_of
 from ._parking import ParkingLot
@@ -288,7 +289,7 @@ class Intake:
         self._found = []
         self._let_go_of_source()
         self.space.unpark_all()
-        for span in tuple(self.spans):
+        for span in snapshot(self.spans):
             self._claimer.cancel_span(span)
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from loky.backend import resource_tracker as lokys_tracker
 
 from . import _loky, _os, _recall, _wire, _worker
+from ._alarms import NEVER
 from ._backend import ALL, Row
 from ._gate import Seat
 from ._lane_memory import (
@@ -53,7 +54,6 @@ from ._times import Times
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
-NEVER = float("inf")
 # After so long without work, memory goes back to the system; fresh memory costs several times what is done with it.
 TRIM_SECONDS = 5.0
 # How long a lane waits for another thread that forks, and that for the lane.
@@ -128,7 +128,7 @@ class Lane:
         self.last_row: _recall.Row | None = None  # when its memory is closed
         self.writing = False
         self.seat = Seat()  # one of the executor's, for the time of a lease
-        self.head = 0  # of the executor
+        self.head = 0  # of the executor; behind, where the lane does not have it
         self.asks = (0, 0)
         self.started_at = time.monotonic()
         self.gated_at = 0.0  # since when it waits there
@@ -144,6 +144,7 @@ class Lane:
         self.peeked = 0.0
         self.peek_after = PEEK_SECONDS
         self.taken = 0
+        self.alarm = NEVER  # see `_alarms`
         self.opening: list[Any] = []  # frames that the worker waits for before its initializer runs
         self.slow = False  # the task that runs, when it was last looked at
         self.hurried = False  # that is worth a look
@@ -320,6 +321,7 @@ class Lane:
                 head, place, *lengths = outcome
                 outcomes[index] = _copy_large(head, self.memory.bytes[place:], lengths)
                 self.taken += 1
+                _os.fence()  # from here on the worker may write there
                 self.memory.words[TAKEN] = self.taken
         return outcomes
 

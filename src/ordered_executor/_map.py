@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from operator import length_hint
 from typing import Any, Protocol
 
+from ._atomic import snapshot
 from ._errors import ResultsTimeoutError
 from ._locks import AT_ONCE, Lock
 from ._outcome import Outcome, Raw
@@ -269,7 +270,7 @@ class MapResults(Iterator[Any]):
 
     def _take_call(self, ticket: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """The call that failed; its arguments go with it."""
-        for span in tuple(self._intake.spans)[:2]:  # the first, mostly: it goes when the next segment is fetched
+        for span in snapshot(self._intake.spans)[:2]:  # the first, mostly: it goes when the next segment is fetched
             if span.first <= ticket < span.first + span.count:
                 call = span.call_at(ticket - span.first)
                 span.args[ticket - span.first] = None

@@ -83,7 +83,7 @@ class Plan:
         self._function_parts = list(chain.from_iterable(map(_function_parts, self._functions)))
         self._attributes = sum(len(fn.__dict__) for fn in self._functions)
         small += [(0, len(small), fn.__dict__) for fn in self._functions if fn.__dict__]
-        self._class_parts = list(chain.from_iterable(vars(cls).values() for cls in self._classes))
+        self._class_parts = list(chain.from_iterable(list(vars(cls).values()) for cls in self._classes))
         self._small: list[Any] = [value for _, _, value in small]
         self._digest = self._digest_of_small() if small else None
 
@@ -128,7 +128,7 @@ class Plan:
             return False
 
     def _same_classes(self) -> bool:
-        now = list(chain.from_iterable(vars(cls).values() for cls in self._classes))
+        now = list(chain.from_iterable(list(vars(cls).values()) for cls in self._classes))
         return len(now) == len(self._class_parts) and all(map(is_, now, self._class_parts))
 
 

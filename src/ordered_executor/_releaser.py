@@ -20,9 +20,9 @@ from functools import partial
 from typing import Any
 
 from . import _exit
-from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Returned, Slow
+from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
 from ._counts import Counts
-from ._dispatcher import BATCH_SECONDS, LONG_BATCH_SECONDS, Dispatcher, LaneQueue, Slice
+from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
 from ._future import Future
@@ -31,6 +31,7 @@ from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
 from ._observers import Observers
 from ._payload import BASIC, is_failure, packed_size, unpack
+from ._roster import LaneQueue
 from ._shorten import as_call, call_text
 from ._ticket import SKIP, Batch, Failure, Run, Segment
 
@@ -55,8 +56,7 @@ class Releaser(Front):
     ) -> None:
         super().__init__(backend, backlog, keep_results, unseen_errors, first_ticket)
         self.window = window
-        longest = LONG_BATCH_SECONDS if backend.hands_back else BATCH_SECONDS
-        self.dispatcher = Dispatcher(window.tickets, max_lanes, longest)
+        self.dispatcher = Dispatcher(window.tickets, max_lanes)
         self.max_lanes = max_lanes
         self.counts = Counts(first_ticket)
         self.observers = Observers()
@@ -95,7 +95,7 @@ class Releaser(Front):
             self._last_resort(reason)
         finally:
             self._asleep = False
-            self.dispatcher.lanes.clear()
+            self.dispatcher.forget_lanes()
             self.backend.release()
             self.observers.close()
             self.finished.set()
@@ -154,6 +154,7 @@ class Releaser(Front):
         if self._posts or self.claims.waiting():
             timeout = 0
         events = self.backend.wait(timeout)
+        self.turn += 1
         self._asleep = False
         self.dispatcher.begin_turn()
         for event in events:
@@ -221,9 +222,10 @@ class Releaser(Front):
         self._skip_all(self.dispatcher.drop_span(span))
 
     def _take_back(self, key: Hashable) -> None:
-        """A lane was recalled: what it has not begun is here, and goes to whoever is free."""
+        """Recall a lane (whoever asked for it may have been interrupted): what it has not begun goes to who is free."""
         lane = self.dispatcher.lanes.get(key)
-        if lane is not None:
+        if lane is not None and lane.batches:
+            self.backend.recall(key)
             self._skip_all(self.dispatcher.take_back(lane, self.settled))
 
     # ------------------------------------------------------------------------------------------------------ release
@@ -296,8 +298,7 @@ class Releaser(Front):
                 self.observers.sent(lane.key, batch)
                 dispatcher.pace.learn_load(batch.count, batch.load)
         if dispatcher.waiting_tickets and self._broken is None and not self._killed:
-            busy = sum(1 for lane in dispatcher.lanes.values() if lane.tickets)
-            self.backend.want(min(self.max_lanes, busy + dispatcher.waiting_tickets))
+            self.backend.want(dispatcher.useful)
         return skipped
 
     # ------------------------------------------------------------------------------------------------------- events
@@ -319,9 +320,18 @@ class Releaser(Front):
         elif type(event) is Ended:
             if event.lane in self.dispatcher.lanes:
                 self.dispatcher.close_lane(event.lane)
+        elif type(event) is Resized:
+            self._on_resized(event)
         else:
             assert type(event) is Broken
             self._break(event.reason)
+
+    def _on_resized(self, event: Resized) -> None:
+        """There are more workers, or fewer: window, bytes and what waits are shared anew."""
+        self.max_lanes = event.workers
+        self.window.share(event.workers)
+        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers)
+        self.backend.open(self.sequencer.head, self.window.limit(self.sequencer.head))
 
     def _on_arrived(self, event: Arrived) -> None:
         lane = self.dispatcher.lanes.get(event.lane)
@@ -377,7 +387,6 @@ class Releaser(Front):
         lane = self.dispatcher.lanes.get(event.lane)
         if lane is None or not self._hurried or lane.recalled or lane.tickets < 2:
             return
-        self.backend.recall(event.lane)
         self._take_back(event.lane)
         if self.dispatcher.waiting_tickets:
             self.dispatcher.pace.overrun()
@@ -467,9 +476,8 @@ class Releaser(Front):
         """shutdown(cancel_futures=True), cancel_pending(): what no worker has begun is cancelled."""
         self._take_claims()
         self.dispatcher.cancel_below = self._cancel_below
-        for lane in list(self.dispatcher.lanes.values()):
-            if lane.batches:
-                self._take_back(lane.key)
+        for key in self._lane_keys():
+            self._take_back(key)
         self._skip_all(self.dispatcher.drop_waiting())
 
     def _kill_begun(self) -> None:

@@ -120,7 +120,7 @@ def _maps(record: Record, court: Court) -> Iterator[str]:
         if len(seen.finals) > len(plan.tasks):
             yield f"a map of {len(plan.tasks)} gave {len(seen.finals)} outcomes"
         if seen.cut_short is not None:
-            if not record.cut:
+            if not record.cut and not record.cancelled_all:
                 yield f"a map was cut short by {seen.cut_short!r}"
         elif seen.ended and plan.stop_after is None:
             if len(seen.finals) != len(plan.tasks):

@@ -128,7 +128,8 @@ KILLERS = (*DEATHS, DIES_ONCE, "argument kills its loader", "result kills its pa
 
 STATES = ("starting", "idle", "loading", "running", "holding", "gated", "sending", "leaving")
 KILLS = tuple(f"{how} while {state}" for state in STATES for how in ("SIGKILL", "SIGSEGV"))
-OTHER_MISCHIEF = ("cancel", "cancel", "kill", "fork", "stopped for a while", "look")
+CANCELS = ("cancel", "cancel many", "cancel pending", "cancel pending and kill")
+OTHER_MISCHIEF = (*CANCELS, "cancel many", "kill", "fork", "stopped for a while", "look")
 FOR_EVER = "stopped for ever"
 
 STREAMS = ("", "results", "results, errors yielded", "outcomes", "async", "async, impatient")

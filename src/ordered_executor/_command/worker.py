@@ -7,6 +7,7 @@ fills its slot, is given back with its rest.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -53,10 +54,7 @@ class Worker:
         self.slot = 0
         self.number = _free_number(slots.near, slots.count)
         self.printed = Printed()
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)  # the standard input is the parent's to read
-        os.close(nothing)
-        os.dup2(2, 1)  # what a task's own programs print is no part of the output, which is in order
+        _keep_streams_apart()
         sys.stdout = self.printed
         sys.path[:0] = [path for path in paths if path not in sys.path]
         self.call: Call | None = None
@@ -164,6 +162,22 @@ class Worker:
         if ran.error is not None:
             self._tell_failure()
         return at
+
+
+def _keep_streams_apart() -> None:
+    """The command's input is the parent's to read, and its output the parent's to write.
+
+    Programs that are left in the background must not hold what tells of this process's end either.
+    """
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    with contextlib.suppress(OSError):  # where there is no such folder
+        for name in os.listdir("/dev/fd"):
+            if int(name) > 2:
+                with contextlib.suppress(OSError):  # the folder itself was among them
+                    os.set_inheritable(int(name), False)
 
 
 def _free_number(fd: int, most: int) -> int:
