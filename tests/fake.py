@@ -24,7 +24,21 @@ from typing import Any
 from unittest import mock
 
 from ordered_executor import OrderedExecutor
-from ordered_executor._backend import ALL, Arrived, Blame, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
+from ordered_executor._backend import (
+    ALL,
+    Arrived,
+    Blame,
+    Broken,
+    Ended,
+    Event,
+    Lost,
+    Ready,
+    Resized,
+    Returned,
+    Row,
+    Slow,
+)
+from ordered_executor._demand import Demand
 from ordered_executor._dispatcher import Slice
 from ordered_executor._gate import Window
 from ordered_executor._payload import BASIC, Large, pack_error, pack_value
@@ -334,7 +348,7 @@ def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
 class FakeBackend:
     """See the module.  `_backend.Backend` says what each call means."""
 
-    hands_back = True
+    demand: Demand | None = None
 
     def __init__(self, window: Window, max_lanes: int) -> None:
         self.window = window
@@ -363,11 +377,11 @@ class FakeBackend:
     @property
     def missing(self) -> int:
         """How many lanes the core waits for."""
-        return 0 if self.closing else min(self.wanted, self.max_lanes) - sum(not lane.retired for lane in self.lanes)
+        return 0 if self.closing else self.wanted - sum(not lane.retired for lane in self.lanes)
 
     def open_lane(self, quota: int | None = None) -> FakeLane:
         """A worker is ready, wanted or not."""
-        assert sum(not lane.retired for lane in self.lanes) < self.max_lanes
+        assert sum(not lane.retired for lane in self.lanes) < max(self.max_lanes, self.wanted)
         lane = FakeLane(self, self._numbers, quota)
         self._numbers += 1
         self.lanes.append(lane)
@@ -390,6 +404,12 @@ class FakeBackend:
         """The task with that ticket raises."""
         self.lane_of(ticket).fail(error)
 
+    def resize(self, workers: int, lanes: int) -> None:
+        """There are more workers from now on, or fewer."""
+        self.max_lanes = lanes
+        self.seen.append(Resized(workers, lanes))
+        self.happened()
+
     def break_down(self, reason: BaseException) -> None:
         """There will be no lanes any more."""
         self.seen.append(Broken(reason))
@@ -404,7 +424,7 @@ class FakeBackend:
 
     def want(self, lanes: int) -> None:
         """Remember how many lanes are useful."""
-        assert 0 < lanes <= self.max_lanes
+        assert lanes > 0
         self.wanted = lanes
         if self.open_by_itself:
             while self.missing > 0:

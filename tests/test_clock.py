@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._clock import PEEK_MOST_SECONDS, Peeked, look_for_outcomes, next_look
-from ordered_executor._lane import ENDING, LATE_SECONDS, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind
+from ordered_executor._alarms import NEVER
+from ordered_executor._clock import PEEK_MOST_SECONDS, Peeked, look_for_outcomes
+from ordered_executor._lane import ENDING, LATE_SECONDS, PEEK_SECONDS, SERVING, Lane, LaneKind
 from ordered_executor._lane_memory import (
     COUNT_BITS,
     EMPTY_STREAM_AT,
@@ -66,7 +67,7 @@ class Desk:
     @property
     def next_look(self) -> float:
         """How long after the batch was sent."""
-        return next_look([self.lane]) - SENT_AT
+        return self.lane.due() - SENT_AT
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,7 @@ def test_the_memory_may_be_ahead_of_the_pipe(desk: Desk) -> None:
     assert desk.look_twice(1.0) is None
     desk.lane.memory.words[SEGMENT] = 8 << COUNT_BITS  # it is at the next batch
     assert desk.look_twice(4.0) is None
-    assert desk.lane.parcels.sent[0].seen == 0
+    assert desk.lane.parcels.sent[0].seen == (0, 0)
 
 
 def test_not_looked_at_without_a_batch_or_with_one_task(desk: Desk) -> None:

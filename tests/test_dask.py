@@ -22,7 +22,8 @@ from ordered_executor import OrderedExecutor, ShutdownTimeoutError, TaskKilledEr
 from .helpers import PATIENCE, settled, until
 
 distributed = pytest.importorskip("distributed")
-from ordered_executor.dask import DaskBackend, OrderedDaskExecutor, Part  # noqa: E402 (only where distributed is)
+from ordered_executor._cluster_parts import Part  # noqa: E402 (as below)
+from ordered_executor.dask import DaskBackend, OrderedDaskExecutor  # noqa: E402 (only where distributed is)
 
 # Dask and Tornado warn of each other, of sockets that close late, of clusters without a dashboard: not our business.
 pytestmark = [

@@ -17,12 +17,12 @@ from ordered_executor._dispatcher import (
     LONG_BATCH_SECONDS,
     LONG_QUEUE_BATCHES,
     Dispatcher,
-    LaneQueue,
     Pace,
     Slice,
 )
 from ordered_executor._losses import settle_loss
 from ordered_executor._map import Delivery, Span
+from ordered_executor._roster import LaneQueue
 from ordered_executor._ticket import Batch, Options
 
 WIDE = 10**6
@@ -197,13 +197,6 @@ def test_a_long_batch_is_of_several_tasks() -> None:
     pace = Pace()
     pace.seconds = LONG_BATCH_SECONDS / LONG_BATCH_LEAST * 1.01
     assert pace.batch_size(10_000) == 1
-
-
-def test_where_nothing_is_handed_back_batches_are_short() -> None:
-    """On a Dask cluster, that is."""
-    pace = Pace(BATCH_SECONDS)
-    pace.seconds = 0.001
-    assert pace.batch_size(10_000) == pace.batch_size(0) == 7
 
 
 def test_a_batch_says_how_long_it_should_take() -> None:

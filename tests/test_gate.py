@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordered_executor import _wire
+from ordered_executor._backend import Arrived
 from ordered_executor._gate import Gate, Seat, Window
 from ordered_executor._lane import ENDING, SERVING, LaneKind
 from ordered_executor._lane_memory import CREDIT_BACK, HEAD, LIMIT, MASK, LaneMemory
@@ -153,6 +154,8 @@ class Crossing:
         self.backend._seated[self.lane.seat] = self.lane
         memory.reset()
         self.open(base)
+        self.lane.open(base, self.window.limit(base))
+        self.backend._reach.sent(self.lane, base, 10, base, self.window.limit(base))
         self.pipe: deque[bytes] = deque()
         self.asked = 0
         worker_memory: Any = LaneMemory.__new__(LaneMemory)
@@ -296,7 +299,7 @@ def test_what_a_lane_that_is_to_end_sends_is_not_for_its_heir(memory: LaneMemory
     crossing.lane.state = ENDING
     crossing.lane.seat.unreleased = 30
     crossing.backend._seated[crossing.lane.seat] = heir = StubLane(memory)
-    crossing.backend._arrive(crossing.lane, 7, 0, [1], 20, 0.0)
+    crossing.backend._arrive(crossing.lane, Arrived(crossing.lane, 7, 0, [1], 20, 0.0))
     (event,) = crossing.backend._events
     crossing.backend.give_back(crossing.lane, event.size)
     assert (crossing.lane.seat.unreleased, heir.back) == (30, 0)

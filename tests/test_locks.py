@@ -28,7 +28,7 @@ MAY_USE = {
     "_parking": {"Lock", "acquire"},  # of one sleeper, who alone waits there
     "_audience": {"acquire"},  # of the stand-in for a condition, which is none
     "_lane": {"RLock", "acquire"},  # its waits end by the clock
-    "dask": {"SimpleQueue"},  # in C, and made for signal handlers and finalizers
+    "_cluster": {"SimpleQueue"},  # in C, and made for signal handlers and finalizers
     "parallel_queue": {"Event"},  # where a thread is to stay for ever
 }
 

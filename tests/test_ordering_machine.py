@@ -379,6 +379,10 @@ class OrderingMachine(RuleBasedStateMachine):
 
     # --------------------------------------------------------------------------------------------------------- workers
 
+    @rule(workers=st.integers(1, 4), ahead=st.integers(0, 2))
+    def resize(self, workers: int, ahead: int) -> None:
+        self.backend.resize(workers, workers + ahead)
+
     @precondition(lambda self: self.backend.missing > 0)
     @rule(quota=st.none() | st.integers(1, 4))
     def lane_ready(self, quota: int | None) -> None:

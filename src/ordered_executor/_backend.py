@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ._demand import Demand
 from ._ticket import Batch
 from ._times import Times
 
@@ -96,6 +97,18 @@ class Ended:
 
 
 @dataclass(slots=True)
+class Resized:
+    """So many workers run batches from now on, and so many lanes may have one at a time: as many, or more.
+
+    Where there are more lanes than workers, the batches of the others wait for a worker on its side.
+    """
+
+    workers: int
+    lanes: int
+    refill: int | None = None  # so many with a batch are few enough to fill up all of them again; None: halfway
+
+
+@dataclass(slots=True)
 class Broken:
     """There will be no lanes any more."""
 
@@ -115,7 +128,7 @@ class Row:
     index: int = 0
 
 
-Event = Ready | Arrived | Returned | Slow | Lost | Ended | Broken
+Event = Ready | Arrived | Returned | Slow | Lost | Ended | Resized | Broken
 
 # How many of a batch have begun, where nobody knows: more than there can be.
 ALL = 1 << 32
@@ -124,11 +137,10 @@ ALL = 1 << 32
 class Backend(Protocol):
     """See the module.  `send` may raise nothing: what is wrong with a ticket goes into `batch.failed`."""
 
-    hands_back: bool
-    """Whether lanes hand back the rest of a batch that overruns, and outcomes come home of one that is not finished.
-
-    Else batches must be short.
-    """
+    @property
+    def demand(self) -> Demand | None:
+        """How much may lie unread in the parent, where outcomes can be kept elsewhere."""
+        ...
 
     def want(self, lanes: int) -> None:
         """So many lanes are useful; start what is missing.  Does not wait for them."""

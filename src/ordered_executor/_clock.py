@@ -15,11 +15,11 @@ They change the lane at most.  What follows for the executor, the backend (`_lan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ._lane import NEVER, PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
-from ._lane_memory import STARTED
+from . import _os
+from ._lane import PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
+from ._lane_memory import COUNT_BITS, STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
 from ._times import Times
@@ -37,14 +37,6 @@ class Peeked(NamedTuple):
     start: int
     outcomes: list[Any]
     times: Times | None = None
-
-
-def next_look(lanes: Iterable[Lane]) -> float:
-    """When one of them must be looked at, at the earliest."""
-    least = NEVER
-    for lane in lanes:
-        least = min(least, lane.due())
-    return least
 
 
 def look_at_end(lane: Lane, now: float) -> None:
@@ -90,20 +82,31 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
     lane.peeked = now
     sent = lane.parcels.current
     assert sent is not None, "peek_at says that there is one"
-    finished = lane.memory.finished(sent.number)
-    moved, sent.seen = finished != sent.seen, finished
+    row = lane.memory.row(sent.number)
+    moved, sent.seen = row != sent.seen, row
     if moved:
         lane.peek_after = PEEK_SECONDS
         return None
     lane.slow = not gated
-    if not gated and lane.has_head(sent) and finished > sent.home and (peeked := _peek(lane, sent)):
+    if not gated and lane.has_head(sent) and row[1] >> COUNT_BITS > sent.home and (peeked := _peek(lane, sent)):
         return peeked
     lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
     return None
 
 
 def _peek(lane: Lane, sent: Sent) -> Peeked | None:
-    if (found := lane.memory.stream(sent.number)) is None:
+    """Where no barrier can order what is read of a running worker, it is stopped for the time of the look."""
+    if _os.settle():
+        return _read(lane, sent)
+    try:
+        return _read(lane, sent) if lane.process.stop() else None
+    finally:
+        lane.process.resume()
+
+
+def _read(lane: Lane, sent: Sent) -> Peeked | None:
+    """By the words that the look before has seen: whatever was written before them is visible now (see design.md)."""
+    if (found := lane.memory.stream(sent.number, sent.seen)) is None:
         return None
     start, outcomes = found
     known = sent.home - start

@@ -26,6 +26,7 @@ from typing import Any
 from ._counts import RECORD_SECONDS
 from ._future import Future
 from ._map import Span
+from ._roster import LaneQueue, Roster
 from ._ticket import Batch, Options
 
 # Measured: a batch costs the parent 60 us, and 300 to 600 us where the workers keep all cores busy (cold caches).
@@ -56,8 +57,7 @@ class Pace:
     batch that it sits in hands back what stands behind it).  So an observation moves the estimate by a factor at most.
     """
 
-    def __init__(self, longest: float = LONG_BATCH_SECONDS) -> None:
-        self.longest = longest  # seconds that a batch may be sized to take
+    def __init__(self) -> None:
         self.seconds: float | None = None
         self.bytes = 0.0  # of an outcome
         self.load = 0.0  # of what is sent for a task
@@ -86,7 +86,7 @@ class Pace:
             return 1
         seconds = max(self.seconds, 1e-7)
         size = int(BATCH_SECONDS / seconds)
-        if (long := int(self.longest / seconds)) >= LONG_BATCH_LEAST:
+        if (long := int(LONG_BATCH_SECONDS / seconds)) >= LONG_BATCH_LEAST:
             size = max(size, min(long, waiting // LONG_QUEUE_BATCHES))
         size = min(size, BATCH_MOST)
         if (most := max(self.bytes, self.load)) > 1:
@@ -94,44 +94,33 @@ class Pace:
         return max(1, size)
 
 
-class LaneQueue:
-    """What one lane has been given and has not sent home."""
-
-    def __init__(self, key: Hashable, quota: int | None) -> None:
-        self.key = key
-        self.quota = quota  # tasks it may still start; None: any number
-        self.batches: deque[Batch] = deque()
-        self.tickets = 0
-        self.heard = -1  # the turn in which outcomes came from it last
-        self.recalled = False  # it hands back whatever it is sent now
-
-    def add(self, batch: Batch) -> None:
-        self.batches.append(batch)
-        self.tickets += batch.count
-        if self.quota is not None:
-            self.quota -= batch.count
-
-
 class Dispatcher:
     """Tickets that wait, tickets that came back, and what each lane has."""
 
-    def __init__(self, window: int, max_lanes: int, longest: float = LONG_BATCH_SECONDS) -> None:
+    def __init__(self, window: int, max_lanes: int) -> None:
         self._waiting: deque[Any] = deque()  # futures and slices, in ticket order
         self._returned: list[tuple[int, Any]] = []  # a heap by ticket
-        self._most = max(1, min(BATCH_MOST, window // (2 * max_lanes)))
-        self._max_lanes = max_lanes
         self._grown = 1
-        self.pace = Pace(longest)
+        self.pace = Pace()
         self.record_all = False
-        self.lanes: dict[Hashable, LaneQueue] = {}
+        self._roster = Roster()
+        self.lanes = self._roster.lanes
         self.waiting_tickets = 0
-        self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * max_lanes
         self.cancel_below = 0  # what comes back of tickets before this is not sent again
-        self._turn = 0
+        self.resize(window, max_lanes, max_lanes)
+
+    def resize(self, window: int, lanes: int, workers: int, refill: int | None = None) -> None:
+        """So many lanes may have something at a time, and so many workers share what waits, from now on."""
+        self._most = max(1, min(BATCH_MOST, window // (2 * workers)))
+        self._workers = workers
+        self._most_busy = lanes
+        self._refill = (workers + lanes) // 2 if refill is None else refill
+        self._filling = False  # the lanes beyond the workers get something
+        self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * workers
 
     def begin_turn(self) -> None:
         """The releaser is about to hear from the lanes."""
-        self._turn += 1
+        self._roster.begin_turn()
 
     # ---------------------------------------------------------------------------------------------------- what waits
 
@@ -206,36 +195,52 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------------------- the lanes
 
     def open_lane(self, key: Hashable, quota: int | None) -> None:
-        self.lanes[key] = LaneQueue(key, quota)
+        self._roster.open(key, quota)
 
     def close_lane(self, key: Hashable) -> LaneQueue:
-        return self.lanes.pop(key)
+        return self._roster.close(key)
+
+    def forget_lanes(self) -> None:
+        """At the end."""
+        self._roster.clear()
+
+    @property
+    def useful(self) -> int:
+        """How many lanes would have something to do."""
+        busy = self._roster.busy
+        wanted = min(self._most_busy, busy + self.waiting_tickets)
+        return max(wanted, busy + 1) if self._returned else wanted
 
     def next_lane(self) -> LaneQueue | None:
         """The lane that should be given a batch now: the one with the least to do, if it wants any."""
-        best = None
-        for lane in self.lanes.values():
-            if self._wants(lane) and (best is None or lane.tickets < best.tickets):
-                best = lane
-                if not lane.tickets:
-                    break
-        return best
+        roster = self._roster
+        # What came back is not kept waiting by those that are too many, where there are fewer workers than before.
+        if roster.busy < self._workers or self._fills_up() or self._returned:
+            idle = roster.idle()
+            if idle is not None:
+                return idle
+        if self.pace.seconds is None or not self._may_send_ahead or not self._plenty():
+            return None
+        return roster.least(self._wants_more)
 
-    def _wants(self, lane: LaneQueue) -> bool:
-        if lane.quota is not None and lane.quota <= 0:
-            return False
-        if not lane.batches:
-            return True
-        if lane.recalled:
-            return False
-        seconds = self.pace.seconds
-        if len(lane.batches) > 1 or seconds is None or not self._may_send_ahead:
-            return False
+    def _fills_up(self) -> bool:
+        """More lanes than workers: their batches wait for one.  When half of them are gone, all are filled again."""
+        busy, most = self._roster.busy, self._most_busy
+        if busy >= most or not self._plenty():
+            self._filling = False
+        elif busy <= self._refill:
+            self._filling = True
+        return self._filling
+
+    def _wants_more(self, lane: LaneQueue) -> bool:
+        """Whether a lane that has just ended something, and so is not stuck, should have a second batch."""
         if self._lowest() < lane.batches[0].first:
             return False  # it would stand behind later tickets, which may be at the gate until it is released
-        alive = lane.heard == self._turn  # it has just ended something; one that is silent may be stuck
-        plenty = self.waiting_tickets > self._max_lanes  # near the end, leave the rest to whoever is free
-        return alive and plenty and seconds * lane.tickets < AHEAD_SECONDS
+        return (self.pace.seconds or 0.0) * lane.tickets < AHEAD_SECONDS
+
+    def _plenty(self) -> bool:
+        """Near the end, leave the rest to whoever is free."""
+        return self.waiting_tickets > self._workers
 
     def _lowest(self) -> int:
         entry = self._returned[0][1] if self._returned else self._waiting[0]
@@ -245,11 +250,11 @@ class Dispatcher:
 
     def take(self, lane: LaneQueue) -> tuple[Batch | None, list[Any]]:
         """The next batch for a lane, and what turned out to be cancelled on the way."""
-        size = min(self.pace.batch_size(self.waiting_tickets // self._max_lanes), self._most, 2 * self._grown)
+        size = min(self.pace.batch_size(self.waiting_tickets // self._workers), self._most, 2 * self._grown)
         if lane.quota is not None:
             size = min(size, lane.quota)
         # Near the end, leave something for the other lanes.
-        size = max(1, min(size, -(-self.waiting_tickets // self._max_lanes)))
+        size = max(1, min(size, -(-self.waiting_tickets // self._workers)))
         cancelled: list[Any] = []
         futures: list[Future[Any]] = []
         again = bool(self._returned)
@@ -286,8 +291,8 @@ class Dispatcher:
         self._grown = max(self._grown, batch.count)
         batch.again = again
         batch.recorded = self._is_recorded(batch)
-        batch.seconds = min(self.pace.longest, (self.pace.seconds or 0.0) * batch.count)
-        lane.add(batch)
+        batch.seconds = min(LONG_BATCH_SECONDS, (self.pace.seconds or 0.0) * batch.count)
+        self._roster.give(lane, batch)
         return batch, cancelled
 
     def _is_recorded(self, batch: Batch) -> bool:
@@ -319,11 +324,10 @@ class Dispatcher:
         assert known >= 0, (batch, start)
         fresh = max(0, count - known)
         batch.home += fresh
-        lane.tickets -= fresh
-        lane.heard = self._turn
-        if batch.home == batch.count:
-            self._forget(lane.batches.popleft())
-            lane.recalled = lane.recalled and bool(lane.batches)
+        ended = batch.home == batch.count
+        self._roster.hear(lane, fresh, ended=ended)
+        if ended:
+            self._forget(batch)
         return batch, min(known, count)
 
     @staticmethod
@@ -337,34 +341,19 @@ class Dispatcher:
 
         The lane is sent nothing before it has handed back, or ended what it has.
         """
-        lane.recalled = True
+        self._roster.recall(lane)
         cancelled: list[Any] = []
         for batch in lane.batches:
             start = max(batch.home, settled(batch))
             if start < batch.kept:
-                self._let_go(lane, batch.kept - start)
+                self._roster.let_go(lane, batch.kept - start)
                 cancelled += self.put_back(batch, start)
         return cancelled
-
-    @staticmethod
-    def _let_go(lane: LaneQueue, count: int) -> None:
-        """So many tickets are not the lane's any more, and it has not run them."""
-        lane.tickets -= count
-        if lane.quota is not None:
-            lane.quota += count
 
     @property
     def hungry(self) -> bool:
         """Whether some lane has nothing to do, nothing waits, and in another lane tasks wait for the one that runs."""
-        if self.waiting_tickets:
-            return False
-        idle = behind = False
-        for lane in self.lanes.values():
-            if not lane.batches:
-                idle = idle or lane.quota is None or lane.quota > 0
-            elif lane.tickets > 1 and not lane.recalled:
-                behind = True
-        return idle and behind
+        return not self.waiting_tickets and self._roster.behind and self._roster.idle() is not None
 
     def returned(
         self, lane: LaneQueue, number: int, start: int, apart: bool = False, recalled: bool = False
@@ -375,18 +364,20 @@ class Dispatcher:
         """
         if not apart and not recalled:
             self.pace.overrun()
+        assert lane.batches, number
         lane.recalled = False
         cancelled: list[Any] = []
         while lane.batches:
             batch = lane.batches.pop()
             begin = start if batch.number == number else 0
             assert batch.number >= number and batch.home == begin, (batch, number, start)
-            self._let_go(lane, max(0, batch.kept - begin))
+            self._roster.let_go(lane, max(0, batch.kept - begin))
             batch.apart = batch.apart or (apart and batch.number == number)
             self._forget(batch)
             cancelled += self.put_back(batch, begin)
             if batch.number == number:
                 break
+        self._roster.returned(lane)
         return cancelled
 
 

@@ -139,7 +139,8 @@ class OrderedExecutor(Executor):
         iterable needs it.
         `errors`: `"yield"` yields the exception in the place of each result that there is not.  A map over such a map
         does not call `fn` with its errors: they come out at their place.  If there is something in between, a generator
-        say, `"pass"` does the same for all exceptions among the inputs.
+        say, `"pass"` does the same for all exceptions among the inputs.  `"outcome"` yields an `Outcome` for each call:
+        of one that failed it has the arguments.  (An error of the input comes as one with the ticket -1.)
         `prefetch`: read the inputs in a thread, ahead of you: for inputs that take long to come.  Needs `buffersize`.
         """
         return self._map(fn, iterables, timeout, chunksize, buffersize, errors, prefetch, self._options)
@@ -159,7 +160,7 @@ class OrderedExecutor(Executor):
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
         buffersize = check_buffersize(buffersize)
-        check_choice("errors", errors, ("raise", "yield", "pass"))
+        check_choice("errors", errors, ("raise", "yield", "pass", "outcome"))
         check_flag("prefetch", prefetch)
         if prefetch and buffersize is None:
             raise ValueError("prefetch needs a buffersize: how far ahead the thread may read")
@@ -175,7 +176,7 @@ class OrderedExecutor(Executor):
         retries = check_optional_count("retries", retries, 0)
         mine = self._options
         limit = mine.timeout if timeout is None else check_seconds("timeout", timeout)
-        return OptionsView(self, Options(mine.retries if retries is None else retries, limit))
+        return OptionsView(self, mine._replace(retries=mine.retries if retries is None else retries, timeout=limit))
 
     @property
     def max_workers(self) -> int:
@@ -351,7 +352,7 @@ class OptionsView:
         self._options = options
 
     def __repr__(self) -> str:
-        retries, timeout = self._options
+        retries, timeout = self._options[:2]
         return f"<OptionsView retries={retries} timeout={timeout} of {self._executor!r}>"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

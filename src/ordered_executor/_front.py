@@ -54,13 +54,15 @@ class Front:
         self.keeps_calls = False  # also of tasks that went well
         self.claims = Claims(first_ticket)
         self.sequencer = Sequencer(first_ticket)
-        self.backlog = Backlog(backlog, self._all_done)
+        self.backlog = Backlog(backlog, self._all_done, self._may_leave, self._busy_turn)
         self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
+        self.demand = backend.demand
         self.finished = Latch()
         self.abandoned = False
         self._posts: deque[Callable[[], None]] = deque()
         self._cancel_below = first_ticket  # what was submitted before this ticket does not begin any more
         self._asleep = False
+        self.turn = 0  # of the releaser
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
 
@@ -152,7 +154,7 @@ class Front:
         if in_callback:
             self.note_handed(future, READ_IN_CALLBACK)
             return
-        self.backlog.leave(future)
+        self._leave(future)
         self.stream.let_go(future)
         future.take_unread()
 
@@ -223,12 +225,14 @@ class Front:
         self.finished.set()
         self.backend.abandon()
 
-    def must_not_wait(self) -> str | None:
-        """Why a wait for something unfinished would never end here, if that is so."""
+    def must_not_wait(self, ticket: int | None = None) -> str | None:
+        """Why a wait for something unfinished would never end here, if that is so.  Else it waits for this ticket."""
         if self.abandoned:
             return "it belongs to an executor of the parent process, which finishes it there"
         if self.on_releaser():
             return "it is asked for in a done-callback, and nothing is finished while callbacks run"
+        if ticket is not None:
+            self.note_wanted(ticket)
         return None
 
     def unfinished(self) -> list[int]:
@@ -238,6 +242,22 @@ class Front:
 
     def _leave(self, future: Future[Any]) -> None:
         self.backlog.leave(future)  # asked for anew each time: a forked child gets another one
+        if self.demand is not None:
+            self.demand.read(future.first)
+            if self.demand.blocked:
+                self._poke()
+
+    def note_wanted(self, ticket: int) -> None:
+        """Somebody waits for this ticket."""
+        if self.demand is not None and ticket >= self.demand.wanted:
+            self.demand.ask(ticket)
+            self._poke()
+
+    def _may_leave(self, future: Future[Any]) -> bool:
+        return future.called_back and self.stream.lets_go
+
+    def _busy_turn(self) -> int | None:
+        return None if self._asleep else self.turn
 
     def _all_done(self) -> bool:
         return self.sequencer.head == self.claims.tail

@@ -65,6 +65,7 @@ class Owner(Protocol):
     def seconds_in_worker(self, ticket: int) -> float | None: ...
     def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
+    def note_wanted(self, ticket: int) -> None: ...
     def on_releaser(self) -> bool: ...
 
 
@@ -114,6 +115,7 @@ class Future(StandardFuture[T]):
     _unread = False  # of the class: as it reads when the instance's has been deleted
     _audience: Audience | None = None
     _handed: str | None = None  # why its outcome need not be kept for the stream: see `_retention`
+    called_back = False  # a done-callback was run: somebody was told of it
     weight = 0  # the bytes of a large outcome; owned by the releaser
     claimed_at = 0.0  # when the releaser took it
     run: Run | None = None  # where and when it ran
@@ -156,6 +158,7 @@ class Future(StandardFuture[T]):
                 self._audience = audience = self._audience or audience
             finally:
                 -_deciding
+        self._owner.note_wanted(self.first)
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -243,7 +246,10 @@ class Future(StandardFuture[T]):
         return self._st == RUNNING
 
     def done(self) -> bool:
-        return self._st in DONE
+        if self._st in DONE:
+            return True
+        self._owner.note_wanted(self.first)  # whoever asks again and again waits, too
+        return False
 
     def result(self, timeout: float | None = None) -> T:
         """The value of the task, or its exception raised.  Waits until it is done, at most `timeout` seconds.
@@ -383,6 +389,7 @@ class Future(StandardFuture[T]):
                 audience.caller = None
 
     def _call_back(self, callback: Callable[[Any], object]) -> None:
+        self.called_back = True
         in_callback.depth += 1  # not a `with` block of ours: Ctrl-C could come between entering and leaving it
         try:
             callback(self)
@@ -443,6 +450,7 @@ def _learn_names() -> None:
         "begun",
         "_handed",
         "weight",
+        "called_back",
         "claimed_at",
         "run",
         "kept_call",

@@ -39,9 +39,16 @@ class Window:
     """How far past the head an outcome may travel, as the parent enforces it."""
 
     def __init__(self, tickets: int | None, max_bytes: int, max_lanes: int) -> None:
-        self.tickets = WIDE_WINDOW_PER_LANE * max_lanes if tickets is None else tickets
+        self.wide = tickets is None
+        self.tickets = tickets or 0
         self.bytes = max_bytes
-        self.credit = max_bytes // max_lanes
+        self.share(max_lanes)
+
+    def share(self, lanes: int) -> None:
+        """Share it among so many lanes.  Of those that have sent more than that is now, nothing passes for a while."""
+        if self.wide:
+            self.tickets = WIDE_WINDOW_PER_LANE * lanes
+        self.credit = self.bytes // lanes
 
     def limit(self, head: int) -> int:
         return head + self.tickets

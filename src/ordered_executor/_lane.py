@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from typing import Any
 from loky.backend import resource_tracker as lokys_tracker
 
 from . import _loky, _os, _recall, _wire, _worker
+from ._alarms import NEVER
 from ._backend import ALL, Row
 from ._gate import Seat
 from ._lane_memory import (
@@ -52,7 +54,6 @@ from ._times import Times
 from ._warm import warm
 
 STARTING, SERVING, ENDING = range(3)
-NEVER = float("inf")
 # After so long without work, memory goes back to the system; fresh memory costs several times what is done with it.
 TRIM_SECONDS = 5.0
 # How long a lane waits for another thread that forks, and that for the lane.
@@ -127,8 +128,11 @@ class Lane:
         self.last_row: _recall.Row | None = None  # when its memory is closed
         self.writing = False
         self.seat = Seat()  # one of the executor's, for the time of a lease
-        self.head = 0  # of the executor
+        self.head = 0  # of the executor; behind, where the lane does not have it
         self.asks = (0, 0)
+        self.started_at = time.monotonic()
+        self.gated_at = 0.0  # since when it waits there
+        self.gate_waits: deque[tuple[float, float]] = deque(maxlen=64)  # its last: from when, and until when
         self.doomed: Any = None
         self.kill_at: float | None = None
         self.heirs: list[int] = []  # processes that it had started when it was killed
@@ -140,6 +144,7 @@ class Lane:
         self.peeked = 0.0
         self.peek_after = PEEK_SECONDS
         self.taken = 0
+        self.alarm = NEVER  # see `_alarms`
         self.opening: list[Any] = []  # frames that the worker waits for before its initializer runs
         self.slow = False  # the task that runs, when it was last looked at
         self.hurried = False  # that is worth a look
@@ -316,6 +321,7 @@ class Lane:
                 head, place, *lengths = outcome
                 outcomes[index] = _copy_large(head, self.memory.bytes[place:], lengths)
                 self.taken += 1
+                _os.fence()  # from here on the worker may write there
                 self.memory.words[TAKEN] = self.taken
         return outcomes
 
@@ -332,6 +338,12 @@ class Lane:
     def number(self) -> int | None:
         """The worker's, for those who look."""
         return self.seat.number
+
+    def passed(self) -> None:
+        """It may pass the gate now; if it has waited there, that is remembered for traces."""
+        if self.gated_at:
+            self.gate_waits.append((self.gated_at, time.monotonic()))
+            self.gated_at = 0.0
 
     def row(self, now: float, *, gated: bool) -> Row | None:
         """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""

@@ -21,16 +21,18 @@ from functools import partial
 from typing import Any
 
 from . import _depot, _os, _wire
+from ._alarms import NEVER, Alarms
 from ._backend import Arrived, Broken, Ended, Event, Lost, Ready, Returned, Row, Slow
-from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_idleness, look_for_outcomes, next_look
+from ._clock import END_SECONDS, look_at_end, look_at_start, look_for_idleness, look_for_outcomes
 from ._errors import remote_traceback
 from ._gate import Seat, Window
-from ._lane import ENDING, NEVER, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
+from ._lane import ENDING, PEEK_SECONDS, SERVING, Lane, LaneKind, kill
 from ._lane_memory import LEFT, STATE
 from ._logs import hand_on, levels_here
 from ._payload import ERROR_BEGINS, unpack
 from ._poller import make_poller
 from ._postmortem import examine
+from ._reach import Gated, Reach
 from ._starter import Starter
 from ._stopping import look_at_running, void
 from ._ticket import Batch
@@ -52,7 +54,7 @@ LONGEST_SLEEP = 3600.0
 class LokyBackend:
     """Lanes of loky workers.  See `_backend.Backend`."""
 
-    hands_back = True
+    demand = None  # a worker keeps one batch, not more
 
     def __init__(
         self,
@@ -77,7 +79,10 @@ class LokyBackend:
         self._lanes: set[Lane] = set()
         self._free_seats = [Seat(number) for number in reversed(range(max_lanes))]  # the last is taken first
         self._seated: dict[Seat, Lane] = {}
-        self._gated: set[Lane] = set()
+        self._leaving = 0  # of the lanes: those that have been told to end, or are being killed
+        self._gated = Gated()
+        self._reach = Reach()
+        self._alarms = Alarms()
         self._events: list[Event] = []
         self._head = 0
         self._limit = 0
@@ -108,7 +113,7 @@ class LokyBackend:
         self._wanted = lanes
         if self._starter.again_at is not None:
             return  # it failed a moment ago
-        missing = min(lanes, self._max_lanes) - sum(lane.state < ENDING for lane in self._lanes)
+        missing = min(lanes, self._max_lanes) - (len(self._lanes) - self._leaving)
         for _ in range(missing):
             if not self._open_lane():
                 break
@@ -126,6 +131,7 @@ class LokyBackend:
                 return False
         lane.after = self._lost
         self._lanes.add(lane)
+        self._alarms.touch(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
         if lane.opening:
             opening, lane.opening = lane.opening, []
@@ -160,23 +166,30 @@ class LokyBackend:
     # ----------------------------------------------------------------------------------------------------- to a lane
 
     def send(self, lane: Any, batch: Batch) -> None:
+        lane.open(self._head, self._limit)
         self._put(lane, *lane.batch_frame(batch))
+        self._reach.sent(lane, batch.first, batch.count, self._head, self._limit)
+        self._alarms.touch(lane)
 
     def done(self, lane: Any, batch: Batch) -> None:
         lane.batch_done(batch.number)
+        self._alarms.touch(lane)
 
     def give_back(self, lane: Any, size: int) -> None:
         lane.seat.unreleased -= size
         sitter = self._seated.get(lane.seat)  # the lane itself, or the one that came after it
         if sitter is not None:
             sitter.give_back(size)
+            if sitter in self._gated:
+                self._judge(sitter)
 
     def open(self, head: int, limit: int) -> None:
         self._head, self._limit = head, limit
-        for lane in self._lanes:
-            if lane.state == SERVING:
+        for lane in self._reach.moved(head, limit):
+            if lane.state == SERVING and lane in self._lanes:
                 lane.open(head, limit)
-        for lane in tuple(self._gated):
+                self._alarms.touch(lane)
+        for lane in self._gated.moved(head, limit):
             self._judge(lane)
 
     def _judge(self, lane: Lane) -> None:
@@ -184,9 +197,11 @@ class LokyBackend:
         ticket, size = lane.asks
         if self._window.passes(self._head, ticket, size, lane.seat.unreleased):
             self._gated.discard(lane)
+            lane.passed()
             self._put(lane, lane.frame(_wire.OPEN))
-        else:
-            self._gated.add(lane)
+        elif lane not in self._gated:
+            self._gated.add(lane, ticket)
+            lane.gated_at = time.monotonic()
 
     def _put(self, lane: Lane, *parts: bytes) -> None:
         lane.writer.put(*parts)
@@ -228,6 +243,7 @@ class LokyBackend:
                 self._on_frame[kind](lane, body)
         lane.heard = time.monotonic()
         lane.peek_after = PEEK_SECONDS
+        self._alarms.touch(lane)
         if lane.reader.ended:
             self._unregister(lane.reader_fd)
             if lane.process.fd is None:
@@ -314,18 +330,18 @@ class LokyBackend:
 
     def _next_look(self) -> float:
         """When somebody must be looked at, at the earliest."""
-        least, again_at = next_look(self._lanes), self._starter.again_at
+        least, again_at = self._alarms.next(), self._starter.again_at
         return least if again_at is None else min(least, again_at)
 
     def _look_at_clock(self, now: float) -> None:
         if self._starter.again_at is not None and now >= self._starter.again_at:
             self._starter.again_at = None
             self.want(self._wanted)
-        for lane in tuple(self._lanes):
-            if now >= lane.due():
+        for lane in self._alarms.take(now):
+            if lane in self._lanes:
                 self._look_at(lane, now)
 
-    def _look_at(self, lane: Lane, now: float) -> None:
+    def _look_at(self, lane: Any, now: float) -> None:
         look_at_end(lane, now)
         if lane.end_at is not None and now >= lane.end_at:
             lane.end_at = now + (SOON_SECONDS if lane.reader.ended else LOOK_SECONDS)
@@ -361,8 +377,9 @@ class LokyBackend:
 
     def hurry(self, on: bool) -> None:
         self._hurried = on
-        for lane in self._lanes:
+        for lane in self._lanes:  # when nothing waits any more, so not in each turn
             lane.hurried = on
+            self._alarms.touch(lane)
 
     # ----------------------------------------------------------------------------------------------- kill, and death
 
@@ -371,11 +388,13 @@ class LokyBackend:
             if sent.number == number:
                 sent.kills[index] = reason
                 sent.look_at = 0.0  # now, or as soon as it is this batch's turn
+                self._alarms.touch(lane)
 
     def _on_death(self, lane: Lane) -> None:
         """The process is gone, if it is."""
         if lane not in self._lanes or not lane.process.gone():
             return
+        self._alarms.touch(lane)
         if lane.process.exitcode is None and self._may_still_be_told(lane):
             return
         self._on_frames(lane)  # what it sent before is not lost
@@ -404,7 +423,9 @@ class LokyBackend:
         """Off the list, and not watched any more."""
         self._unseat(lane)
         self._lanes.discard(lane)
+        self._leaving -= lane.state == ENDING
         self._gated.discard(lane)
+        self._alarms.forget(lane)
         self._unregister(lane.reader_fd, lane.writer_fd, lane.process.fd)
         lane.writing = False
 
@@ -414,8 +435,7 @@ class LokyBackend:
         reason: BaseException = error
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
-            number, start, outcomes, size, times = rescued
-            self._arrive(lane, Arrived(lane, number, start, outcomes, size, 0.0, True, times))
+            self._arrive(lane, Arrived(lane, *rescued[:4], 0.0, True, rescued.times))
         deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
         ran = blame
         if lane.doomed is not None:
@@ -445,8 +465,14 @@ class LokyBackend:
     def _leave(self, lane: Lane) -> None:
         """The worker is about to end."""
         self._unseat(lane)
+        self._begin_end(lane, time.monotonic() + END_SECONDS)
+
+    def _begin_end(self, lane: Lane, kill_at: float) -> None:
+        """It is on its way out; killed if it is not gone by then."""
+        self._leaving += lane.state != ENDING
         lane.state = ENDING
-        lane.kill_at = time.monotonic() + END_SECONDS
+        lane.kill_at = kill_at
+        self._alarms.touch(lane)
 
     def _unseat(self, lane: Lane) -> None:
         """It sends nothing more: its seat is free, with what it has sent charged to it."""
@@ -461,6 +487,7 @@ class LokyBackend:
             self._kill_all(now)
             return
         for lane in tuple(self._lanes):
+            self._alarms.touch(lane)
             if lane.state == ENDING or (self._reuse and self._keep_warm(lane)):
                 pass
             elif lane.state == SERVING:
@@ -472,6 +499,7 @@ class LokyBackend:
 
     def _kill_all(self, now: float) -> None:
         for lane in self._lanes:
+            self._alarms.touch(lane)
             if lane.state == ENDING:
                 lane.kill_at = min(lane.kill_at or 0.0, now + LEAVE_SECONDS)
         self._kill(now, *[lane for lane in self._lanes if lane.state < ENDING])
@@ -479,8 +507,7 @@ class LokyBackend:
     def _kill(self, now: float, *killed: Lane) -> None:
         kill(killed)
         for lane in killed:
-            lane.state = ENDING
-            lane.kill_at = now + END_SECONDS  # once more
+            self._begin_end(lane, now + END_SECONDS)  # once more
 
     def terminate(self) -> None:
         """As `close(kill=True)`, but SIGTERM comes first, and each worker has some seconds to follow it."""
@@ -491,6 +518,7 @@ class LokyBackend:
                 self._end(lane)
             lane.process.signal(signal.SIGTERM)
             lane.kill_at = now + TERMINATE_SECONDS
+            self._alarms.touch(lane)
 
     def _keep_warm(self, lane: Lane) -> bool:
         """Leave an idle lane to the next executor; False if it is not fit, or this is the end of the program."""
@@ -508,6 +536,7 @@ class LokyBackend:
 
     def release(self) -> None:
         """After `closed`: the last things."""
+        self._reach, self._alarms, self._gated = Reach(), Alarms(), Gated()  # they may keep some that are gone
         warm.let_go(self)
         multiprocessing.active_children()  # joins what has ended, which lets go of what multiprocessing keeps for it
         self._poller.close()

@@ -138,6 +138,12 @@ class _Plain:
 _idle: list[_Plain] = []
 
 
+def pickle_as(kind: type, reduce: Callable[[Any], Any]) -> None:
+    """Have objects of exactly this class reduced so from now on."""
+    PLAIN[kind] = BY_VALUE[kind] = reduce
+    _idle.clear()  # they have tables of their own
+
+
 class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpickle ships no types
     """Cloudpickle, and behind what it knows what multiprocessing knows to send (connections, sockets, …)."""
 

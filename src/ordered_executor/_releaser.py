@@ -20,16 +20,19 @@ from functools import partial
 from typing import Any
 
 from . import _exit
-from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Returned, Slow
+from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
 from ._counts import Counts
-from ._dispatcher import BATCH_SECONDS, LONG_BATCH_SECONDS, Dispatcher, LaneQueue, Slice
+from ._demand import Weighed
+from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
 from ._future import Future
 from ._gate import Window
 from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
+from ._observers import Observers
 from ._payload import BASIC, is_failure, packed_size, unpack
+from ._roster import LaneQueue
 from ._shorten import as_call, call_text
 from ._ticket import SKIP, Batch, Failure, Run, Segment
 
@@ -54,10 +57,10 @@ class Releaser(Front):
     ) -> None:
         super().__init__(backend, backlog, keep_results, unseen_errors, first_ticket)
         self.window = window
-        longest = LONG_BATCH_SECONDS if backend.hands_back else BATCH_SECONDS
-        self.dispatcher = Dispatcher(window.tickets, max_lanes, longest)
+        self.dispatcher = Dispatcher(window.tickets, max_lanes)
         self.max_lanes = max_lanes
         self.counts = Counts(first_ticket)
+        self.observers = Observers()
         self._broken: BaseException | None = None
         self._closing = False
         self._backend_closing = False
@@ -93,8 +96,9 @@ class Releaser(Front):
             self._last_resort(reason)
         finally:
             self._asleep = False
-            self.dispatcher.lanes.clear()
+            self.dispatcher.forget_lanes()
             self.backend.release()
+            self.observers.close()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
@@ -151,6 +155,7 @@ class Releaser(Front):
         if self._posts or self.claims.waiting():
             timeout = 0
         events = self.backend.wait(timeout)
+        self.turn += 1
         self._asleep = False
         self.dispatcher.begin_turn()
         for event in events:
@@ -238,16 +243,30 @@ class Releaser(Front):
         self.stream.tidy()
         if sequencer.head != head:
             self.counts.head_moved(sequencer.head)
+            self.observers.released(head, sequencer.head, sequencer.early)
+
+    def _deliver_to_map(self, segment: Segment, owner: Any) -> None:
+        span, outcomes = owner.span if type(owner) is Slice else owner, segment.outcomes
+        if span.outcomes:
+            outcomes = span.raw(segment.first, outcomes, segment.run)
+        if self.demand is not None:
+            outcomes = Weighed(outcomes)
+            self.demand.add(outcomes, segment.first, segment.size)
+        span.delivery.put(segment.first, outcomes)
+
+    def _keep(self, segment: Segment, future: Future[Any]) -> None:
+        self.stream.keep(future)
+        if self.demand is not None:
+            self.demand.add(future, future.first, segment.size // segment.count)
 
     def _deliver(self, segment: Segment) -> None:
-        owner = segment.owners[0]
-        if type(owner) is not Future:
-            span = owner.span if type(owner) is Slice else owner
-            span.delivery.put(segment.first, segment.outcomes)
-            return
-        keep, basic, run = self.stream.keep, BASIC, segment.run
+        owner, run = segment.owners[0], segment.run
         if run is not None:
             run.released_at = time.monotonic()
+        if type(owner) is not Future:
+            self._deliver_to_map(segment, owner)
+            return
+        keep, basic = self.stream.keep if self.demand is None else partial(self._keep, segment), BASIC
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
@@ -272,7 +291,7 @@ class Releaser(Front):
             for future in segment.owners:
                 done(future)
         # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
-        del segment, owner, future, outcome
+        del segment, owner, future, outcome, keep
 
     # ----------------------------------------------------------------------------------------------------- dispatch
 
@@ -289,15 +308,16 @@ class Releaser(Front):
                 skipped = True
             if batch is not None:
                 self.backend.send(lane.key, batch)
+                self.observers.sent(lane.key, batch)
                 dispatcher.pace.learn_load(batch.count, batch.load)
         if dispatcher.waiting_tickets and self._broken is None and not self._killed:
-            busy = sum(1 for lane in dispatcher.lanes.values() if lane.tickets)
-            self.backend.want(min(self.max_lanes, busy + dispatcher.waiting_tickets))
+            self.backend.want(dispatcher.useful)
         return skipped
 
     # ------------------------------------------------------------------------------------------------------- events
 
     def _hear(self, event: Event) -> None:
+        self.observers.heard(event)
         if type(event) is Arrived:
             self._on_arrived(event)
         elif type(event) is Ready:
@@ -313,9 +333,18 @@ class Releaser(Front):
         elif type(event) is Ended:
             if event.lane in self.dispatcher.lanes:
                 self.dispatcher.close_lane(event.lane)
+        elif type(event) is Resized:
+            self._on_resized(event)
         else:
             assert type(event) is Broken
             self._break(event.reason)
+
+    def _on_resized(self, event: Resized) -> None:
+        """There are more workers, or fewer: window, bytes and what waits are shared anew."""
+        self.max_lanes = event.workers
+        self.window.share(event.workers)
+        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers, event.refill)
+        self.backend.open(self.sequencer.head, self.window.limit(self.sequencer.head))
 
     def _on_arrived(self, event: Arrived) -> None:
         lane = self.dispatcher.lanes.get(event.lane)
@@ -495,6 +524,8 @@ class Releaser(Front):
 
     def _begin_closing(self) -> None:
         self._closing = True
+        if self.demand is not None:
+            self.demand.want_all()
 
     def _close_backend(self) -> None:
         if not self._backend_closing:

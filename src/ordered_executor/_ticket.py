@@ -18,6 +18,7 @@ class Options(NamedTuple):
 
     retries: int = 0
     timeout: float | None = None
+    extra: Any = None  # what only the backend understands; can be compared
 
 
 class Failure(NamedTuple):

@@ -1,58 +1,77 @@
 """`OrderedDaskExecutor`: ordered execution on a Dask cluster.
 
-The backend of a `distributed.Client`: a batch is one Dask task, and a lane is a slot for batches, one for each thread
-of the cluster.
+The backend of a `distributed.Client` (see `_cluster`): a part of a batch is one Dask task, with `priority=-ticket`.
 
-    send --> client.submit(priority=-ticket) --> a worker runs it --> its outcomes stay there
-                                                                            |  "done" (a message, no outcomes)
-    releaser <-- [_posts] <-- client.gather <-- inside the window? <--------+
-
-Guarantees: outcomes travel to the parent only when all their tickets are before `head + window`, and one lane's come
-in the order they were sent.  What is further ahead stays on the cluster, where it keeps no worker from running other
-things: so the head always gets a thread, and nothing can wait in a circle.
-
-Why parts: a batch begins as one Dask task.  If that is lost (its workers died) or stopped (`kill`), any of its tickets
-may be to blame: then each goes on as a Dask task of its own.
-
-Why lanes never end here: Dask replaces its workers by itself, so a loss concerns a part, and never a lane.
-
-All of it runs on the releaser, but `wake`, and `_watch` and `_fetch` on the client's loop, which only put into
-`_posts`.  The releaser's wait is ended by one of these, or finds out by itself that the client was closed.
+All of it runs on the releaser, but the coroutines, which run on the client's loop and only put into `_posts`.  The
+releaser finds out by itself that the client was closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
 import pickle
-import queue
-import time
-from collections import deque
-from collections.abc import Callable, Hashable
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+import uuid
+import warnings
+from collections.abc import Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import dask
 import distributed
+from distributed.protocol import dask_deserialize, dask_serialize
 
-from ._backend import ALL, Arrived, Broken, Ended, Event, Ready, Row
 from ._check import check_count, check_optional_count
-from ._dispatcher import Slice
-from ._errors import TerminatedWorkerError, add_note, copy_error
+from ._cluster import ClusterBackend, Fetched
+from ._cluster_parts import Part, send_references
+from ._cluster_store import Common
+from ._cluster_task import Cargo, Carried, Home, run_part
 from ._executor import OptionsView, OrderedExecutor
-from ._functions import may_be_shared, pack_function
 from ._gate import Window
-from ._payload import BASIC, PROTOCOL, Large, dumps, loads, pack_error, pack_value, without_frames
-from ._ticket import Batch, Failure
+from ._payload import PROTOCOL
+from ._ticket import Options
 from .process_pool import DEFAULT_WINDOW_BYTES
 
 __all__ = ["OrderedDaskExecutor"]
 
-# Closing a client tells nobody.  While something is on the cluster and nothing is heard, look so often.
-LOOK_SECONDS = 1.0
-# How fast a large outcome is forgotten when the size of the next ones is guessed.
-FORGET = 0.8
+# Why Dask says that a task was cancelled when nobody wanted that.
+ACCIDENTS = {"scheduler-connection-lost", "scheduler-restart", "lost dependencies"}
+# What `dask.annotate` may say.
+ANNOTATIONS = {"allow_other_workers", "priority", "resources", "span", "workers"}
+# How much further a task of the next higher `priority=` is than any ticket.
+PRIORITY_STEP = 10**12
+
+send_references(distributed.Future)
+
+
+# ------------------------------------------------------------------------------------------------------- on the cluster
+
+
+def run(cargo: Cargo, lying: int = 0, *values: Any) -> Home:
+    """A Dask task: a part of a batch.  Here, so that workers load this module and know how its outcome travels."""
+    return run_part(cargo, lying, *values)
+
+
+def _to_frames(obj: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Dask's own way to send an object: its pickle, and its buffers beside it.
+
+    Left to its pickling they would be copied into the pickle, as the scheduler has it use an old protocol.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(obj, PROTOCOL, buffer_callback=buffers.append)
+    return {}, [head, *(buffer.raw() for buffer in buffers)]
+
+
+def _from_frames(_: dict[str, Any], frames: list[Any]) -> Any:
+    return pickle.loads(frames[0], buffers=frames[1:])
+
+
+for _kind in (Home, Carried):
+    dask_serialize.register(_kind)(_to_frames)
+    dask_deserialize.register(_kind)(_from_frames)
+
+
+# -------------------------------------------------------------------------------------------------------- for the user
 
 
 class OrderedDaskExecutor(OrderedExecutor):
@@ -60,6 +79,8 @@ class OrderedDaskExecutor(OrderedExecutor):
 
     Args:
         client: a `distributed.Client` (not an asynchronous one).  It stays open: whoever made it closes it, later.
+        max_workers: how many batches run at a time, at most.  Default: as many as the cluster has threads, now and
+            whenever that changes.
         window: how many tickets past the head an outcome may travel.  What is further ahead stays on the cluster.
             Default: wide; `window_bytes` bounds the memory.
         window_bytes: how many bytes of outcomes the parent may hold before their turn.  Kept by a guess from the
@@ -68,8 +89,10 @@ class OrderedDaskExecutor(OrderedExecutor):
         retries: how often a task is sent again that Dask has given up because its workers died.
         keep_results: what is kept for `results()`: see `OrderedProcessPoolExecutor`.
         unseen_errors: what becomes of failures nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
+        resources, workers, allow_other_workers, priority: as `Client.submit` has them, for all tasks.
 
-    As many batches run at a time as the cluster has threads now.  There is no `task_timeout`: Dask stops no thread.
+    A `distributed.Future` among the arguments of a task, of this client, is replaced by its value.
+    There is no `task_timeout`: Dask stops no thread.
     Raises `TypeError` or `ValueError`, naming the argument.
     """
 
@@ -77,402 +100,271 @@ class OrderedDaskExecutor(OrderedExecutor):
         self,
         client: distributed.Client,
         *,
+        max_workers: int | None = None,
         window: int | None = None,
         window_bytes: int = DEFAULT_WINDOW_BYTES,
         backlog: int | None = None,
         retries: int = 0,
         keep_results: bool | None = None,
         unseen_errors: str = "log",
+        resources: Mapping[str, float] | None = None,
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool | None = None,
+        priority: int | None = None,
     ) -> None:
         if not isinstance(client, distributed.Client):
             raise TypeError(f"client must be a distributed.Client, not {client!r}")
         if client.asynchronous:
             raise ValueError("client must not be an asynchronous one: make it without asynchronous=True")
+        max_workers = check_optional_count("max_workers", max_workers, 1)
         window = check_optional_count("window", window, 1)
         window_bytes = check_count("window_bytes", window_bytes, 1)
-        threads = max(1, sum(client.nthreads().values()))
-        bounds = Window(window, window_bytes, threads)
+        extra = _check_extra({}, resources, workers, allow_other_workers, priority)
+        backend = DaskBackend(client, window, window_bytes, max_workers)
         super().__init__(
-            DaskBackend(client, bounds, threads),
-            bounds,
-            threads,
+            backend,
+            backend.window,
+            backend.first_workers,
             backlog=backlog,
             retries=retries,
             timeout=None,
             keep_results=keep_results,
             unseen_errors=unseen_errors,
         )
+        self._options = self._options._replace(extra=extra)
 
-    def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
-        """A light view on this executor whose `submit` and `map` use other `retries`.  No `timeout`: see the class."""
+    def options(
+        self,
+        *,
+        retries: int | None = None,
+        timeout: float | None = None,
+        resources: Mapping[str, float] | None = None,
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool | None = None,
+        priority: int | None = None,
+    ) -> OptionsView:
+        """A light view on this executor whose `submit` and `map` use other settings.
+
+        `resources`, `workers`, `allow_other_workers` and `priority` are those of `Client.submit`.  What is not given
+        stays as the executor has it.  No `timeout`: see the class.
+        """
         if timeout is not None:
             raise ValueError("timeout must be None: Dask cannot stop a task that runs")
-        return super().options(retries=retries)
+        base = super().options(retries=retries)._options
+        extra = _check_extra(base.extra, resources, workers, allow_other_workers, priority)
+        return OptionsView(self, base._replace(extra=extra))
+
+    def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Any:
+        return super()._submit(fn, args, kwargs, _annotated(options))
+
+    def _map(self, fn: Any, iterables: tuple[Iterable[Any], ...], *settings: Any) -> Any:
+        *others, options = settings
+        return super()._map(fn, iterables, *others, _annotated(options))  # type: ignore[call-arg]
 
 
-# ------------------------------------------------------------------------------------------------------- on the cluster
+# ----------------------------------------------------------------------------------------------------------- placement
 
 
-def run_batch(packed: bytes) -> bytes:
-    """Run the calls of a part, one after the other; return their outcomes, the process, and the seconds they took.
-
-    Bytes in and out: what Dask would do to the user's objects on their way does not happen.
-    """
-    fns, calls = pickle.loads(packed)
-    begun = time.monotonic()
-    loaded: dict[int, Any] = {}
-    outcomes = [_outcome(fns, loaded, call) for call in calls]
-    return pickle.dumps((outcomes, os.getpid(), time.monotonic() - begun), PROTOCOL)
-
-
-def _outcome(fns: list[bytes], loaded: dict[int, Any], call: Any) -> Any:
-    """Run one ticket; its value if that is of a basic type, else packed."""
-    if call is None:
-        return None  # the parent has its outcome already; this keeps its place
-    try:
-        value = _run(fns, loaded, *call)
-        return value if type(value) in BASIC else _portable(pack_value(value))
-    except BaseException as error:
-        return _portable(pack_error(error))
-
-
-def _run(fns: list[bytes], loaded: dict[int, Any], which: int, packed: Any) -> Any:
-    try:
-        if which < 0:
-            fn, args, kwargs = loads(packed)
-        else:
-            if which not in loaded:
-                loaded[which] = pickle.loads(fns[which])
-            fn = loaded[which]
-            args, kwargs = loads(packed)
-    except BaseException as error:
-        add_note(error, "The task did not run: its function or arguments could not be unpickled in the worker.")
-        raise
-    return fn(*args, **kwargs)
+def _check_extra(
+    base: Mapping[str, Any],
+    resources: Mapping[str, float] | None,
+    workers: str | Iterable[str] | None,
+    allow_other_workers: bool | None,
+    priority: int | None,
+) -> dict[str, Any]:
+    """The options of Dask's own, those given over those of `base`."""
+    extra = dict(base)
+    if resources is not None:
+        if not isinstance(resources, Mapping):
+            raise TypeError(f"resources must be a mapping of names to numbers, not {resources!r}")
+        extra["resources"] = dict(resources)
+    if workers is not None:
+        extra["workers"] = [workers] if isinstance(workers, str) else list(workers)
+    if allow_other_workers is not None:
+        if not isinstance(allow_other_workers, bool):
+            raise TypeError(f"allow_other_workers must be True or False, not {allow_other_workers!r}")
+        extra["allow_other_workers"] = allow_other_workers
+    if priority is not None:
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise TypeError(f"priority must be an int, not {priority!r}")
+        extra["priority"] = priority
+    if extra.get("allow_other_workers") and not extra.get("workers"):
+        raise ValueError("allow_other_workers says something only together with workers")
+    return extra
 
 
-def _portable(packed: bytes | Large) -> bytes | Large:
-    """The same with buffers that can be pickled, and that are not the user's any more."""
-    if type(packed) is bytes:
-        return packed
-    assert type(packed) is Large
-    return Large(bytes(packed.head), [bytearray(buffer) for buffer in packed.buffers])
+def _annotated(options: Options) -> Options:
+    """The same with what `dask.annotate` says around the caller; what the view says itself comes first."""
+    found = dask.get_annotations()
+    if not found:
+        return options
+    for name, value in found.items():
+        if name not in ANNOTATIONS or callable(value):
+            raise ValueError(
+                f"dask.annotate({name}={value!r}) cannot be honoured for an ordered task: it takes "
+                f"{', '.join(sorted(ANNOTATIONS - {'span'}))}. For retries say options(retries=...)"
+            )
+    given = {name: found.get(name) for name in ("resources", "workers", "allow_other_workers", "priority")}
+    extra = {**_check_extra({}, **given), **options.extra}
+    if "span" in found:
+        extra["span"] = found["span"]
+    return options._replace(extra=extra)
 
 
-# ------------------------------------------------------------------------------------------------------- in the parent
+# ------------------------------------------------------------------------------------------------------ in the parent
 
 
-@dataclass(frozen=True)
-class Slot:
-    """The key of a lane.  Equal by its number; an outcome's own one says in which process it was made."""
+class DaskBackend(ClusterBackend):
+    """Lanes on a Dask cluster."""
 
-    number: int
-    pid: int | None = field(default=None, compare=False)
-
-
-class Parcel:
-    """A batch, packed: kept until all of it is home, as a part may have to be sent again."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.fns: list[bytes] = []
-        self.calls: list[tuple[int, bytes | Large] | None] = []
-        self.kills: dict[int, BaseException] = {}
-        known: dict[int, int] = {}
-        for index, (fn, args, kwargs) in enumerate(_calls(batch)):
-            try:
-                self.calls.append(self._pack(known, fn, args, kwargs))
-            except BaseException as error:
-                batch.failed[index] = without_frames(error)
-                self.calls.append(None)
-
-    def _pack(self, known: dict[int, int], fn: Any, args: Any, kwargs: Any) -> tuple[int, bytes | Large]:
-        """The index of its function, or -1 if that travels with its arguments; and what travels."""
-        if not may_be_shared(fn):
-            return -1, _portable(dumps((fn, args, kwargs)))
-        if id(fn) not in known:
-            self.fns.append(pack_function(fn))
-            known[id(fn)] = len(self.fns) - 1
-        return known[id(fn)], _portable(dumps((args, kwargs)))
-
-    def retries(self, index: int) -> int:
-        owners = self.batch.owners
-        options = owners[0].options if type(owners[0]) is Slice else owners[index].options
-        return int(options.retries)
-
-    def killed(self, index: int) -> BaseException | None:
-        """What its ticket ends with if it was stopped."""
-        return self.kills.get(index)
-
-
-def _calls(batch: Batch) -> list[tuple[Any, Any, dict[str, Any]]]:
-    piece = batch.owners[0]
-    if type(piece) is not Slice:
-        return [future.call for future in batch.owners]
-    span = piece.span
-    args = span.args[piece.start : piece.start + piece.count]
-    return [(span.fn, (mine,) if span.single else mine, {}) for mine in args]
-
-
-class Part:
-    """Consecutive tickets of a batch that are one Dask task."""
-
-    def __init__(self, parcel: Parcel, start: int, count: int) -> None:
-        self.parcel = parcel
-        self.start = start
-        self.count = count
-        self.ticket = parcel.batch.first + start
-        self.task: Any = None  # the Dask future; None: it was given up, or is home
-        self.ended = False  # the cluster is done with it, well or not
-        self.guess: int | None = None  # the bytes it is expected to have, while it travels
-        self.losses = 0
-        self.failure: BaseException | None = None  # what all of it ends with, without a worker
-
-
-class DaskBackend:
-    """Lanes on a Dask cluster.  See `_backend.Backend`."""
-
-    hands_back = False
-
-    def __init__(self, client: Any, window: Window, max_lanes: int) -> None:
+    def __init__(self, client: Any, window: int | None, window_bytes: int, max_workers: int | None) -> None:
         self._client = client
-        self._window = window
-        self._max_lanes = max_lanes
-        self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
-        self._posts: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._events: list[Event] = []
-        self._head = 0
-        self._limit = 0
-        self._unreleased = 0  # bytes that are home and not released
-        self._travelling = 0  # bytes expected on their way
-        self._each: float | None = None  # bytes of an outcome, guessed from the last ones: rather too many
-        self._gated = 0
-        self._closing = False
-        self._broken = False
+        self._max_workers = max_workers
+        self._background: set[asyncio.Task[Any]] = set()  # the loop itself holds them weakly only
+        # One group of tasks for the scheduler.  What is of a small group it assigns to a worker at once; of a large one
+        # it keeps what no thread is free for, and so can give it to workers that come later.
+        self._group = f"ordered_executor-{uuid.uuid4().hex}"
+        workers = self._bounded(sum(client.nthreads().values()))
+        self.first_workers = max(1, workers)
+        self.window = Window(window, window_bytes, self.first_workers)
+        super().__init__(self.window)
+        self._on_workers(workers, self._grows())
 
-    # ------------------------------------------------------------------------------------------------------ the lanes
+    # ------------------------------------------------------------------------------------------------- how large it is
 
-    def want(self, lanes: int) -> None:
-        for number in range(len(self._lanes), min(lanes, self._max_lanes)):
-            slot = Slot(number)
-            self._lanes[slot] = deque()
-            self._events.append(Ready(slot))
+    def _bounded(self, threads: int) -> int:
+        return threads if self._max_workers is None else min(threads, self._max_workers)
 
-    def retire(self, lane: Any) -> None:
-        del self._lanes[lane]
-        self._events.append(Ended(lane))
+    def _grows(self) -> bool:
+        """Whether the cluster starts workers when there is more to do."""
+        return getattr(self._client.cluster, "_adaptive", None) is not None
 
-    def send(self, lane: Any, batch: Batch) -> None:
-        part = Part(Parcel(batch), 0, batch.count)
-        self._lanes[lane].append(part)
-        self._submit(part)
-
-    def _submit(self, part: Part) -> None:
-        """Have the cluster run it.  Does not wait."""
-        part.ended = False
-        calls = part.parcel.calls[part.start : part.start + part.count]
-        try:
-            packed = pickle.dumps((part.parcel.fns, calls), PROTOCOL)
-            # Lowest ticket first: left alone, what is submitted close together runs last in, first out.
-            part.task = self._client.submit(run_batch, packed, pure=False, priority=-part.ticket)
-            self._client.loop.add_callback(self._watch, part, part.task)
-        except Exception as error:
-            self._give_up(part)
-            part.failure = without_frames(error)
-            self._look_at_client()
-
-    def _give_up(self, part: Part) -> None:
-        """Let the cluster forget it: what has not begun does not begin, what it keeps it drops.  Does not wait."""
-        if part.task is not None:
-            part.task.release()
-            part.task = None
-
-    def done(self, lane: Hashable, batch: Batch) -> None:
-        """Nothing is kept for it but its parts, which are gone."""
-
-    # ----------------------------------------------------------------------------------------------------- the window
-
-    def open(self, head: int, limit: int) -> None:
-        self._head, self._limit = head, limit  # `wait` comes next, and lets in who may
-
-    def give_back(self, lane: Hashable, size: int) -> None:
-        self._unreleased -= size
-
-    def _let_in(self) -> None:
-        """Fetch what is at the front of its lane and inside the window."""
-        self._gated = 0
-        for slot, parts in self._lanes.items():
-            while parts and parts[0].failure is not None:
-                self._fail(slot, parts.popleft())
-            if parts and parts[0].ended and parts[0].guess is None:
-                self._judge(parts[0])
-
-    def _judge(self, part: Part) -> None:
-        guess = int(part.count * (self._window.bytes if self._each is None else self._each))
-        inside = part.ticket + part.count <= self._limit
-        if part.ticket == self._head or (inside and self._unreleased + self._travelling + guess <= self._window.bytes):
-            part.guess = guess
-            self._travelling += guess
-            self._client.loop.add_callback(self._fetch, part, part.task)
+    def _look(self) -> None:
+        if self._client.status in ("closing", "closed"):
+            self._break("the Dask client was closed before its executor")
         else:
-            self._gated += 1
+            self._on_loop(self._count())
 
-    def _fail(self, slot: Slot, part: Part) -> None:
-        assert part.failure is not None
-        outcomes = [Failure(copy_error(part.failure)) for _ in range(part.count)]
-        # "rescued", as it passed no gate
-        self._events.append(Arrived(slot, part.parcel.batch.number, part.start, outcomes, 0, 0.0, rescued=True))
+    async def _count(self) -> None:
+        """On the client's loop."""
+        with contextlib.suppress(Exception):  # the scheduler may be away for a moment
+            threads = await self._client.scheduler.ncores()
+            workers = self._bounded(sum(threads.values()))
+            changed = self._elastic or workers != self._workers or self._grows()
+            self._posts.put(partial(self._on_workers, workers, changed))
 
-    # ------------------------------------------------------------------------------------------------- from the cluster
+    # ------------------------------------------------------------------------------------------------------------ tasks
 
-    async def _watch(self, part: Part, task: Any) -> None:
-        """On the client's loop: wait until the cluster is done with it.  Fetches nothing.
+    def _on_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        def begin() -> None:
+            task = asyncio.ensure_future(coroutine)
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+        self._client.loop.add_callback(begin)
+
+    def _start(self, parts: list[Part]) -> None:
+        for alike in _by_extra(sorted(parts, key=lambda part: part.ticket)):
+            plain = [part for part in alike if not part.needs and not part.shared()]
+            if plain:
+                self._submit(plain)
+            for part in alike:
+                if part.needs or part.shared():
+                    self._submit([part])
+
+    def _submit(self, parts: list[Part]) -> None:
+        """All of them by one message: what the scheduler does for a message costs it more than a task."""
+        extra = dict(parts[0].extra)
+        lead = parts[0]
+        lying = [common for common in lead.shared() if common.ref is not None]
+        # Lowest ticket first: left alone, what is submitted close together runs last in, first out.
+        settings = {"pure": False, "priority": extra.pop("priority", 0) * PRIORITY_STEP - lead.ticket, **extra}
+        span = settings.pop("span", None)
+        keys = [(self._group, next(self._numbers)) for _ in parts]
+        with warnings.catch_warnings(), dask.annotate(**({} if span is None else {"span": span})):
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            if len(parts) == 1:
+                refs = [common.ref for common in lying]
+                lead.task = self._client.submit(
+                    run, lead.cargo(None, lying), len(refs), *refs, *lead.needs, key=keys[0], **settings
+                )
+            else:
+                tasks = self._client.map(run, [part.cargo() for part in parts], key=keys, **settings)
+                for part, task in zip(parts, tasks, strict=True):
+                    part.task = task
+        self._on_loop(self._watch([(part, part.task) for part in parts]))
+
+    async def _watch(self, started: list[tuple[Part, Any]]) -> None:
+        """On the client's loop: say of each when the cluster is done with it.  Fetches nothing.
 
         Not a done-callback: Dask has one thread for those of the whole program, which may be busy, and which cannot be
         started any more at the program's end.
         """
-        with contextlib.suppress(BaseException):  # what became of it, `_fetch` will see
+        await asyncio.gather(*(self._watch_one(part, task) for part, task in started))
+
+    async def _watch_one(self, part: Part, task: Any) -> None:
+        with contextlib.suppress(BaseException):  # what became of it, `_bring` will see
             await task.exception()
         self._posts.put(partial(self._on_ended, part, task))
 
-    async def _fetch(self, part: Part, task: Any) -> None:
+    def _fetch(self, parts: list[Part]) -> None:
+        self._on_loop(self._bring([(part, part.task) for part in parts]))
+
+    async def _bring(self, wanted: list[tuple[Part, Any]]) -> None:
         """On the client's loop.  Never cancelled: others may be waiting for the same transfer."""
-        packed, error = None, None
+        homes: list[Any] = []
+        if len(wanted) > 1 and all(task.status == "finished" for _, task in wanted):
+            with contextlib.suppress(BaseException):  # one of them: which, shows below
+                homes = await self._client.gather([task for _, task in wanted], asynchronous=True)
+        if homes:
+            fetched = [Fetched(part, task, home, None) for (part, task), home in zip(wanted, homes, strict=True)]
+            self._posts.put(partial(self._on_fetched, fetched))
+            return
+        await asyncio.gather(*(self._bring_one(part, task) for part, task in wanted))
+
+    async def _bring_one(self, part: Part, task: Any) -> None:
+        home, error = None, None
         try:
-            packed = await self._client.gather(task, asynchronous=True)
+            home = await self._client.gather(task, asynchronous=True)
         except BaseException as reason:  # what became of the task; also Dask's way to say "cancelled"
             error = reason
-        self._posts.put(partial(self._on_fetched, part, task, packed, error))
-        del part, task, packed, error  # this frame is in the traceback, which lives as long as the error
+        self._posts.put(partial(self._on_fetched, [Fetched(part, task, home, error)]))
+        del part, task, home, error  # this frame is in the traceback, which lives as long as the error
 
-    def wait(self, timeout: float | None) -> list[Event]:
-        self._let_in()
-        if self._events:
-            timeout = 0
-        elif any(self._lanes.values()) and (timeout is None or timeout > LOOK_SECONDS):
-            timeout = LOOK_SECONDS
-        try:
-            self._posts.get(timeout=timeout)() if timeout != 0 else self._posts.get_nowait()()
-            while True:
-                self._posts.get_nowait()()
-        except queue.Empty:
-            pass
-        if any(self._lanes.values()):
-            self._look_at_client()
-        events, self._events = self._events, []
-        return events
+    def _forget(self, task: Any) -> None:
+        task.release()
 
-    def wake(self) -> None:
-        self._posts.put(_nothing)
+    # ------------------------------------------------------------------------------------------------- what tasks share
 
-    def _on_ended(self, part: Part, task: Any) -> None:
-        if part.task is task:
-            part.ended = True
+    def _put(self, common: Common) -> None:
+        self._on_loop(self._scatter(common))
 
-    def _on_fetched(self, part: Part, task: Any, packed: bytes | None, error: BaseException | None) -> None:
-        assert part.guess is not None
-        self._travelling -= part.guess
-        part.guess = None
-        if part.task is not task:
-            return  # closed meanwhile
-        self._give_up(part)
-        slot, parts = next((slot, parts) for slot, parts in self._lanes.items() if parts and parts[0] is part)
-        if packed is None:
-            assert error is not None
-            self._on_lost(parts, part, error)
-            return
-        parts.popleft()
-        outcomes, pid, seconds = pickle.loads(packed)  # basic types, bytes and buffers: nothing of the user's runs here
-        size = len(packed)
-        self._unreleased += size
-        self._each = max(size / part.count, FORGET * (self._each or 0.0))
-        batch = part.parcel.batch
-        self._events.append(Arrived(Slot(slot.number, pid), batch.number, part.start, outcomes, size, seconds))
+    async def _scatter(self, common: Common) -> None:
+        """On the client's loop."""
+        ref = None
+        with contextlib.suppress(Exception):  # it goes along with each task, then
+            ref = await self._client.scatter(common.carried, hash=False, asynchronous=True)
+        self._posts.put(partial(self._on_put, common, ref))
 
-    def _on_lost(self, parts: deque[Part], part: Part, error: BaseException) -> None:
-        """Dask has given it up: its workers died, somebody cancelled it, or it could not even be loaded there."""
-        if part.count > 1:
-            self._take_apart(parts, part)
-            return
-        part.losses += 1
-        part.failure = part.parcel.killed(part.start)
-        if part.failure is not None:
-            return
-        if part.losses <= part.parcel.retries(part.start):
-            self._submit(part)
-            return
-        text = f"the Dask task of ticket {part.ticket} was lost: {type(error).__name__}: {error}"
-        part.failure = TerminatedWorkerError(text, part.ticket)
-        part.failure.__cause__ = error
+    # ----------------------------------------------------------------------------------------------------------- losses
 
-    def _take_apart(self, parts: deque[Part], part: Part) -> None:
-        """From now on each of its tickets is a Dask task; one that was stopped ends with the reason instead."""
-        place = parts.index(part)
-        del parts[place]
-        for index in range(part.start, part.start + part.count):
-            single = Part(part.parcel, index, 1)
-            parts.insert(place + index - part.start, single)
-            single.failure = part.parcel.killed(index)
-            if single.failure is None:
-                self._submit(single)
+    def _is_accident(self, error: BaseException) -> bool:
+        return getattr(error, "reason", None) in ACCIDENTS
 
-    def _look_at_client(self) -> None:
-        if self._client.status in ("closing", "closed") and not self._broken and not self._closing:
-            self._broken = True
-            self._events.append(Broken(BrokenProcessPool("the Dask client was closed before its executor")))
-
-    # ------------------------------------------------------------------------------------------------- kill and close
-
-    def recall(self, lane: Hashable) -> None:
-        """Dask tells nobody which of its tasks have begun: what was sent is sent."""
-
-    def begun(self, lane: Hashable, number: int) -> int:
-        return ALL
-
-    def settled(self, lane: Hashable, number: int) -> int:
-        return ALL
-
-    def hurry(self, on: bool) -> None:
-        """Nor does anybody know which of them are slow."""
-
-    def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
-        for part in self._lanes[lane]:
-            if part.parcel.batch.number == number and part.start <= index < part.start + part.count:
-                part.parcel.kills[index] = reason
-                if not part.ended and part.failure is None:
-                    self._give_up(part)
-                    self._take_apart(self._lanes[lane], part)
-                return
-
-    def close(self, kill: bool) -> None:
-        self._closing = True
-        for parts in self._lanes.values():
-            for part in parts:
-                self._give_up(part)
-        self._lanes.clear()
-
-    @property
-    def closed(self) -> bool:
-        return self._closing
-
-    def release(self) -> None:
-        """There is nothing: the client is its maker's."""
-
-    def abandon(self) -> None:
-        # Dask futures stay referenced: letting go of one would tell the parent's cluster.
-        self._posts = queue.SimpleQueue()
-
-    def rows(self) -> list[Row]:
-        # What a task does over there, the cluster's own dashboard shows.
-        sent = [(slot, parts[0]) for slot, parts in list(self._lanes.items()) if parts]
-        return [
-            Row(slot, slot.number, None, "sent", batch=part.parcel.batch.number & 0xFFFFFFFF, index=part.start)
-            for slot, part in sent
-        ]
-
-    def snapshot(self) -> dict[str, Any]:
-        return {"workers": len(self._lanes), "gated": self._gated, "pids": ()}
+    def _own_failure(self, part: Part, error: BaseException) -> BaseException | None:
+        if part.needs and any(need.status == "error" for need in part.needs):
+            return error
+        return None
 
 
-def _nothing() -> None:
-    """What wakes whoever waits for posts."""
+def _by_extra(parts: list[Part]) -> list[list[Part]]:
+    """Those that the cluster is to treat alike."""
+    groups: list[list[Part]] = []
+    for part in parts:
+        for group in groups:
+            if group[0].extra == part.extra:
+                group.append(part)
+                break
+        else:
+            groups.append([part])
+    return groups

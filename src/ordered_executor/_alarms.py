@@ -1,0 +1,75 @@
+"""When which lane must be looked at: nobody walks over all of them.  Pure.
+
+A lane says by `due()` when that is.  Whoever has done something with a lane *touches* it, and it is asked again before
+the next wait.  What it said is in a heap; most lanes come to be due later than they said (something was heard of them),
+and are asked again when that time has come.
+
+Invariant: no lane is due before the next alarm, unless it was touched; `lane.alarm` is the time of its one entry that
+counts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import Protocol
+
+NEVER = float("inf")
+
+
+class Watched(Protocol):
+    """What is asked of a lane here."""
+
+    alarm: float  # owned by `Alarms`
+
+    def due(self) -> float: ...
+
+
+class Alarms:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()  # so that the heap never compares lanes
+        self._heap: list[tuple[float, int, Watched]] = []
+        self._touched: dict[Watched, None] = {}
+
+    def touch(self, lane: Watched) -> None:
+        """It may be due earlier than it said."""
+        self._touched[lane] = None
+
+    def forget(self, lane: Watched) -> None:
+        """It is gone."""
+        self._touched.pop(lane, None)
+        lane.alarm = NEVER
+
+    def next(self) -> float:
+        """When the first must be looked at."""
+        while self._touched:
+            lane, _ = self._touched.popitem()
+            if (due := lane.due()) < lane.alarm:
+                self._set(lane, due)
+        heap = self._heap
+        while heap:
+            at, _, lane = heap[0]
+            if at == lane.alarm and (due := lane.due()) <= at:
+                return at
+            heapq.heappop(heap)
+            if at == lane.alarm:
+                self._set(lane, due)
+        return NEVER
+
+    def _set(self, lane: Watched, due: float) -> None:
+        lane.alarm = due
+        if due < NEVER:
+            heapq.heappush(self._heap, (due, next(self._numbers), lane))
+
+    def take(self, now: float) -> list[Watched]:
+        """Those that must be looked at now.  They are asked again afterwards."""
+        found: list[Watched] = []
+        while self.next() <= now:
+            _, _, lane = heapq.heappop(self._heap)
+            lane.alarm = NEVER
+            found.append(lane)
+        for lane in found:
+            self.touch(lane)
+        return found

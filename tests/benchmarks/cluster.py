@@ -1,0 +1,351 @@
+"""On a Dask cluster: ours beside the plain client, in one run.  `python -m tests.benchmarks.cluster [ROW ...]`.
+
+The scheduler and each worker are processes of their own, so that what the parent costs is the parent's.  Ratios are
+ours over the plain client; a row says which is the better one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import distributed
+import numpy as np
+import psutil
+
+from ordered_executor.dask import OrderedDaskExecutor
+from tests.benchmarks import tasks
+
+Play = Callable[[Any], float]
+MIB = 1 << 20
+
+
+# --------------------------------------------------------------------------------------------------------- a cluster
+
+
+class Processes:
+    """A scheduler and workers, each a process."""
+
+    def __init__(self, workers: int, *, threads: int = 1, nanny: bool = False) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="cluster-")
+        self._file = str(Path(self._folder.name) / "scheduler.json")
+        self._threads = threads
+        self._nanny = nanny
+        self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.scale(workers)
+        self.client = distributed.Client(scheduler_file=self._file, set_as_default=False)
+        if workers:
+            self.client.wait_for_workers(workers)
+
+    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments, "--no-dashboard"]
+        return subprocess.Popen(
+            [*command, "--scheduler-file", self._file],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+
+    def scale(self, workers: int) -> None:
+        """So many workers there are from now on, some of which may have still to start."""
+        nanny = "--nanny" if self._nanny else "--no-nanny"
+        folder = ("--local-directory", self._folder.name)
+        while len(self.workers) < workers:
+            self.workers.append(self._start("dask_worker", "--nthreads", str(self._threads), nanny, *folder))
+        while len(self.workers) > workers:
+            worker = self.workers.pop()
+            worker.terminate()
+            worker.wait()
+
+    def scheduler_seconds(self) -> float:
+        """The processor time that the scheduler has used."""
+        times = psutil.Process(self.scheduler.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def close(self) -> None:
+        """End all of it."""
+        self.client.close()
+        for process in (*self.workers, self.scheduler):
+            process.terminate()
+        for process in (*self.workers, self.scheduler):
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:  # one that was about to start does not hear
+                process.kill()
+                process.wait()
+        self._folder.cleanup()
+
+
+@contextmanager
+def processes(workers: int, **options: Any) -> Iterator[Processes]:
+    """A cluster for the time of the block."""
+    cluster = Processes(workers, **options)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+# ---------------------------------------------------------------------------------------------------------- ways to run
+
+
+def plain(client: Any, task: Any, arguments: Any) -> list[Any]:
+    """`Client.map` and one `gather`."""
+    found: list[Any] = client.gather(client.map(task, arguments, pure=False))
+    return found
+
+
+def ours(client: Any, task: Any, arguments: Any, **options: Any) -> list[Any]:
+    """`map` of ours."""
+    with OrderedDaskExecutor(client, **options) as executor:
+        return list(executor.map(task, arguments))
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds."""
+    gc.collect()
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def number(argument: Any) -> int:
+    """A task that does nothing."""
+    return int(argument)
+
+
+def total(array: Any, which: int) -> float:
+    """A task on a large argument."""
+    return float(array[which])
+
+
+# ----------------------------------------------------------------------------------------------------------------- rows
+
+
+def row(name: str, unit: str) -> Callable[[Callable[[], Iterator[tuple[str, float]]]], Any]:
+    """A row of the table; its function yields names and figures, the plain client's last."""
+
+    def register(play: Callable[[], Iterator[tuple[str, float]]]) -> Any:
+        ROWS[name] = ((play.__doc__ or "").rstrip("."), unit, play)
+        return play
+
+    return register
+
+
+ROWS: dict[str, tuple[str, str, Callable[[], Iterator[tuple[str, float]]]]] = {}
+WAYS: dict[str, Callable[..., Any]] = {"ours": ours, "plain client": plain}
+
+
+def both(
+    workers: int, play: Callable[[Processes, Callable[..., Any]], float], **options: Any
+) -> Iterator[tuple[str, float]]:
+    """Each way on a cluster of its own."""
+    for name, way in WAYS.items():
+        with processes(workers, **options) as cluster:
+            yield name, play(cluster, way)
+
+
+def rounds(task: Any, arguments: list[Any], times: int = 5) -> Iterator[tuple[str, float]]:
+    """Each way in turn on one cluster of two; the median of the rounds, and of the ratios."""
+    found: dict[str, list[float]] = {name: [] for name in WAYS}
+    with processes(2) as cluster:
+        for way in WAYS.values():
+            way(cluster.client, task, arguments[:20])
+        for turn in range(times):
+            for name in sorted(WAYS, reverse=bool(turn % 2)):
+                found[name].append(timed(lambda name=name: WAYS[name](cluster.client, task, arguments)))  # type: ignore[misc]
+    yield "ours", median(found["ours"])
+    yield "plain client", median(found["plain client"])
+
+
+@row("scale", "s")
+def scale() -> Iterator[tuple[str, float]]:
+    """Made on 2 workers, 8 half a second later: 64 tasks of 0.5 s."""
+
+    def play(cluster: Processes, way: Callable[..., Any]) -> float:
+        way(cluster.client, number, range(10))
+        threading.Timer(0.5, cluster.scale, (8,)).start()
+        return timed(lambda: way(cluster.client, tasks.nap, [0.5] * 64))
+
+    yield from both(2, play)
+
+
+@row("zero", "s")
+def zero() -> Iterator[tuple[str, float]]:
+    """No worker at first, 4 a second later: 40 tasks of 0.5 s."""
+
+    def play(cluster: Processes, way: Callable[..., Any]) -> float:
+        threading.Timer(1.0, cluster.scale, (4,)).start()
+        return timed(lambda: way(cluster.client, tasks.nap, [0.5] * 40))
+
+    yield from both(0, play)
+
+
+@row("adapt", "s")
+def adapt() -> Iterator[tuple[str, float]]:
+    """Adapt(minimum=0, maximum=4): 60 tasks of 0.5 s."""
+    for name, way in WAYS.items():
+        with (
+            distributed.LocalCluster(
+                n_workers=0, threads_per_worker=1, processes=True, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
+        ):
+            cluster.adapt(minimum=0, maximum=4)
+            yield name, timed(lambda way=way, client=client: way(client, tasks.nap, [0.5] * 60))  # type: ignore[misc]
+
+
+@row("nap-10ms", "s")
+def nap_10() -> Iterator[tuple[str, float]]:
+    """400 tasks of 10 ms on 2 workers."""
+    yield from rounds(tasks.nap, [0.01] * 400)
+
+
+@row("nap-100ms", "s")
+def nap_100() -> Iterator[tuple[str, float]]:
+    """60 tasks of 100 ms on 2 workers."""
+    yield from rounds(tasks.nap, [0.1] * 60)
+
+
+@row("array-1m", "s")
+def array_1m() -> Iterator[tuple[str, float]]:
+    """300 results of 1 MiB."""
+    yield from rounds(tasks.array_1m, list(range(300)))
+
+
+@row("bytes-1m", "s")
+def bytes_1m() -> Iterator[tuple[str, float]]:
+    """300 results of 1 MiB of bytes."""
+    yield from rounds(tasks.bytes_1m, list(range(300)))
+
+
+@row("noop", "s")
+def noop() -> Iterator[tuple[str, float]]:
+    """2,000 tasks that do nothing."""
+    yield from rounds(number, list(range(2000)))
+
+
+@row("shared-32m", "s")
+def shared() -> Iterator[tuple[str, float]]:
+    """The same array of 32 MiB for 20 tasks."""
+    array = np.arange(32 * MIB // 8, dtype=np.float64)
+    with processes(2) as cluster:
+        client = cluster.client
+
+        def submit_ours(argument: Any) -> None:
+            with OrderedDaskExecutor(client) as executor:
+                futures = [executor.submit(total, argument, which) for which in range(20)]
+                assert [future.result() for future in futures] == [float(which) for which in range(20)]
+
+        def submit_plain(argument: Any) -> None:
+            futures = [client.submit(total, argument, which, pure=False) for which in range(20)]
+            assert client.gather(futures) == [float(which) for which in range(20)]
+
+        ours(client, number, range(10))
+        lying = client.scatter(array, hash=False)
+        yield "ours, scattered by the user", timed(lambda: submit_ours(lying))  # noqa: F821 (deleted below)
+        yield "plain client, scattered by the user", timed(lambda: submit_plain(lying))  # noqa: F821 (the same)
+        del lying
+        yield "ours", timed(lambda: submit_ours(array))
+        yield "plain client", timed(lambda: submit_plain(array))
+
+
+@row("load", "ms")
+def load() -> Iterator[tuple[str, float]]:
+    """Processor time of the scheduler for a Dask task, 1,000 tasks of 20 ms on 8 threads."""
+
+    def one_by_one(client: Any, task: Any, arguments: Any) -> None:
+        for future in [client.submit(task, argument, pure=False) for argument in arguments]:
+            future.result()
+
+    def singly(client: Any, task: Any, arguments: Any) -> None:
+        with OrderedDaskExecutor(client) as executor:
+            list(executor.map(task, arguments, chunksize=1))
+
+    ways = {"ours, chunksize=1": singly, "plain client, submit and result": one_by_one, "plain client": plain}
+    with processes(2, threads=4) as cluster:
+        for name, way in ways.items():
+            way(cluster.client, tasks.nap, [0.01] * 50)
+            time.sleep(1.0)  # what it does by itself
+            before = cluster.scheduler_seconds()
+            way(cluster.client, tasks.nap, [0.02] * 1000)
+            time.sleep(1.0)
+            yield name, (cluster.scheduler_seconds() - before)
+
+
+@row("unread", "MiB")
+def unread() -> Iterator[tuple[str, float]]:
+    """The parent's memory above its start: 300 results of 1 MiB, read one in 10 ms."""
+
+    def read_ours(client: Any) -> Iterator[Any]:
+        with OrderedDaskExecutor(client) as executor:
+            yield from executor.map(tasks.array_1m, range(300))
+
+    def results_ours(client: Any) -> Iterator[Any]:
+        with OrderedDaskExecutor(client) as executor:
+            for argument in range(300):
+                executor.submit(tasks.array_1m, argument)
+            yield from executor.results()
+
+    def futures_ours(client: Any) -> Iterator[Any]:
+        with OrderedDaskExecutor(client) as executor:
+            futures = [executor.submit(tasks.array_1m, argument) for argument in range(300)]
+            futures.reverse()
+            while futures:
+                yield futures.pop().result()
+
+    def read_plain(client: Any) -> Iterator[Any]:
+        futures = client.map(tasks.array_1m, range(300), pure=False)
+        futures.reverse()
+        while futures:
+            yield futures.pop().result()
+
+    ways = {"ours, map": read_ours, "ours, results()": results_ours, "ours": futures_ours, "plain client": read_plain}
+    with processes(2) as cluster:
+        for name, way in ways.items():
+            list(zip(range(5), way(cluster.client), strict=False))
+            gc.collect()
+            me, most = psutil.Process(), 0
+            before = me.memory_info().rss
+            for _ in way(cluster.client):
+                time.sleep(0.01)
+                most = max(most, me.memory_info().rss)
+            yield name, (most - before) / MIB
+
+
+def main() -> None:
+    """Print the rows as they are found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.cluster", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
+    given = parser.parse_args()
+    unknown = set(given.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    print(f"distributed {distributed.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    for name in given.rows or ROWS:
+        title, unit, play = ROWS[name]
+        print(f"{name}: {title}", flush=True)
+        figures: dict[str, float] = {}
+        for who, figure in play():
+            figures[who] = figure
+            print(f"    {who:<40}{figure:>9.2f} {unit}", flush=True)
+        against = figures["plain client"]
+        for who, figure in figures.items():
+            if who.startswith("ours"):
+                print(f"    {who:<40}{figure / against:>9.2f} x the plain client", flush=True)
+
+
+if __name__ == "__main__":
+    main()
