@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +63,20 @@ def test_who_is_gone_is_not_waited_for() -> None:
     assert alarms.next() == NEVER
     alarms.touch(sleeper)
     assert alarms.next() == 1.0
+
+
+def test_who_is_gone_is_let_go() -> None:
+    """One that is forgotten is not kept until it would have been due, behind others or in front."""
+    for at in (1.0, 1e9):
+        alarms, other, sleeper = Alarms(), Sleeper(100.0), Sleeper(at)
+        for each in (other, sleeper):
+            alarms.touch(each)
+        alarms.next()
+        gone = weakref.ref(sleeper)
+        alarms.forget(sleeper)
+        del sleeper, each
+        assert gone() is None
+        assert alarms.next() == 100.0
 
 
 def test_the_silent_are_not_asked() -> None:

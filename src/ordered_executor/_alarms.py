@@ -38,9 +38,11 @@ class Alarms:
         self._touched[lane] = None
 
     def forget(self, lane: Watched) -> None:
-        """It is gone."""
+        """It is gone.  What it said may be due long after that, and would keep it till then."""
         self._touched.pop(lane, None)
         lane.alarm = NEVER
+        self._heap = [entry for entry in self._heap if entry[2] is not lane]
+        heapq.heapify(self._heap)
 
     def next(self) -> float:
         """When the first must be looked at."""
