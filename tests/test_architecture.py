@@ -18,8 +18,9 @@ MOST_LINES = 560  # where a file grows towards it, it holds a second concept
 # From the bottom up.  A module imports from rows above its own only, also inside functions.
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_times",
-    "_ticket _demand _errors _check _locks _parking _wire _poller _warm _sketch _current _keys _rebuild _slow",
+    "_atomic _times",
+    "_ticket _demand _errors _check _locks _parking _wire _poller _warm _sketch _current _documents",
+    "_keys _rebuild _slow",
     "_os_descriptors _os_tree _os_barrier",
     "_os_process _os_lifeline _os_memory",
     "_os",
@@ -30,12 +31,13 @@ LAYERS = [
     "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
     "_gate _functions _refusals _map _results _queue_worker _digest _roster _reach _alarms",
     "_dispatcher _intake",
-    "_losses _running",
+    "_losses _running _observers",
     "_front",
     # the core: everything in order, on whatever backend
     "_releaser",
     "_statistics",
     "_executor",
+    "_trace",
     # lanes: one backend
     "_toplevel _home _loading _recall _outbox",
     "_script",
@@ -58,12 +60,12 @@ LAYERS = [
     "progress",
     "_public",
     "__init__",
-    "demo cli",
+    "timeline demo cli",
     "__main__",
 ]
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
 
-CORE = [module for row in LAYERS[: ROW["_executor"] + 1] for module in row.split()]
+CORE = [module for row in LAYERS[: ROW["_trace"] + 1] for module in row.split()]
 LANES = {module for row in LAYERS[ROW["_toplevel"] : ROW["_lanes"] + 1] for module in row.split()}
 PURE = ["_ticket", "_sequencer", "_roster", "_reach", "_alarms", "_dispatcher", "_losses", "_backend"]
 

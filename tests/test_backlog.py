@@ -209,9 +209,9 @@ def test_shutdown_wakes_a_waiting_submit() -> None:
     waits = threading.Event()
     before = executor.releaser.backlog._wait
 
-    def wait() -> None:
+    def wait() -> bool:
         waits.set()
-        before()
+        return before()
 
     executor.releaser.backlog._wait = wait  # type: ignore[method-assign]
     raised: list[BaseException] = []
@@ -264,17 +264,86 @@ def test_a_wait_that_nobody_will_end_is_explained_once(
     caplog.set_level(logging.WARNING, "ordered_executor")
     backlog = Backlog(1, lambda: all_done)
     backlog.enter(0, may_wait=False)
-    waits: list[float | None] = []
+    waits = 0
 
     class Counting(ParkingLot):
         def park(self, is_so: Callable[[], bool], timeout: float | None = None) -> bool:
-            waits.append(timeout)
-            if len(waits) % 4 == 0 or timeout is None:
+            nonlocal waits
+            waits += 1
+            if waits % 4 == 0:
                 backlog._unread.popitem()
             return is_so()
 
     backlog._room = Counting()
     backlog.enter(1, may_wait=True)
     backlog.enter(2, may_wait=True)
+    assert waits == 8
     assert caplog.text.count("submit() waits") == all_done
-    assert (waits[-1] is None) == all_done
+
+
+# ------------------------------------------------------------------------------------------------ it never stands still
+
+
+def test_what_a_callback_was_told_of_makes_room_when_it_is_needed() -> None:
+    """A done-callback that reads nothing counts, or is a library's: a submit does not wait for a reader of that."""
+    executor = HandExecutor(1, backlog=2)
+    for number in range(2):
+        executor.mark(number).add_done_callback(lambda _: None)
+    executor.step()
+    assert executor.releaser.backlog.unread == 2
+    executor.mark(2)  # does not wait
+    assert executor.releaser.backlog.unread == 1
+    executor.step()
+    assert list(executor.results()) == [0, 1, 2]
+    executor.end()
+
+
+def test_what_the_stream_has_makes_no_room_by_a_callback() -> None:
+    """Where the stream was asked for, its reader is the one who makes room."""
+    executor = ThreadedExecutor(1, backlog=1)
+    results = executor.results(follow=True)
+    executor.mark(0).add_done_callback(lambda _: None)
+    until(lambda: executor.statistics().in_flight == 0)
+    thread = threading.Thread(target=executor.mark, args=(1,))
+    thread.start()
+    until(lambda: executor.releaser.backlog._room.parked)
+    assert executor.statistics().tail == 1
+    assert next(results) == 0
+    thread.join(PATIENCE)
+    assert next(results) == 1
+    executor.shutdown()
+
+
+def test_a_callback_may_want_what_a_waiting_submit_holds() -> None:
+    """1. A scheduler submits under a lock, and waits for room; 2. a callback wants that lock: neither stands still."""
+    executor = ThreadedExecutor(1, backlog=2)
+    executor.work_by_itself()
+    lock = threading.Lock()
+    ended: list[int] = []
+
+    def note_end(future: Any) -> None:
+        with lock:
+            ended.append(future.result())
+
+    for number in range(6):
+        with lock:
+            executor.submit(abs, -number).add_done_callback(note_end)
+    until(lambda: len(ended) == 6)
+    assert ended == list(range(6))
+    executor.shutdown()
+
+
+def test_a_submit_goes_on_where_the_releaser_does_not() -> None:
+    """Forced: the releaser is at one turn all the time.  Without a turn, or at another one, the submit waits on."""
+    turns: list[int | None] = [None, None, 5, 6, 7, None, 8, 8]
+    backlog = Backlog(1, lambda: False, busy_turn=lambda: turns.pop(0))
+    backlog.enter(0, may_wait=True)
+
+    class Full(ParkingLot):
+        def park(self, is_so: Callable[[], bool], timeout: float | None = None) -> bool:
+            return is_so()
+
+    backlog._room = Full()
+    backlog.enter(1, may_wait=True)
+    assert turns == []
+    assert backlog.unread == 2

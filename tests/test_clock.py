@@ -180,7 +180,7 @@ def test_the_memory_may_be_ahead_of_the_pipe(desk: Desk) -> None:
     assert desk.look_twice(1.0) is None
     desk.lane.memory.words[SEGMENT] = 8 << COUNT_BITS  # it is at the next batch
     assert desk.look_twice(4.0) is None
-    assert desk.lane.parcels.sent[0].seen == 0
+    assert desk.lane.parcels.sent[0].seen == (0, 0)
 
 
 def test_not_looked_at_without_a_batch_or_with_one_task(desk: Desk) -> None:

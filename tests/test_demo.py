@@ -3,11 +3,12 @@
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
-from ordered_executor import demo
+from ordered_executor import demo, timeline
 
 
 @pytest.fixture
@@ -31,27 +32,25 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
 
 
-def finished_directories(output: str, folder: Path) -> list[str]:
-    """Read the directories from the log lines, in the order in which they were finished."""
-    lines = re.findall(rf"^ *\d+ +\d+ +\d+  {re.escape(str(folder))}(.*)$", output, re.MULTILINE)
-    return [line.lstrip("/") for line in lines]
+def finished_folders(output: str) -> list[tuple[str, str, str]]:
+    """Read files, skipped and name of the folders from the log lines, in the order in which they were finished."""
+    return re.findall(r"^ *(\d+) +(\d+) +\d+  (.*)$", output, re.MULTILINE)
 
 
 def test_command_indexes_a_folder_and_succeeds(folder: Path) -> None:
-    """Run as a program, it logs directories in order, names what it skipped, sums up, and exits with 0."""
+    """Run as a program, it logs top-level folders in order, counts what it skipped, sums up, and exits with 0."""
     run = run_demo(str(folder), "--workers", "2")
     assert (run.returncode, run.stderr) == (0, "")
-    assert finished_directories(run.stdout, folder) == ["", "letters", "letters/old"]
-    assert re.search(r"skipped: .*not UTF-8 text.*bytes\.bin", run.stdout)
-    assert re.search(r"skipped: .*not a regular file.*dangling\.txt", run.stdout)
+    assert finished_folders(run.stdout) == [("1", "0", "."), ("5", "2", "letters")]
+    assert "bytes.bin" not in run.stdout
     summary = dict(re.findall(r"^(\w+) +(.*)$", run.stdout, re.MULTILINE))
     assert summary["folder"] == str(folder)
     assert summary["files"] == "4 indexed, 2 unreadable and skipped"
     assert summary["terms"] == "7 different, 12 in all"
-    assert summary["bytes"] == str(18 + 42 + 0 + 15)
-    assert re.fullmatch(r"\d+\.\d\d in parallel, \d+\.\d\d serially", summary["seconds"])
+    assert re.fullmatch(rf"{18 + 42 + 0 + 15}, \d+ compressed", summary["bytes"])
+    assert re.fullmatch(r"\d+\.\d\d in parallel, \d+\.\d\d serially: \d+\.\d times as fast", summary["seconds"])
     assert re.fullmatch(r"at most \d outcomes waited .*", summary["early"])
-    assert summary["frequent"].startswith("apple 3, banana 3, cherry 2")
+    assert summary["frequent"].startswith("apple 2, banana 2, cherry 2")
     assert summary["check"] == "the same index as the serial run"
 
 
@@ -64,6 +63,7 @@ def test_postings_ascend_and_name_the_documents(folder: Path) -> None:
     assert index.postings["banana"] == [0, 1]
     assert index.postings["cherry"] == [1, 3]
     assert index.postings["ängste"] == [3]
+    assert zlib.decompress(index.copies[0]) == b"apple banana apple"
 
 
 @pytest.mark.parametrize("window", [None, 1, 2])
@@ -95,16 +95,36 @@ def test_quiet_prints_the_summary_only(folder: Path, capsys: pytest.CaptureFixtu
     assert "skipped:" not in output
 
 
-def test_many_unreadable_files_in_a_directory_are_named_in_part(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_was_skipped_is_listed_on_request(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the reasons, in order."""
+    assert demo.main([str(folder), "--workers", "1", "--skipped"]) == 0
+    listed = re.findall(r"^skipped +(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert [reason.rpartition("/")[2] for reason in listed] == ["bytes.bin'", "dangling.txt'"]
+    assert "not UTF-8 text" in listed[0]
+    assert "not a regular file" in listed[1]
+
+
+def test_trace_has_every_file_once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Marks are not tasks; whoever cannot write it says so."""
+    path = tmp_path_factory.mktemp("traces") / "job.json"
+    assert demo.main([str(folder), "--workers", "1", "--quiet", "--trace", str(path)]) == 0
+    tasks = timeline.read(path).all_tasks
+    assert sorted(str(task.ticket) for task in tasks) == sorted(map(str, [0, 2, 3, 5, 6, 7]))
+    assert sum(task.failed for task in tasks) == 2
+    assert {task.name for task in tasks} == {"ordered_executor._documents.read_document"}
+    assert demo.main([str(folder), "--quiet", "--trace", str(path / "no.json")]) == 2
+
+
+def test_bar_is_drawn_on_a_terminal_and_lines_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first few unreadable files of a directory are named and the others counted."""
-    for number in range(demo.REPORTED_PER_DIRECTORY + 2):
-        (tmp_path / f"{number}.bin").write_bytes(b"\xff")
-    assert demo.main([str(tmp_path), "--workers", "1"]) == 0
-    output = capsys.readouterr().out
-    assert output.count("not UTF-8 text") == demo.REPORTED_PER_DIRECTORY
-    assert "skipped: 2 more" in output
+    """Above the bar, which is gone in the end."""
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert demo.main([str(folder), "--workers", "1"]) == 0
+    seen = capsys.readouterr()
+    assert "/9" in seen.err  # six files and three marks
+    assert ("5", "2", "letters") in finished_folders(seen.out)
 
 
 def test_empty_folder_gives_an_empty_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +138,7 @@ def test_odd_file_names_can_be_printed(tmp_path: Path, capsys: pytest.CaptureFix
     """A file name that is not UTF-8 is shown with escapes."""
     odd = bytes(tmp_path) + b"/odd-\xff"
     Path(odd.decode(errors="surrogateescape")).write_bytes(b"\xff")
-    assert demo.main([str(tmp_path), "--workers", "1"]) == 0
+    assert demo.main([str(tmp_path), "--workers", "1", "--skipped"]) == 0
     assert r"odd-\udcff" in capsys.readouterr().out
 
 

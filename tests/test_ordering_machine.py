@@ -219,6 +219,26 @@ class OrderingMachine(RuleBasedStateMachine):
         elif not before and ticket.kind != "mark":
             assert self.has_begun(ticket.number) or (sent and not self.backend.knows)
 
+    @rule()
+    def cancel_pending_interrupted(self) -> None:
+        """Ctrl-C came before the lanes were recalled."""
+        self.executor.releaser._cancel_below = self.cancelled_below = self.executor.releaser.claims.tail
+        self.executor.releaser.post(self.executor.releaser._cancel_waiting)
+
+    @precondition(lambda self: self.maps)
+    @rule(pick=picks())
+    def close_map_interrupted(self, pick: int) -> None:
+        """The same for a map that is being closed."""
+        mapping = self.maps[pick % len(self.maps)]
+        releaser = self.executor.releaser
+        spans = list(mapping.iterator._intake.spans)
+        mapping.iterator._intake.spans.clear()
+        mapping.iterator.close()
+        mapping.closed = True
+        for span in spans:
+            span.cancelled = True
+            releaser.post(lambda span=span: releaser._drop_span(span))  # type: ignore[misc]
+
     @rule(kill=st.integers(0, 5))
     def cancel_pending(self, kill: int) -> None:
         self.executor.cancel_pending(kill=kill == 0)

@@ -201,3 +201,57 @@ def test_what_a_dead_worker_had_finished_has_its_times(tmp_path: Path) -> None:
         assert isinstance(dead.error, TerminatedWorkerError)
         assert all(o.seconds is not None and o.seconds >= 0.0 for o in outcomes if o is not dead)
     journal.close()
+
+
+def test_a_map_yields_outcomes() -> None:
+    """Each call's, in order: with times, and with its arguments if it failed."""
+    with OrderedProcessPoolExecutor(1) as executor:
+        executor.submit(same, 0)
+        mapped: Any = executor.map(_fail_at_three, range(5), ["a"] * 5, errors="outcome")
+        assert len(mapped) == 5
+        outcomes = list(mapped)
+        assert [o.ticket for o in outcomes] == [1, 2, 3, 4, 5]
+        assert [o.value for o in outcomes] == [0, 1, 2, None, 4]
+        assert all(isinstance(o, Outcome) and o.seconds is not None and o.seconds >= 0.0 for o in outcomes)
+        assert all(o.waits is not None and o.attempts == 1 and o.worker == 0 for o in outcomes)
+        bad = outcomes[3]
+        assert isinstance(bad.error, ValueError)
+        assert bad.error.__notes__[-1] == f"ticket 4: {__name__}._fail_at_three(3, 'a'), in a map"
+        assert (bad.function, bad.args, bad.kwargs) == (_fail_at_three, (3, "a"), {})
+        assert outcomes[2].args == ()
+
+
+def test_a_map_yields_outcomes_of_many_short_tasks_and_of_its_input() -> None:
+    """Also where tasks are so short that maps do not record them; an error of the input has no ticket."""
+
+    def inputs() -> Any:
+        yield from range(3)
+        raise OSError("the input")
+
+    with OrderedProcessPoolExecutor(1) as executor:
+        list(executor.map(same, range(20_000)))
+        outcomes: Any = list(executor.map(same, range(2000), errors="outcome"))
+        assert [o.value for o in outcomes] == list(range(2000))
+        assert all(o.seconds is not None for o in outcomes)
+        ended: Any = list(executor.map(same, inputs(), errors="outcome"))
+        assert [o.value for o in ended] == [0, 1, 2, None]
+        assert ended[-1].ticket == -1
+        assert str(ended[-1].error) == "the input"
+
+
+def test_outcomes_of_a_map_whose_worker_died(tmp_path: Path) -> None:
+    """Its call is known."""
+    journal = Journal(tmp_path / "journal")
+    with OrderedProcessPoolExecutor(1, retries=1) as executor:
+        (dead,) = (o for o in executor.map(note_and_die, [journal], [7], errors="outcome"))
+        outcome: Any = dead
+        assert isinstance(outcome.error, TerminatedWorkerError)
+        assert outcome.attempts == 2
+        assert outcome.args[1] == 7
+    journal.close()
+
+
+def _fail_at_three(number: int, _: str) -> int:
+    if number == 3:
+        fail("three")
+    return number

@@ -452,3 +452,32 @@ def test_where_nothing_is_wrong_nothing_is_said(why: str, low: pytest.LogCapture
         drop_marks(executor, 20)
         assert low.text.count("outcomes") == 1
     executor.end()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_outcomes_left_to_callbacks_do_not_pile_up(asked: bool, low: pytest.LogCaptureFixture) -> None:
+    """A callback that reads nothing: a few are kept for whoever may ask; many are let go, and said to who asks late."""
+    executor = HandExecutor(1)
+    results = executor.results() if asked else None
+    for number in range(100):
+        executor.mark(number).add_done_callback(lambda _: None)
+        executor.step()
+        assert asked or executor.statistics().unread <= 8
+    assert low.text == ""
+    if results is None:
+        with pytest.raises(RuntimeError, match=r"too late: tickets 0, 1, .* were left to a done-callback"):
+            next(executor.results())
+    else:
+        assert list(results) == list(range(100))
+    executor.end()
+
+
+def test_a_progress_bar_does_not_disturb_a_late_reader(low: pytest.LogCaptureFixture) -> None:
+    """It counts in a callback; the stream is read when all is submitted."""
+    executor = HandExecutor(1)
+    counted: list[int] = []
+    for number in range(7):
+        executor.mark(number).add_done_callback(lambda future: counted.append(future.ticket))
+        executor.step()
+    assert list(executor.results()) == counted == list(range(7))
+    executor.end()

@@ -25,6 +25,7 @@ __all__ = [
     "Waits",
     "current_task",
     "end_idle_workers",
+    "trace",
 ]
 
 # A worker loads this package for `_worker` alone, and what users see only when a task asks for it: most of its start is

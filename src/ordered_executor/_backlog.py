@@ -7,6 +7,9 @@ is interrupted in the middle of a read may have left or not, and the next read s
 A thread that runs an asyncio loop waits for less: until fewer than so many tickets are not done.  If it waited for
 reads, the loop stood still, and with it whoever reads there.
 
+A submit that waits and a done-callback may want the same lock of the user's.  So the wait ends, too, when the releaser
+is at one turn for long (`_wait`).
+
 Who ends the wait of a `submit`: `leave` (a reader), `close` (shutdown, broken executor), and in a loop's thread
 `ended` (the releaser).
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +29,25 @@ logger = logging.getLogger("ordered_executor")
 
 # When a submit has waited so long and everything it waits for is done, it is likely that nobody reads.
 EXPLAIN_SECONDS = 5.0
+# When the releaser is at one turn for so long while a submit waits, it is likely that they wait for each other.
+# Shorter: a slow callback lets more in than the bound says.  Longer: clients that hold a lock meanwhile are slower.
+STUCK_SECONDS = 0.1
 
 
 class Backlog:
     """Counts what is unread; lets submitters wait for room."""
 
-    def __init__(self, most: int | None, all_done: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        most: int | None,
+        all_done: Callable[[], bool],
+        may_leave: Callable[[Any], bool] = lambda _: False,
+        busy_turn: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._most = most
         self._all_done = all_done
+        self._may_leave = may_leave  # whether one that is done needs no reader
+        self._busy_turn = busy_turn  # what the releaser is at, a number; None if it sleeps
         self._lock = Lock()  # reentrant: finalizers and signal handlers submit too
         # Who has looked for room adds under _lock; who need not, and who takes out, by one atomic operation.
         self._unread: dict[Any, None] = {}
@@ -61,8 +76,9 @@ class Backlog:
             if runs_event_loop():
                 has_room = self._has_undone_room
                 self._room.park(has_room)
-            else:
-                self._wait()
+            elif not self._wait():
+                self._admit(ticket)
+                return
 
     def _entered(self, ticket: Any, has_room: Callable[[], bool]) -> bool:
         +self._lock
@@ -79,18 +95,33 @@ class Backlog:
 
     def _has_room(self) -> bool:
         assert self._most is not None
-        return len(self._unread) < self._most or self._closed
+        return len(self._unread) < self._most or self._closed or self._made_room()
+
+    def _made_room(self) -> bool:
+        """Nobody has read enough: those leave that somebody was told of in a done-callback, and did not read."""
+        assert self._most is not None
+        for ticket in [one for one in self._unread.copy() if one not in self._undone and self._may_leave(one)]:
+            self._unread.pop(ticket, None)
+        return len(self._unread) < self._most
 
     def _has_undone_room(self) -> bool:
         assert self._most is not None
         return len(self._undone) < self._most or self._closed
 
-    def _wait(self) -> None:
-        """For room.  After some seconds in which nobody can have made any but a reader, and none did, say so, once."""
-        while not self._explained:
-            if self._room.park(self._has_room, EXPLAIN_SECONDS):
-                return
-            if self._all_done() and not self._has_room():
+    def _wait(self) -> bool:
+        """For room.  After some seconds in which nobody can have made any but a reader, and none did, say so, once.
+
+        False if the ticket is to be admitted without: a done-callback does not return.  It may want what the thread
+        that waits here holds (a scheduler's lock, say); then nothing would ever be released.
+        """
+        until = time.monotonic() + EXPLAIN_SECONDS
+        while True:
+            turn = self._busy_turn()
+            if self._room.park(self._has_room, STUCK_SECONDS):
+                return True
+            if turn is not None and turn == self._busy_turn():
+                return False
+            if not self._explained and time.monotonic() >= until and self._all_done() and not self._has_room():
                 self._explained = True
                 logger.warning(
                     "submit() waits: %d outcomes are finished and nobody reads them (backlog=%d). Read results(), "
@@ -98,7 +129,6 @@ class Backlog:
                     self.unread,
                     self._most,
                 )
-        self._room.park(self._has_room)
 
     def ended(self, ticket: Any) -> None:
         """It is done, and may be unread.  On the releaser."""

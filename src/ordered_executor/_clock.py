@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from . import _os
 from ._lane import PEEK_SECONDS, SERVING, TRIM_SECONDS, Lane, kill
-from ._lane_memory import STARTED
+from ._lane_memory import COUNT_BITS, STARTED
 from ._parcels import Sent
 from ._stopping import TIMEOUT_SECONDS
 from ._times import Times
@@ -81,20 +82,31 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
     lane.peeked = now
     sent = lane.parcels.current
     assert sent is not None, "peek_at says that there is one"
-    finished = lane.memory.finished(sent.number)
-    moved, sent.seen = finished != sent.seen, finished
+    row = lane.memory.row(sent.number)
+    moved, sent.seen = row != sent.seen, row
     if moved:
         lane.peek_after = PEEK_SECONDS
         return None
     lane.slow = not gated
-    if not gated and lane.has_head(sent) and finished > sent.home and (peeked := _peek(lane, sent)):
+    if not gated and lane.has_head(sent) and row[1] >> COUNT_BITS > sent.home and (peeked := _peek(lane, sent)):
         return peeked
     lane.peek_after = min(2 * lane.peek_after, PEEK_MOST_SECONDS)
     return None
 
 
 def _peek(lane: Lane, sent: Sent) -> Peeked | None:
-    if (found := lane.memory.stream(sent.number)) is None:
+    """Where no barrier can order what is read of a running worker, it is stopped for the time of the look."""
+    if _os.settle():
+        return _read(lane, sent)
+    try:
+        return _read(lane, sent) if lane.process.stop() else None
+    finally:
+        lane.process.resume()
+
+
+def _read(lane: Lane, sent: Sent) -> Peeked | None:
+    """By the words that the look before has seen: whatever was written before them is visible now (see design.md)."""
+    if (found := lane.memory.stream(sent.number, sent.seen)) is None:
         return None
     start, outcomes = found
     known = sent.home - start

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from . import _keys, _plan, _wire
+from ._atomic import snapshot
 from ._by_value import goes_by_value
 from ._digest import TooLarge, dump_small
 from ._faithful import class_name
@@ -55,7 +56,8 @@ class Table:
 
         Who uses a name that cannot be sent is told so in the worker.
         """
-        _forget_what_is_gone()
+        if _keys.gone:
+            _forget_what_is_gone()
         orders: list[Order] = []
         for home, names in self._homes.items():
             if not names.same():
@@ -151,7 +153,7 @@ class Table:
 
     def _look_again(self, home: str, names: _Names, needs: Needs, orders: list[Order]) -> None:
         """Names that are others now, or new: functions and classes go again, the rest is dropped."""
-        _plan.sweep()
+        _plan.sweep(names.other_values())
         now = names_in(home)
         for name, value in list(now.items()):
             if not is_definable(value) or not _may_be_asked_for(name, value) or names.has(name, value):
@@ -192,6 +194,9 @@ class _Names:
     def other(self) -> list[str]:
         now = self._now
         return [name for name, value in self._values.items() if now.get(name, ABSENT) is not value]
+
+    def other_values(self) -> list[Any]:
+        return [self._values[name] for name in self.other()]
 
     def forget_others(self) -> None:
         for name in self.other():
@@ -245,6 +250,6 @@ def _forget_what_is_gone() -> None:
             return
         need = "thing", key
         _plan.gone(need)
-        for table in list(_tables):
+        for table in snapshot(_tables):
             if table.sent.pop(need, None) is not None:
                 table._forget.append(key)

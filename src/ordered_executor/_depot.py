@@ -11,6 +11,7 @@ there had been none.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -40,11 +41,17 @@ def _key(kind: LaneKind) -> tuple[Any, ...]:
         tuple(map(id, kind.initargs)),
         None if kind.env is None else tuple(sorted(kind.env.items())),
         _directory(),
-        dict(os.environ),
+        _environment(),
         tuple(sys.path),
         multiprocessing.get_start_method(allow_none=True),
         os.getpid(),
     )
+
+
+def _environment() -> dict[str, str]:
+    while True:
+        with contextlib.suppress(KeyError, RuntimeError):  # another thread has just changed it
+            return dict(os.environ)
 
 
 def _directory() -> str | None:

@@ -139,7 +139,8 @@ class OrderedExecutor(Executor):
         iterable needs it.
         `errors`: `"yield"` yields the exception in the place of each result that there is not.  A map over such a map
         does not call `fn` with its errors: they come out at their place.  If there is something in between, a generator
-        say, `"pass"` does the same for all exceptions among the inputs.
+        say, `"pass"` does the same for all exceptions among the inputs.  `"outcome"` yields an `Outcome` for each call:
+        of one that failed it has the arguments.  (An error of the input comes as one with the ticket -1.)
         `prefetch`: read the inputs in a thread, ahead of you: for inputs that take long to come.  Needs `buffersize`.
         """
         return self._map(fn, iterables, timeout, chunksize, buffersize, errors, prefetch, self._options)
@@ -159,7 +160,7 @@ class OrderedExecutor(Executor):
         timeout = check_seconds("timeout", timeout, zero=True)
         chunksize = check_optional_count("chunksize", chunksize, 1)
         buffersize = check_buffersize(buffersize)
-        check_choice("errors", errors, ("raise", "yield", "pass"))
+        check_choice("errors", errors, ("raise", "yield", "pass", "outcome"))
         check_flag("prefetch", prefetch)
         if prefetch and buffersize is None:
             raise ValueError("prefetch needs a buffersize: how far ahead the thread may read")

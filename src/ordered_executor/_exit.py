@@ -19,6 +19,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from ._atomic import snapshot
+
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers that have not finished
 _last: list[Callable[[], object]] = []
 _registered_in: int | None = None  # the process: a forked child registers again, what it inherits may have been cleared
@@ -27,13 +29,6 @@ _registered_in: int | None = None  # the process: a forked child registers again
 def at_the_very_end(call: Callable[[], object]) -> None:
     """Have something called when all executors have ended."""
     _last.append(call)
-
-
-def members(weak: weakref.WeakSet[Any]) -> list[Any]:
-    """What is in it now.  It is Python, and says so when another thread has changed it meanwhile."""
-    while True:
-        with contextlib.suppress(RuntimeError):
-            return list(weak)
 
 
 def watch(releaser: Any) -> None:
@@ -62,7 +57,7 @@ def end_nested() -> None:
 
 
 def _at_exit() -> None:
-    releasers = members(_live)
+    releasers = snapshot(_live)
     # What ended the program, if anything did; an interactive session goes on after its errors.
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for releaser in releasers:
@@ -80,7 +75,7 @@ def _at_exit() -> None:
 
 def _in_forked_child() -> None:
     global _live
-    for releaser in members(_live):
+    for releaser in snapshot(_live):
         releaser.abandon()
     _live = weakref.WeakSet()
 

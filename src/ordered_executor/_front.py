@@ -54,7 +54,7 @@ class Front:
         self.keeps_calls = False  # also of tasks that went well
         self.claims = Claims(first_ticket)
         self.sequencer = Sequencer(first_ticket)
-        self.backlog = Backlog(backlog, self._all_done)
+        self.backlog = Backlog(backlog, self._all_done, self._may_leave, self._busy_turn)
         self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
         self.demand = backend.demand
         self.finished = Latch()
@@ -62,6 +62,7 @@ class Front:
         self._posts: deque[Callable[[], None]] = deque()
         self._cancel_below = first_ticket  # what was submitted before this ticket does not begin any more
         self._asleep = False
+        self.turn = 0  # of the releaser
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
 
@@ -251,6 +252,12 @@ class Front:
         if self.demand is not None and ticket >= self.demand.wanted:
             self.demand.ask(ticket)
             self._poke()
+
+    def _may_leave(self, future: Future[Any]) -> bool:
+        return future.called_back and self.stream.lets_go
+
+    def _busy_turn(self) -> int | None:
+        return None if self._asleep else self.turn
 
     def _all_done(self) -> bool:
         return self.sequencer.head == self.claims.tail

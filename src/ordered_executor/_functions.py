@@ -16,7 +16,7 @@ import re
 import sys
 import weakref
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._by_value import goes_by_value
 from ._keys import known_key
@@ -29,10 +29,7 @@ _MOST_LOADED = 32
 # What is kept for a function may keep that function itself: two that call each other do.  So there are not too many.
 _MOST_PACKED = 128
 
-# function -> (its code, its defaults; its pickle, what that needs, whether it is a reference)
-_packed_for_home: weakref.WeakKeyDictionary[FunctionType, tuple[CodeType, Any, bytes, set[Any], bool]] = (
-    weakref.WeakKeyDictionary()
-)
+_packed_for_home: weakref.WeakKeyDictionary[Any, _Packed] = weakref.WeakKeyDictionary()
 # function -> (what it refers to, or None if it goes by name; its pickle)
 _packed: weakref.WeakKeyDictionary[FunctionType, tuple[list[Any] | None, bytes]] = weakref.WeakKeyDictionary()
 
@@ -59,26 +56,45 @@ def is_thing(fn: Any) -> bool:
 def pack_for_home(fn: Any, needs: Any) -> bytes:
     """The pickle of a callable for where the script is at home.  Raises what its pickling raises.
 
-    Kept, for a function that does not take along anything that can change in place.
+    Kept, for one that does not take along anything that can change in place.
     """
-    if type(fn) is not FunctionType:
+    if type(fn) not in _KEPT:
         return dumps_whole(fn, needs)
     known = _packed_for_home.get(fn)
-    if known is not None and known[0] is fn.__code__ and known[1] is fn.__defaults__ and (known[4] or not fn.__dict__):
-        needs.all |= known[3]
-        if known[4]:
-            needs.held.append(fn)
-        return known[2]
-    by_reference = importable(fn) or is_thing(fn)
+    if known is not None and (known.by_reference or known.is_of(fn)):
+        if known.needs:
+            needs.all |= known.needs
+            if known.by_reference:
+                needs.held.append(fn)
+        return known.packed
+    by_reference = type(fn) is not FunctionType or importable(fn) or is_thing(fn)
     if not by_reference and home_of(fn) is None:
         return pack_function(fn)
     own = type(needs)()
     packed = dumps_whole(fn, own)
     needs.merge(own)
-    simple = fn.__closure__ is None and not fn.__dict__ and fn.__defaults__ is None and fn.__kwdefaults__ is None
-    if by_reference or simple:
-        _packed_for_home[fn] = fn.__code__, fn.__defaults__, packed, own.all, by_reference
+    if by_reference or _is_simple(fn):
+        _packed_for_home[fn] = _Packed(packed, own.all, by_reference, getattr(fn, "__code__", None))
     return packed
+
+
+_KEPT = frozenset({FunctionType, BuiltinFunctionType, type})
+
+
+class _Packed(NamedTuple):
+    """A callable that was packed, and what that needs."""
+
+    packed: bytes
+    needs: set[Any]
+    by_reference: bool
+    code: CodeType | None
+
+    def is_of(self, fn: FunctionType) -> bool:
+        return self.code is fn.__code__ and _is_simple(fn)
+
+
+def _is_simple(fn: FunctionType) -> bool:
+    return fn.__closure__ is None and not fn.__dict__ and fn.__defaults__ is None and fn.__kwdefaults__ is None
 
 
 def pack_function(fn: Any) -> bytes:

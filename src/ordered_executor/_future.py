@@ -115,6 +115,7 @@ class Future(StandardFuture[T]):
     _unread = False  # of the class: as it reads when the instance's has been deleted
     _audience: Audience | None = None
     _handed: str | None = None  # why its outcome need not be kept for the stream: see `_retention`
+    called_back = False  # a done-callback was run: somebody was told of it
     weight = 0  # the bytes of a large outcome; owned by the releaser
     claimed_at = 0.0  # when the releaser took it
     run: Run | None = None  # where and when it ran
@@ -388,6 +389,7 @@ class Future(StandardFuture[T]):
                 audience.caller = None
 
     def _call_back(self, callback: Callable[[Any], object]) -> None:
+        self.called_back = True
         in_callback.depth += 1  # not a `with` block of ours: Ctrl-C could come between entering and leaving it
         try:
             callback(self)
@@ -448,6 +450,7 @@ def _learn_names() -> None:
         "begun",
         "_handed",
         "weight",
+        "called_back",
         "claimed_at",
         "run",
         "kept_call",

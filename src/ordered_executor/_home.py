@@ -48,6 +48,7 @@ _unopened: dict[Name, Unopened] = {}
 _opened: dict[Name, int] = {}  # what was opened, and its stamp
 _lacking: dict[Name, str] = {}  # names that are not here, and why
 _defined: dict[Name, Any] = {}  # things, by the module and name that they were defined under
+_shells: dict[Name, Any] = {}  # containers that are still empty
 _begun: set[int] = set()  # keys of things that are being defined
 _complete: set[int] = set()
 _ran: dict[str, set[str]] = {}  # modules whose top level ran here -> the names that it made
@@ -180,36 +181,48 @@ def open_name(home: str, name: str) -> Any:
     +_opening
     try:
         names = vars(sys.modules[home])
-        if name in names:
-            return names[name]
-        unopened = _unopened.pop((home, name), None)
-        if unopened is None:
+        if name not in names and not _open(home, name):
             reason = _lacking.get((home, name))
             raise AttributeError(
                 f"module {home!r} has no attribute {name!r}" + (f" in this worker: {reason}" if reason else "")
             )
-        try:
-            value = pickle.loads(unopened.pickled)
-        except BaseException as error:
-            _lacking[home, name] = _text(error)
-            raise AttributeError(f"{name!r} of the script cannot be unpickled in this worker") from error
-        names[name] = value
-        _opened[home, name] = unopened.stamp
-        for other, needed in unopened.needs:
-            if needed not in vars(sys.modules[other]) and (other, needed) in _unopened:
-                with contextlib.suppress(AttributeError):
-                    open_name(other, needed)
-        return value
+        return names[name]
     finally:
         -_opening
+
+
+def _open(home: str, name: str) -> bool:
+    """Open a name, if it is there unopened and can be unpickled; what the top level has made of it is adopted."""
+    unopened = _unopened.pop((home, name), None)
+    if unopened is None:
+        return False
+    try:
+        value = pickle.loads(unopened.pickled)
+    except BaseException as error:
+        _begun.clear()
+        _lacking[home, name] = f"it cannot be unpickled: {_text(error)}"
+        return False
+    vars(sys.modules[home])[name] = value
+    _opened[home, name] = unopened.stamp
+    for other, needed in unopened.needs:
+        if needed not in vars(sys.modules[other]):
+            _open(other, needed)
+    return True
 
 
 def bind(home: str, name: str, stamp: int, value: Any) -> None:
     """Set a global, as the parent has it now."""
     _unopened.pop((home, name), None)
     _lacking.pop((home, name), None)
-    if _opened.pop((home, name), None) != stamp:
-        vars(sys.modules[home])[name] = value
+    if _opened.pop((home, name), None) == stamp:
+        return
+    names = vars(sys.modules[home])
+    if (home, name) in _shells and names.get(name) is _shells[home, name]:
+        shell = _shells.pop((home, name))
+        shell.clear()  # classes may have entered themselves
+        (shell.extend if type(shell) is list else shell.update)(value)
+    else:
+        names[name] = value
 
 
 def why_lacking(error: BaseException) -> None:
@@ -248,17 +261,13 @@ def run(home: str, filename: str, source: str) -> None:
 
 def _open_all(home: str) -> None:
     """What the top level has made needs names, too, and nobody can say which."""
-    for other, name in list(_unopened):
-        if other == home:
-            _open_at_once(home, name, vars(sys.modules[home]).pop(name, None))
-
-
-def _open_at_once(home: str, name: str, made: Any) -> None:
+    +_opening
     try:
-        open_name(home, name)
-    except AttributeError:
-        if made is not None:
-            vars(sys.modules[home])[name] = made
+        for other, name in list(_unopened):
+            if other == home:
+                _open(home, name)
+    finally:
+        -_opening
 
 
 @contextlib.contextmanager
@@ -294,12 +303,13 @@ def _be_home(home: str, attributes: dict[str, Any], spec: tuple[str, str | None]
 
 
 def _take_unopened(home: str, name: str, stamp: int, pickled: bytes, needs: list[Name]) -> None:
-    made = vars(sys.modules[home]).pop(name, None)
     _opened.pop((home, name), None)
     _lacking.pop((home, name), None)
     _unopened[home, name] = Unopened(stamp, pickled, needs)
     if home in _ran:
-        _open_at_once(home, name, made)
+        _open(home, name)
+    else:
+        vars(sys.modules[home]).pop(name, None)
 
 
 def _drop(home: str, name: str) -> None:
@@ -311,6 +321,17 @@ def _drop(home: str, name: str) -> None:
 def _delete(home: str, name: str) -> None:
     _drop(home, name)
     vars(sys.modules[home]).pop(name, None)
+
+
+def _preset(home: str, name: str, value: Any) -> None:
+    """For code that runs while classes are made; the name comes again behind them."""
+    vars(sys.modules[home]).setdefault(name, value)
+
+
+def _shell(home: str, name: str, kind: str) -> None:
+    names = vars(sys.modules[home])
+    if name not in names:
+        names[name] = _shells[home, name] = {"list": list, "dict": dict, "set": set}[kind]()
 
 
 def _lack(home: str, name: str, reason: str) -> None:
@@ -349,6 +370,8 @@ _ORDERS: dict[str, Callable[..., None]] = {
     "unopened": _take_unopened,
     "drop": _drop,
     "delete": _delete,
+    "preset": _preset,
+    "shell": _shell,
     "lack": _lack,
     "run": run,
     "adopt": _adopt,
@@ -364,21 +387,38 @@ def apply(body: bytes | bytearray) -> None:
     (orders, entries), raw = _wire.split(body)
     for order, *args in orders:
         _ORDERS[order](*args)
-    reader = _Entries(raw)
-    for kind, where, sizes in entries:
-        try:
-            _ENTRIES[kind](*where, reader.load(sizes))
-        except BaseException as error:
-            _failed(kind, where, _text(error))
+    todo = _cut(entries, raw)
+    while todo:
+        failed = [(entry, reason) for entry in todo if (reason := _take_entry(*entry)) is not None]
+        if len(failed) == len(todo):
+            for (kind, where, _), reason in failed:
+                _failed(kind, where, reason)
+            break
+        todo = [entry for entry, _ in failed]  # again: now there is more of what they use while they are made
+    _shells.clear()
+
+
+def _take_entry(kind: str, where: tuple[Any, ...], pieces: list[memoryview]) -> str | None:
+    """Returns why it failed, if it did."""
+    try:
+        _ENTRIES[kind](*where, _Unpickler(_File(pieces[0]), buffers=pieces[1:]).load())
+    except BaseException as error:
+        for key in _begun:
+            _keys.forget(key)
+        return _text(error)
+    finally:
+        _begun.clear()
+    return None
 
 
 def _failed(kind: str, where: tuple[Any, ...], reason: str) -> None:
     text = f"it cannot be unpickled there: {reason}"
-    for key in [*_begun, *([where[0]] if kind == "thing" else ())]:
-        _keys.forget(key)
-        _keys.explain(key, f"a function or class of the script is not in this worker: {text}")
-    _begun.clear()
-    if kind == "bind":
+    if kind == "thing":
+        _keys.explain(where[0], f"a function or class of the script is not in this worker: {text}")
+    elif kind == "bind":
+        names = vars(sys.modules[where[0]])
+        if names.get(where[1]) is _shells.get(where[:2], _shells):
+            del names[where[1]]
         _lack(where[0], where[1], text)
 
 
@@ -400,18 +440,16 @@ class _Unpickler(pickle.Unpickler):
         return vars(sys.modules[name[0]])[name[1]]
 
 
-class _Entries:
-    """The pickles of a frame one after the other, and the buffers behind each."""
-
-    def __init__(self, raw: memoryview) -> None:
-        self._raw, self._at = raw, 0
-
-    def load(self, sizes: list[int]) -> Any:
+def _cut(entries: list[Any], raw: memoryview) -> list[tuple[str, tuple[Any, ...], list[memoryview]]]:
+    """The entries of a frame, each with its own part of what is behind them."""
+    found, at = [], 0
+    for kind, where, sizes in entries:
         pieces = []
         for size in sizes:
-            pieces.append(self._raw[self._at : self._at + size])
-            self._at += size
-        return _Unpickler(_File(pieces[0]), buffers=pieces[1:]).load()
+            pieces.append(raw[at : at + size])
+            at += size
+        found.append((kind, where, pieces))
+    return found
 
 
 class _File:

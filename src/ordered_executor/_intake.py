@@ -28,6 +28,7 @@ from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple
 
+from ._atomic import snapshot
 from ._check import iterate
 from ._map import Claimer, Delivery, MapResults, Passed, Span, length_of
 from ._parking import ParkingLot
@@ -288,7 +289,7 @@ class Intake:
         self._found = []
         self._let_go_of_source()
         self.space.unpark_all()
-        for span in tuple(self.spans):
+        for span in snapshot(self.spans):
             self._claimer.cancel_span(span)
 
 
@@ -321,12 +322,13 @@ def start_map(
     source = sources[0] if single else zip(*sources)  # noqa: B905 (to the shortest, as map does)
     intake = Intake(
         claimer,
-        lambda args: Span(delivery, fn, args, single, options, chunksize),
+        lambda args: Span(delivery, fn, args, single, options, chunksize, errors == "outcome"),
         source,
         buffersize,
         any(marked),
     )
-    results = MapResults(claimer, intake, delivery, fn, timeout, buffersize is not None, errors != "raise", length)
+    bounded, yields, outcomes = buffersize is not None, errors != "raise", errors == "outcome"
+    results = MapResults(claimer, intake, delivery, fn, timeout, bounded, yields, length, outcomes)
     if prefetch:
         intake.begin_in_thread(delivery.reader.unpark_all)
     else:

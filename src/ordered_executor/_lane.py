@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +130,9 @@ class Lane:
         self.seat = Seat()  # one of the executor's, for the time of a lease
         self.head = 0  # of the executor; behind, where the lane does not have it
         self.asks = (0, 0)
+        self.started_at = time.monotonic()
+        self.gated_at = 0.0  # since when it waits there
+        self.gate_waits: deque[tuple[float, float]] = deque(maxlen=64)  # its last: from when, and until when
         self.doomed: Any = None
         self.kill_at: float | None = None
         self.heirs: list[int] = []  # processes that it had started when it was killed
@@ -317,6 +321,7 @@ class Lane:
                 head, place, *lengths = outcome
                 outcomes[index] = _copy_large(head, self.memory.bytes[place:], lengths)
                 self.taken += 1
+                _os.fence()  # from here on the worker may write there
                 self.memory.words[TAKEN] = self.taken
         return outcomes
 
@@ -333,6 +338,12 @@ class Lane:
     def number(self) -> int | None:
         """The worker's, for those who look."""
         return self.seat.number
+
+    def passed(self) -> None:
+        """It may pass the gate now; if it has waited there, that is remembered for traces."""
+        if self.gated_at:
+            self.gate_waits.append((self.gated_at, time.monotonic()))
+            self.gated_at = 0.0
 
     def row(self, now: float, *, gated: bool) -> Row | None:
         """What the worker is doing.  From any thread; None if the lane is gone, or starts to go."""

@@ -187,10 +187,11 @@ class LaneMemory:
         for word in (LIMIT, HEAD, CREDIT_BACK, TAKEN):
             self.words[word] = 0
 
-    def finished(self, number: int) -> int:
-        """How many tasks of batch `number` are finished, as far as that shows; cheap."""
+    def row(self, number: int) -> tuple[int, int]:
+        """SEGMENT and PROGRESS, if the worker is at batch `number`, as far as that shows; cheap."""
         words = self.words
-        return words[PROGRESS] >> COUNT_BITS if words[SEGMENT] >> COUNT_BITS == number & COUNT_MASK else 0
+        segment, progress = words[SEGMENT], words[PROGRESS]
+        return (segment, progress) if segment >> COUNT_BITS == number & COUNT_MASK else (0, 0)
 
     def begin_times(self, count: int, now: float) -> None:
         """In the worker: a batch of so many tasks begins."""
@@ -209,13 +210,15 @@ class LaneMemory:
         times = Times(array("d", self.starts[begin:stop]), array("d", self.ends[begin:stop]))
         if begin < stop and not times.starts[0]:
             times.starts[0] = self.ends[begin - 1]
+        _os.settle()  # had the worker begun the next batch, which writes there, the word would say so
         return times if self.words[SEGMENT] >> COUNT_BITS == number & COUNT_MASK else None
 
-    def stream(self, number: int) -> tuple[int, list[Any]] | None:
+    def stream(self, number: int, row: tuple[int, int] | None = None) -> tuple[int, list[Any]] | None:
         """The finished outcomes of batch `number` that lie here: the index of the first, and the list.
 
-        Sound when the worker is dead or stopped, and also while it runs: what it may have changed meanwhile shows in
-        `SEGMENT`, and then there is nothing to be had (it is on its way through the pipe).
+        Sound when the worker is dead or stopped; and also while it runs, if `row` is one that an earlier look has seen
+        (see `_clock`): what it has changed meanwhile shows in the words, and then there is nothing to be had (it is on
+        its way through the pipe).
         """
         words = self.words
         segment = words[SEGMENT]
@@ -224,9 +227,11 @@ class LaneMemory:
         start = segment & COUNT_MASK
         progress = words[PROGRESS]
         done, length = progress >> COUNT_BITS, progress & LENGTH_MASK
-        if done <= start:
+        if done <= start or (row is not None and row != (segment, progress)):
             return None
         raw = bytes(self.bytes[STREAM_AT : STREAM_AT + length])
+        if row is not None:
+            _os.settle()
         if words[SEGMENT] != segment or words[PROGRESS] & LENGTH_MASK < length:
             return None
         outcomes = pickle.loads(raw + STREAM_CLOSE)

@@ -197,9 +197,11 @@ class LokyBackend:
         ticket, size = lane.asks
         if self._window.passes(self._head, ticket, size, lane.seat.unreleased):
             self._gated.discard(lane)
+            lane.passed()
             self._put(lane, lane.frame(_wire.OPEN))
-        else:
+        elif lane not in self._gated:
             self._gated.add(lane, ticket)
+            lane.gated_at = time.monotonic()
 
     def _put(self, lane: Lane, *parts: bytes) -> None:
         lane.writer.put(*parts)
@@ -433,8 +435,7 @@ class LokyBackend:
         reason: BaseException = error
         if rescued is not None:
             # The gate did not see all of it: one batch a dead worker, at most.
-            number, start, outcomes, size, times = rescued
-            self._arrive(lane, Arrived(lane, number, start, outcomes, size, 0.0, True, times))
+            self._arrive(lane, Arrived(lane, *rescued[:4], 0.0, True, rescued.times))
         deliberate = lane.memory.words[STATE] == LEFT  # nobody's fault: it left when it was lent
         ran = blame
         if lane.doomed is not None:

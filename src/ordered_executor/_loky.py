@@ -15,6 +15,7 @@ import faulthandler
 import io
 import logging
 import multiprocessing.process
+import multiprocessing.spawn
 import multiprocessing.util
 import os
 import sys
@@ -28,6 +29,9 @@ from loky.backend import fork_exec, popen_loky_posix, reduction, resource_tracke
 from loky.backend.process import LokyProcess
 
 from . import _os
+
+# Of what `multiprocessing` prepares a process with: not for a worker, unless `_preparation` names it.
+_OF_SPAWN = frozenset({"dir", "start_method", "log_level", "log_fmt", "init_main_from_name", "init_main_from_path"})
 
 
 class _Inherited:
@@ -134,7 +138,17 @@ def _preparation(process: Any, fds: list[int]) -> dict[str, Any]:
     if process.init_main_module:
         whole = spawn.get_preparation_data(process.name)
         data |= {key: value for key, value in whole.items() if key.startswith("init_main")}
-    return data
+    return data | _what_others_add(process.name, data)
+
+
+def _what_others_add(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Coverage puts something among multiprocessing's own, which measures a process once it is unpickled there."""
+    standard = multiprocessing.spawn.get_preparation_data
+    if standard.__module__ == "multiprocessing.spawn":
+        return {}
+    with contextlib.suppress(OSError):  # the folder may be gone
+        return {key: value for key, value in standard(name).items() if key not in data and key not in _OF_SPAWN}
+    return {}
 
 
 def _format_of(logger: logging.Logger) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+from ._atomic import snapshot
 from ._backend import Lost
 from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
@@ -102,7 +103,7 @@ def find_owners(releaser: Any) -> dict[int, Any]:
         if type(thing) is Future and thing._owner is releaser:
             owners[thing.first] = thing
         elif type(thing) is MapResults and thing._claimer is releaser:
-            for span in tuple(thing._intake.spans):
+            for span in snapshot(thing._intake.spans):
                 owners.update(dict.fromkeys(range(span.first, span.first + span.count), span))
     return owners
 

@@ -15,12 +15,14 @@ from concurrent.futures import CancelledError
 from operator import length_hint
 from typing import Any, Protocol
 
+from ._atomic import snapshot
 from ._errors import ResultsTimeoutError
 from ._locks import AT_ONCE, Lock
+from ._outcome import Outcome, Raw
 from ._parking import ParkingLot
 from ._payload import BASIC, is_failure, unpack
 from ._shorten import call_name, call_text
-from ._ticket import Batch, Options, Skip
+from ._ticket import Batch, Options, Run, Skip
 
 NEVER_ENDS = float("inf")  # the length of an endless input
 
@@ -91,6 +93,17 @@ class Span:
             ]
         self.args[begin : begin + count] = kept
 
+    def raw(self, first: int, outcomes: list[Any], run: Run | None) -> list[Any]:
+        """What came home from ticket `first` on, with what is known of each; a skip stays what it is."""
+        if type(outcomes[0]) is Skip:
+            return outcomes
+        losses, begin = self.losses, first - self.first
+        lost = run is None  # with its worker; else it was begun once more
+        return [
+            Raw(first + index, came, self.claimed_at, run, losses.get(begin + index, 0) + (not lost))
+            for index, came in enumerate(outcomes)
+        ]
+
     def call_at(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """One of the calls, for messages; without arguments when its outcome is home."""
         args = self.args[index]
@@ -147,7 +160,9 @@ class MapResults(Iterator[Any]):
         bounded: bool,
         yields_errors: bool,
         length: int | None = None,
+        yields_outcomes: bool = False,
     ) -> None:
+        self._yields_outcomes = yields_outcomes
         self._claimer = claimer
         self._intake = intake
         self._delivery = delivery
@@ -218,6 +233,8 @@ class MapResults(Iterator[Any]):
 
     def _unpack(self, outcome: Any) -> Any:
         ticket = self._behind - len(self._current) - 1
+        if type(outcome) is Raw:
+            return self._outcome(outcome)
         value: Any
         error: BaseException | None
         if type(outcome) is Passed:
@@ -234,8 +251,16 @@ class MapResults(Iterator[Any]):
         finally:
             del error, value
 
-    def _fail(self, error: BaseException) -> BaseException:
+    def _outcome(self, raw: Raw) -> Outcome:
+        call = self._take_call(raw.ticket) if is_failure(raw.came) else None
+        words = (self._fn, (), {}) if call is None else call
+        value, error = unpack(raw.came, lambda: f"ticket {raw.ticket}: {call_text(*words)}, in a map")
+        return Outcome.make(raw.ticket, value, error, raw.about(call))
+
+    def _fail(self, error: BaseException) -> Any:
         """Yield the error, or raise it."""
+        if self._yields_outcomes:
+            return Outcome(-1, None, error)
         if self.yields_errors:
             return error
         try:
@@ -245,7 +270,7 @@ class MapResults(Iterator[Any]):
 
     def _take_call(self, ticket: int) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """The call that failed; its arguments go with it."""
-        for span in tuple(self._intake.spans)[:2]:  # the first, mostly: it goes when the next segment is fetched
+        for span in snapshot(self._intake.spans)[:2]:  # the first, mostly: it goes when the next segment is fetched
             if span.first <= ticket < span.first + span.count:
                 call = span.call_at(ticket - span.first)
                 span.args[ticket - span.first] = None

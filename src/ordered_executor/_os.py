@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import loky
 
-from ._os_barrier import barrier, heed_barriers
+from ._os_barrier import barrier, fence, heed_barriers, settle
 from ._os_descriptors import above_streams, can_be_read, pipe
 from ._os_lifeline import die_with_parent, watchdog
 from ._os_memory import memory_file, memory_limits, reserve
@@ -40,6 +40,7 @@ __all__ = [
     "descriptors_left",
     "die_with_parent",
     "dump_stack_on_signal",
+    "fence",
     "give_back_freed_memory",
     "heed_barriers",
     "ignore_sigint_here",
@@ -52,6 +53,7 @@ __all__ = [
     "read_nothing",
     "reserve",
     "roomy_pipe",
+    "settle",
     "sigint_blocked",
     "watchdog",
 ]

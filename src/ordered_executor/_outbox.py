@@ -7,11 +7,11 @@ the frame, which its thread goes on writing when the handler returns.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import Any
 
 from . import _wire
+from ._locks import Lock
 
 
 class Outbox:
@@ -20,26 +20,32 @@ class Outbox:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.lease = 0
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._writing = False  # guarded by: _lock
         self._late: deque[tuple[Any, ...]] = deque()  # guarded by: _lock
 
     def send(self, kind: int, *body: Any) -> None:
         """Write one frame.  Waits until the parent takes it."""
-        with self._lock:
+        +self._lock
+        try:
             self._writing = True
             self._write(kind, body)
             while self._late:
                 self._write(_wire.LOG, self._late.popleft())
             self._writing = False
+        finally:
+            -self._lock
 
     def send_record(self, *body: Any) -> None:
         """Write a frame of something that was logged: now, or behind the frame that this thread is writing."""
-        with self._lock:
+        +self._lock
+        try:
             if self._writing:
                 self._late.append(body)
             else:
                 self.send(_wire.LOG, *body)
+        finally:
+            -self._lock
 
     def _write(self, kind: int, body: tuple[Any, ...]) -> None:
         length = sum(len(part) for part in body)

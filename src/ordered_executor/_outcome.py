@@ -29,6 +29,20 @@ class About(NamedTuple):
     call: Any  # as a future keeps it
 
 
+class Raw(NamedTuple):
+    """What a map is handed for a ticket whose reader wants an outcome: as it came home, and what is known of it."""
+
+    ticket: int
+    came: Any
+    claimed_at: float
+    run: Run | None
+    attempts: int
+
+    def about(self, call: Any) -> About:
+        """For the outcome; `call` as a future keeps it."""
+        return About(self.claimed_at, self.run, self.attempts, call)
+
+
 class _Triple(NamedTuple):
     ticket: int
     value: Any
@@ -83,12 +97,12 @@ class Outcome(_Triple):
 
     @property
     def worker(self) -> int | None:
-        """The number of the worker it ran in: 0 to `max_workers - 1`."""
+        """The number of the worker it ran in, from 0 to `max_workers - 1`."""
         return None if self._run is None else self._run.number
 
     @property
     def attempts(self) -> int | None:
-        """How often it was begun: more than once if workers died of it."""
+        """How often it was begun, more than once if workers died of it."""
         return None if self._about is None else self._about.attempts
 
     @property
@@ -98,7 +112,7 @@ class Outcome(_Triple):
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Its arguments by position: the objects that were submitted."""
+        """Its arguments by position, the objects that were submitted."""
         return () if self._about is None else tuple(as_call(self._about.call)[1])
 
     @property

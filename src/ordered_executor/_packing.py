@@ -8,13 +8,14 @@ Large buffers are not copied: they are written from where they are.
 
 from __future__ import annotations
 
-from operator import attrgetter
+from types import FunctionType, ModuleType
 from typing import Any
 
 from . import _slow
 from ._faithful import class_name, message_of
-from ._payload import SMALL_BUFFER, CloudPickler
+from ._payload import BASIC, SMALL_BUFFER, CloudPickler
 from ._plan import Plan, record_of
+from ._reducers import CACHE
 from ._script import ABSENT, Defining, Need, Needs, Record, is_stable
 
 Name = tuple[str, str]  # module, name
@@ -25,8 +26,25 @@ Entry = tuple[str, tuple[Any, ...], list[int]]
 COPIED_BYTES = 1024 * 1024
 
 
+# Containers that are there, still empty, before what is in them is made.  Large ones are not filled a second time.
+_SHELLS = (list, dict, set)
+_MOST_IN_SHELL = 10_000
+
+
 class Unpicklable(Exception):
     """One of them cannot be pickled, as its record says now: to be tried again without it."""
+
+
+def _rank(record: Record) -> int:
+    """What others need while they are made goes first."""
+    obj = record.value() if record.is_name else record.obj
+    if isinstance(obj, ModuleType):
+        return 0
+    if isinstance(obj, type):
+        return 6 if record.is_name else 5
+    if type(obj) in (FunctionType, CACHE):
+        return 2 if record.is_name else 1
+    return 3 if record.is_name and is_stable(obj) else 7
 
 
 def _name_of(where: tuple[Any, ...], record: Record) -> str:
@@ -57,8 +75,9 @@ class Packing:
         self._aliases: dict[int, Name] = {}
         self._pickle: list[bytes] = []
         self._buffers: list[Any] = []
-        # things first: they are in all else
-        for record in sorted(plan.records, key=attrgetter("is_name")):
+        records = sorted(plan.records, key=_rank)
+        self._prepare(records)
+        for record in records:
             self._pack(record)
             if record.is_name and record.error is None and not is_stable(record.value()):
                 self._aliases[id(record.value())] = record.need[1], record.need[2]
@@ -76,6 +95,21 @@ class Packing:
         known = {record.need for record in self._plan.records} | self._plan.others
         self._new.all -= known
         return self._new if self._new.all else None
+
+    def _prepare(self, records: list[Record]) -> None:
+        """Where classes will be made: code of theirs may run then, and use globals that come later in the frame.
+
+        A metaclass may count them, or enter them into a list that they are in.
+        """
+        new = [record for record in records if record.need not in self._has and record.error is None]
+        if not any(isinstance(record.obj, type) for record in new):
+            return
+        for record in new:
+            value = record.value()
+            if type(value) in BASIC:
+                self.orders.append(("preset", *record.need[1:], value))
+            elif type(value) in _SHELLS and len(value) <= _MOST_IN_SHELL:
+                self.orders.append(("shell", *record.need[1:], type(value).__name__))
 
     def _pack(self, record: Record) -> None:
         had = self._has.get(record.need, -1)
@@ -115,6 +149,8 @@ class Packing:
             # the text only: the error has frames, which hold the object
             record.error = f"{class_name(type(error))}: {message_of(error)}"
             raise Unpicklable from None
+        finally:
+            pickler.references = None  # no cycle: the pickler holds all that it has pickled
         for need in needs.defined:
             found = record_of(need)
             if found is not None:

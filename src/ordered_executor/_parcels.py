@@ -63,7 +63,7 @@ class Sent:
         self.typical = batch.seconds / batch.count  # seconds a task; less in a batch whose size was asked for
         self.recorded = batch.recorded
         self.home = 0  # how many outcomes have come home: a prefix
-        self.seen = 0  # how many were finished when it was last looked at
+        self.seen = (0, 0)  # how far the worker was when it was last looked at
         self.held: list[Any] = []  # things of the script that its outcomes may refer to
         self.blocks = 0  # large buffers in lane memory
         self.placed = 0  # bytes of large buffers, wherever they went
@@ -297,6 +297,8 @@ class Parcels:
         return calls, fns
 
     def _place_function(self, fn: Any, sent: Sent) -> Any:
+        if may_be_shared(fn):
+            return self._place(pack_for_home(fn, self._needs), sent)
         large = stand_in(fn, self._needs)
         packed = pack_for_home(fn if large is None else large, self._needs)
         if large is None and len(packed) >= LARGE_CALLABLE:

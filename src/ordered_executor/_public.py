@@ -16,6 +16,7 @@ from ._outcome import Outcome, Waits
 from ._results import Results
 from ._running import Running
 from ._statistics import Statistics
+from ._trace import trace
 from .process_pool import OrderedProcessPoolExecutor
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "Waits",
     "current_task",
     "end_idle_workers",
+    "trace",
 ]

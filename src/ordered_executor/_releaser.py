@@ -30,6 +30,7 @@ from ._future import Future
 from ._gate import Window
 from ._losses import NOBODY, fail_everything, failures, find_owners, settle_loss
 from ._map import Span
+from ._observers import Observers
 from ._payload import BASIC, is_failure, packed_size, unpack
 from ._roster import LaneQueue
 from ._shorten import as_call, call_text
@@ -59,6 +60,7 @@ class Releaser(Front):
         self.dispatcher = Dispatcher(window.tickets, max_lanes)
         self.max_lanes = max_lanes
         self.counts = Counts(first_ticket)
+        self.observers = Observers()
         self._broken: BaseException | None = None
         self._closing = False
         self._backend_closing = False
@@ -96,6 +98,7 @@ class Releaser(Front):
             self._asleep = False
             self.dispatcher.forget_lanes()
             self.backend.release()
+            self.observers.close()
             self.finished.set()
 
     def _last_resort(self, reason: BaseException) -> None:
@@ -152,6 +155,7 @@ class Releaser(Front):
         if self._posts or self.claims.waiting():
             timeout = 0
         events = self.backend.wait(timeout)
+        self.turn += 1
         self._asleep = False
         self.dispatcher.begin_turn()
         for event in events:
@@ -219,9 +223,10 @@ class Releaser(Front):
         self._skip_all(self.dispatcher.drop_span(span))
 
     def _take_back(self, key: Hashable) -> None:
-        """A lane was recalled: what it has not begun is here, and goes to whoever is free."""
+        """Recall a lane (whoever asked for it may have been interrupted): what it has not begun goes to who is free."""
         lane = self.dispatcher.lanes.get(key)
-        if lane is not None:
+        if lane is not None and lane.batches:
+            self.backend.recall(key)
             self._skip_all(self.dispatcher.take_back(lane, self.settled))
 
     # ------------------------------------------------------------------------------------------------------ release
@@ -238,9 +243,12 @@ class Releaser(Front):
         self.stream.tidy()
         if sequencer.head != head:
             self.counts.head_moved(sequencer.head)
+            self.observers.released(head, sequencer.head, sequencer.early)
 
     def _deliver_to_map(self, segment: Segment, owner: Any) -> None:
         span, outcomes = owner.span if type(owner) is Slice else owner, segment.outcomes
+        if span.outcomes:
+            outcomes = span.raw(segment.first, outcomes, segment.run)
         if self.demand is not None:
             outcomes = Weighed(outcomes)
             self.demand.add(outcomes, segment.first, segment.size)
@@ -252,13 +260,13 @@ class Releaser(Front):
             self.demand.add(future, future.first, segment.size // segment.count)
 
     def _deliver(self, segment: Segment) -> None:
-        owner = segment.owners[0]
+        owner, run = segment.owners[0], segment.run
+        if run is not None:
+            run.released_at = time.monotonic()
         if type(owner) is not Future:
             self._deliver_to_map(segment, owner)
             return
-        keep, basic, run = self._keep, BASIC, segment.run
-        if run is not None:
-            run.released_at = time.monotonic()
+        keep, basic = self.stream.keep if self.demand is None else partial(self._keep, segment), BASIC
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
@@ -275,7 +283,7 @@ class Releaser(Front):
             future.run = run
             if (error is not None or self.keeps_calls) and not self.keeps_nothing:
                 future.kept_call = future.call
-            keep(segment, future)
+            keep(future)
             future.finish(value, error)
             value = error = None
         if self.backlog.bounded:
@@ -283,7 +291,7 @@ class Releaser(Front):
             for future in segment.owners:
                 done(future)
         # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
-        del segment, owner, future, outcome
+        del segment, owner, future, outcome, keep
 
     # ----------------------------------------------------------------------------------------------------- dispatch
 
@@ -300,6 +308,7 @@ class Releaser(Front):
                 skipped = True
             if batch is not None:
                 self.backend.send(lane.key, batch)
+                self.observers.sent(lane.key, batch)
                 dispatcher.pace.learn_load(batch.count, batch.load)
         if dispatcher.waiting_tickets and self._broken is None and not self._killed:
             self.backend.want(dispatcher.useful)
@@ -308,6 +317,7 @@ class Releaser(Front):
     # ------------------------------------------------------------------------------------------------------- events
 
     def _hear(self, event: Event) -> None:
+        self.observers.heard(event)
         if type(event) is Arrived:
             self._on_arrived(event)
         elif type(event) is Ready:
@@ -390,7 +400,6 @@ class Releaser(Front):
         lane = self.dispatcher.lanes.get(event.lane)
         if lane is None or not self._hurried or lane.recalled or lane.tickets < 2:
             return
-        self.backend.recall(event.lane)
         self._take_back(event.lane)
         if self.dispatcher.waiting_tickets:
             self.dispatcher.pace.overrun()
@@ -480,9 +489,8 @@ class Releaser(Front):
         """shutdown(cancel_futures=True), cancel_pending(): what no worker has begun is cancelled."""
         self._take_claims()
         self.dispatcher.cancel_below = self._cancel_below
-        for lane in list(self.dispatcher.lanes.values()):
-            if lane.batches:
-                self._take_back(lane.key)
+        for key in self._lane_keys():
+            self._take_back(key)
         self._skip_all(self.dispatcher.drop_waiting())
 
     def _kill_begun(self) -> None:

@@ -25,14 +25,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ._atomic import snapshot
 from ._check import check_seconds
 from ._errors import ResultsTimeoutError
-from ._exit import members
 from ._future import Future, log_unseen
 from ._locks import Lock
 from ._outcome import About, Outcome
 from ._parking import ParkingLot
-from ._retention import HEAVY, Handed, Unread
+from ._retention import CALLED_BACK, HEAVY, Handed, Unread
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +71,7 @@ class Stream:
         leave: Callable[[Future[Any]], object],
     ) -> None:
         self._keep = keep is not False
-        self._lets_go = keep is None  # what somebody else takes; until the stream is asked for
+        self.lets_go = keep is None  # what somebody else takes; until the stream is asked for
         self._must_not_wait = must_not_wait
         self._leave = leave  # a future is about to be handed out
         self._kept: dict[int, Future[Any] | _Held] = {}
@@ -100,27 +100,28 @@ class Stream:
         """The head has moved: wake the readers."""
         self._head = head
         self._readers.unpark_all()
-        for watcher in tuple(self._watchers):
+        for watcher in snapshot(self._watchers):
             watcher()
 
     def weigh(self, future: Future[Any], size: int) -> None:
         """An outcome came that takes so many bytes."""
-        if self._lets_go and size >= HEAVY:
+        if self.lets_go and size >= HEAVY:
             future.weight = size
             self._unread.bytes += size
 
     def tidy(self) -> None:
         """Outcomes have been released, and nothing of them is left in the releaser's hands."""
         self._handed.sweep()
-        if self._lets_go and self._unread.due(len(self._kept)):
+        if self.lets_go and self._unread.due(len(self._kept)):
             self._sweep()
-            self._unread.look(self._kept.copy())
+            for future in self._unread.look(self._kept.copy()):
+                self.hand_over(future, CALLED_BACK)
 
     def end(self) -> None:
         """Nothing more will be submitted."""
         self._ended = True
         self._readers.unpark_all()
-        for watcher in tuple(self._watchers):
+        for watcher in snapshot(self._watchers):
             watcher()
 
     def abandon(self) -> None:
@@ -144,25 +145,25 @@ class Stream:
 
         Returns whether that is so.  It is not once the stream was asked for, nor where everything is to be kept.
         """
-        if not self._lets_go:
+        if not self.lets_go:
             return False
         ticket, kept = future.first, self._kept
         if ticket in kept and not isinstance(kept[ticket], _Held):
             self._handed.add(future, why)
-            if not self._lets_go and self._handed.discard(ticket):
+            if not self.lets_go and self._handed.discard(ticket):
                 return False  # asked for just now
             kept.pop(ticket, None)
         return True
 
     def ask(self) -> None:
         """Somebody wants the stream: from now on it misses nothing."""
-        if self._lets_go:
+        if self.lets_go:
             taking = self._taking  # a forked child has another one
             +taking
             try:
                 # The second time for what was handed over before it was known that no more may be.
                 self._handed.give_back(self._kept)
-                self._lets_go = False
+                self.lets_go = False
                 self._handed.give_back(self._kept)
             finally:
                 -taking
@@ -176,7 +177,7 @@ class Stream:
 
     def orphan(self) -> None:
         """There will be no more readers.  Without any there is nothing to be kept."""
-        if not members(self.all_readers):
+        if not snapshot(self.all_readers):
             self._keep = False
             self._kept.clear()
             self._handed.clear()
@@ -194,7 +195,7 @@ class Stream:
 
         What a reader has still before it will be looked at: if it is not after all, it is logged when it goes.
         """
-        readers = members(self.readers)
+        readers = snapshot(self.readers)
         if how == "ignore" or any(reader.follow or how == "log" for reader in readers):
             return
         unseen = [(future, error) for future in self.futures() if (error := future.unseen_error) is not None]

@@ -7,7 +7,9 @@ the stream be asked for later, those that somebody still holds come back, and th
 of the stream misses nothing without being told.
 
 An outcome that lies unread and whose future nobody holds looks like one that a reader will come for.  If none ever
-comes, they pile up, and `Unread` says so early.
+comes, they pile up, and `Unread` says so early.  A done-callback that did not read its future may be a library's that
+has no use for it any more (joblib's, after an error), or count for a progress bar while a reader of the stream is still
+to come.  So such an outcome is kept, too; but not so many that it would have to be said.
 
 Invariants: `_held` is changed by single dictionary operations only (atomic), from any thread; the counts in `_lost` by
 the releaser only.  What is gone is in `_gone` before it is counted and until it was: a look at both misses none.
@@ -22,6 +24,8 @@ from collections.abc import Iterable
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
+from ._atomic import snapshot
+
 if TYPE_CHECKING:
     from ._future import Future
 
@@ -34,6 +38,9 @@ MUCH_UNREAD = 64 * 1024 * 1024
 HEAVY = MUCH_UNREAD // MANY_UNREAD
 
 SAMPLE = 10  # tickets that are named
+
+# Why an outcome need not be kept.  After "tickets 3, 5 were …".
+CALLED_BACK = "left to a done-callback, and many lay there"
 
 
 class _Weak(weakref.ref["Future[Any]"]):
@@ -108,10 +115,10 @@ class Handed:
             return None
         self._told = found
         whys: dict[str, _Lost] = {}
-        for why, lost in tuple(self._lost.items()):
+        for why, lost in snapshot(self._lost.items()):
             whys[why] = again = _Lost()
             again.count, again.tickets = lost.count, lost.tickets.copy()
-        for weak in tuple(self._gone):
+        for weak in snapshot(self._gone):
             whys.setdefault(weak.why, _Lost()).add(weak.ticket)
         return "; ".join(f"{_name(lost)} {why}" for why, lost in whys.items())
 
@@ -120,7 +127,7 @@ def _name(lost: _Lost) -> str:
     """For example "tickets 3, 5 (were)"."""
     one = lost.count == 1
     more = f" and {lost.count - len(lost.tickets)} more" if lost.count > len(lost.tickets) else ""
-    return f"ticket{'' if one else 's'} {', '.join(map(str, lost.tickets))}{more} {'was' if one else 'were'}"
+    return f"ticket{'' if one else 's'} {', '.join(map(str, sorted(lost.tickets)))}{more} {'was' if one else 'were'}"
 
 
 class Unread:
@@ -136,19 +143,26 @@ class Unread:
         """Whether it is time to look.  Looking costs some nanoseconds for each outcome."""
         return not self.warned and (count >= self._next_count or self.bytes >= self._next_bytes)
 
-    def look(self, futures: dict[int, Any]) -> None:
-        """Warn, once, if too many of these futures, or too large ones, are held by nobody else."""
+    def look(self, futures: dict[int, Any]) -> list[Future[Any]]:
+        """Warn, once, if too many of these futures, or too large ones, are held by nobody else.
+
+        Returns those that need not be kept any more before they are too many: see the module.
+        """
         alone = [
             future
             for future, count in zip(futures.values(), _references(futures), strict=True)
             if count <= _ALONE and not isinstance(future, weakref.ref)
         ]
         weight = sum(future.weight for future in alone)
+        if len(alone) >= MANY_UNREAD or weight >= MUCH_UNREAD:
+            called_back = [future for future in alone if future.called_back]
+            if called_back:
+                return called_back  # and look again next time
         if len(alone) < MANY_UNREAD and weight < MUCH_UNREAD:
             # Not again before it can have changed, nor so often that it costs more than what is looked at.
             self._next_count = len(futures) + max(MANY_UNREAD - len(alone), len(futures) // 4)
             self._next_bytes = self.bytes + max(MUCH_UNREAD - weight, MUCH_UNREAD // 8)
-            return
+            return []
         self.warned = True
         # not warnings.warn: where warnings are errors, it would be raised on the releaser
         logger.warning(
@@ -158,6 +172,7 @@ class Unread:
             len(alone),
             weight >> 20,
         )
+        return []
 
 
 def _references(futures: dict[int, Any]) -> Iterable[int]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._atomic import snapshot
 from ._backend import Row
 from ._dispatcher import Slice
 from ._shorten import as_call, call_name, call_text
@@ -89,7 +90,7 @@ def _describe(releaser: Front, row: Row) -> Running:
 def _find(releaser: Front, row: Row) -> tuple[Batch, int] | None:
     """The batch that the row speaks of, and the index in it."""
     queue = releaser.dispatcher.lanes.get(row.lane)
-    for batch in () if queue is None else list(queue.batches):
+    for batch in () if queue is None else snapshot(queue.batches):
         if batch.number & BATCH_BITS == row.batch and row.index < batch.kept:
             return batch, row.index
     return None

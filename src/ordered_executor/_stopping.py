@@ -43,7 +43,8 @@ def look_at_running(lane: Lane, now: float, *, gated: bool) -> None:
     assert sent is not None  # it was due
     sent.look_at = now + (KILL_SECONDS if sent.kills else min(sent.shortest, TIMEOUT_SECONDS))
     running = _running(lane)
-    begun = lane.memory.words[STARTED] * 1e-9
+    started = lane.memory.words[STARTED]
+    begun = started * 1e-9
     if (
         running is not None
         and running[0] == sent.number & COUNT_MASK
@@ -57,7 +58,7 @@ def look_at_running(lane: Lane, now: float, *, gated: bool) -> None:
         timeout = sent.timeouts[index] if sent.timeouts else None
         if begun or not sent.timeouts:
             if timeout is not None and now >= begun + timeout:
-                _stop(lane, sent, index, _overrun(lane, sent, index, timeout))
+                _stop(lane, sent, index, _overrun(lane, sent, index, timeout), started)
             elif timeout is not None and not sent.kills:
                 sent.look_at = begun + timeout
             return
@@ -104,10 +105,15 @@ def void(lane: Lane) -> bool:
     return charged is not None and lane.parcels.home(charged.number) != charged.index
 
 
-def _stop(lane: Lane, sent: Sent, index: int, reason: BaseException) -> None:
+def _stop(lane: Lane, sent: Sent, index: int, reason: BaseException, started: int | None = None) -> None:
+    """`started`: what was taken for the start of the task; it may have been that of the one before (see design.md)."""
     if lane.doomed is not None:
         return
-    if lane.process.stop() and _running(lane) == (sent.number & COUNT_MASK, index):
+    if (
+        lane.process.stop()
+        and _running(lane) == (sent.number & COUNT_MASK, index)
+        and started in {None, lane.memory.words[STARTED]}
+    ):
         lane.doomed = (Blame(sent.number, index), reason)
         lane.heirs = _os.descendants([lane.pid])
         lane.kill_at = time.monotonic() + STACK_SECONDS

@@ -20,6 +20,8 @@ import mmap
 import weakref
 from typing import Any
 
+from ._atomic import snapshot
+
 # Smaller ones come from malloc, which keeps what it has.
 LEAST_BYTES = 128 * 1024
 # A reader that lags behind, and then lets go of everything at once, is common: submit first, read then.
@@ -81,7 +83,7 @@ class WarmBuffers:
 
     def _make_room(self, room: int) -> None:
         """Let go of kept buffers of other sizes, as many bytes as a new one will take."""
-        for size, buffers in tuple(self._free.items()):
+        for size, buffers in snapshot(self._free.items()):
             while buffers and room > 0:
                 with contextlib.suppress(IndexError):  # another thread was faster
                     buffers.pop()

@@ -38,6 +38,7 @@ from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import Any, NoReturn
 
 from . import _exit, _os
+from ._atomic import snapshot
 from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
 from ._errors import RemoteError, ResultsTimeoutError
 from ._locks import Lock
@@ -358,9 +359,9 @@ class _Ending:
         """The main thread has ended.  May come more than once."""
         global _exiting
         _exiting = True
-        for each in _exit.members(self.queues):
+        for each in snapshot(self.queues):
             each._stop(MAIN_THREAD_ENDED)
-        for releaser in _exit.members(self.droppable):
+        for releaser in snapshot(self.droppable):
             releaser.close_claims()
             releaser.kill_all()
 
@@ -372,7 +373,7 @@ class _Ending:
 
     def abandon(self) -> None:
         """In a forked child the queues are the parent's; another thread may have held their locks."""
-        for each in _exit.members(self.queues):
+        for each in snapshot(self.queues):
             each._putting = Lock()
         self.queues.clear()
         self.droppable.clear()

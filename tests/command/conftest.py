@@ -54,6 +54,10 @@ FUNCTIONS = dedent("""
         time.sleep(0.05)
         return line
 
+    def noted_number(line):
+        time.sleep(0.001)
+        return int(line)
+
     def slow_after(line):
         if line == "slow":
             time.sleep(30)

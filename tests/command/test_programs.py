@@ -55,6 +55,7 @@ def test_pipe(folder: Folder) -> None:
     lines = b"".join(b"%d\n" % number for number in range(50_000))
     status, out, _ = folder.run("--pipe", "--block", "64K", "-j2", "--", "cat", lines=lines)
     assert (status, out) == (0, lines)
+    assert folder.run("--pipe", "--", "wc", "-l", lines=lines)[1].split() == [b"50000"]
     status, out, _ = folder.run("--pipe", "--lines", "20000", "-j2", "--", "wc", "-l", lines=lines)
     assert (status, out.split()) == (0, [b"20000", b"20000", b"10000"])
 

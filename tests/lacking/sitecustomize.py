@@ -9,7 +9,6 @@ path of all processes then (see tests/conftest.py), and Python imports a module 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import importlib.abc
 import importlib.machinery
@@ -34,16 +33,19 @@ def without(module: ModuleType, *names: str) -> Callable[[], None]:
     return take_away
 
 
-def no_calls_by_number() -> None:
-    """Nor one for a single thread: what Linux has and the C library may not know."""
-    find = ctypes.CDLL.__getattr__
+def no_pidfd_by_number(process: Any) -> None:
+    """Neither pidfds nor signals to one thread, which Linux has and Python may not know."""
 
-    def find_others(self: ctypes.CDLL, name: str) -> Any:
-        if name in {"syscall", "tgkill"}:
-            raise AttributeError(name)
-        return find(self, name)
+    def refuse(*_: int) -> int:
+        raise OSError("no such call")
 
-    ctypes.CDLL.__getattr__ = find_others  # type: ignore[method-assign]
+    process._syscall = refuse
+    process.Process.signal_main_thread = process.Process.signal
+
+
+def no_barrier(barrier: Any) -> None:
+    """None that one process makes for another."""
+    barrier._membarrier = lambda: lambda _: -1
 
 
 def no_proc(tree: Any) -> None:
@@ -62,7 +64,7 @@ def no_shm(memory: Any) -> None:
 
 LACKS: dict[str, list[Callable[[], None]]] = {
     "pidfd": [without(os, "pidfd_open", "P_PIDFD"), without(signal, "pidfd_send_signal")],
-    "syscall": [no_calls_by_number],
+    "syscall": [],
     "waitid": [without(os, "waitid")],
     "memfd": [without(os, "memfd_create")],
     "fallocate": [without(os, "posix_fallocate")],
@@ -77,6 +79,10 @@ LACKS: dict[str, list[Callable[[], None]]] = {
 }
 # What is changed in a module of ours when that was loaded.
 LATER: dict[str, dict[str, Callable[[Any], None]]] = {
+    "syscall": {
+        "ordered_executor._os_process": no_pidfd_by_number,
+        "ordered_executor._os_barrier": no_barrier,
+    },
     "proc": {"ordered_executor._os_tree": no_proc},
     "shm": {"ordered_executor._os_memory": no_shm},
 }

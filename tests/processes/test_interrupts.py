@@ -8,7 +8,10 @@ Other signals have handlers that may use the executor themselves, and wait for i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed, wait
 from typing import Any
 
@@ -75,6 +78,28 @@ def cancel(executor: OrderedProcessPoolExecutor) -> None:
         future.cancel()
 
 
+def cancel_sent(executor: OrderedProcessPoolExecutor) -> None:
+    """Cancel what a worker has and has not begun."""
+    futures = [executor.submit(same, number) for number in range(20)]
+    futures[0].result()
+    for future in reversed(futures[-4:]):
+        future.cancel()
+
+
+def cancel_pending(executor: OrderedProcessPoolExecutor) -> None:
+    """Cancel all there is."""
+    for number in range(4):
+        executor.submit(same, number)
+    executor.cancel_pending()
+
+
+def close_map(executor: OrderedProcessPoolExecutor) -> None:
+    """Leave a loop."""
+    results: Any = executor.map(same, range(20))
+    next(results)
+    results.close()
+
+
 def read_stream(executor: OrderedProcessPoolExecutor) -> None:
     """Read all there is."""
     for number in range(3):
@@ -88,9 +113,31 @@ def read_map(executor: OrderedProcessPoolExecutor) -> None:
     assert list(executor.map(same, range(6), buffersize=2)) == list(range(6))
 
 
+def read_outcomes(executor: OrderedProcessPoolExecutor) -> None:
+    """Read outcomes, with a limit for each."""
+    executor.submit(same, 1)
+    outcomes = executor.outcomes()
+    assert outcomes.next(timeout=PATIENCE).error is None
+
+
+def leave_map(executor: OrderedProcessPoolExecutor) -> None:
+    """Map, and leave half way."""
+    mapped = executor.map(same, range(1000), chunksize=1)
+    assert next(mapped) == 0
+    mapped.close()  # type: ignore[attr-defined]
+
+
+def kill(executor: OrderedProcessPoolExecutor) -> None:
+    """Kill what waits for its turn."""
+    futures = [executor.options(retries=1).submit(same, number) for number in range(4)]
+    futures[-1].kill()
+    wait(futures)
+
+
 def ask(executor: OrderedProcessPoolExecutor) -> None:
     """Ask how it is."""
     assert executor.statistics().tail > 0
+    executor.running()
 
 
 CALLS = [
@@ -102,10 +149,18 @@ CALLS = [
     read_as_completed,
     call_back,
     cancel,
+    cancel_sent,
+    cancel_pending,
+    close_map,
     read_stream,
+    read_outcomes,
     read_map,
+    leave_map,
+    kill,
     ask,
 ]
+# So many real interrupts a call; with more of them it takes longer, and finds more.
+REAL = int(os.environ.get("REAL_INTERRUPTS", "100"))
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -153,6 +208,52 @@ def test_a_handler_may_shut_down_in_the_middle_of_a_call(pool: MakePool, call: C
             pytest.fail(f"shutdown waits for ever in {interruption.where}")
         if interruption.came:
             pools.append(pool(1))
+
+
+def after(seconds: float, act: Callable[[], object]) -> bool:
+    """Act; a real signal comes after so long, whose handler does what Ctrl-C does.  Whether it came meanwhile."""
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        act()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """The signal of the clock is another Ctrl-C."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize("call", CALLS)
+def test_real_interrupts_stop_nobody(pool: MakePool, call: Callable[[Any], None]) -> None:
+    """Signals at any instant of a call, those included at which Python calls nothing; the same executor works on."""
+    it = pool(1, keep_results=True)
+    assert it.submit(same, 0).result(PATIENCE) == 0
+    came, takes, number = 0, 100e-6, 0
+
+    def several() -> None:
+        for _ in range(5):
+            call(it)
+
+    while came < REAL:
+        number += 1
+        began = time.perf_counter()
+        if after(1e-6 + takes * (number * 0.6180339887 % 1), several):
+            came += 1
+        else:
+            takes = 0.8 * takes + 0.2 * (time.perf_counter() - began)
+        try:
+            assert it.submit(same, 1).result(PATIENCE) == 1
+        except TimeoutError:
+            pytest.fail(f"nothing comes any more after {came} interrupts")
+        read_stream(it)
 
 
 def test_interrupts_cost_no_room(pool: MakePool) -> None:

@@ -8,7 +8,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .plan import FOR_EVER, Mischief
 from .record import Shot
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 AIM_SECONDS = 0.25  # how long to wait for a worker in the wanted state; then any worker does
 START_SECONDS = 2.0  # how long to wait for the first worker
 FORK_PATIENCE = 20.0
+MANY = 200  # futures that are cancelled in a row
 STOPPED_WHILE = ("running", "running", "idle", "loading", "sending", "holding", "gated")
 
 
@@ -53,6 +54,9 @@ class Troublemaker:
             "stopped for a while": self._stop_for_a_while,
             FOR_EVER: self._stop_for_ever,
             "cancel": self._cancel,
+            "cancel many": self._cancel_many,
+            "cancel pending": self._cancel_pending,
+            "cancel pending and kill": self._cancel_pending,
             "kill": self._kill_future,
             "fork": self._fork,
             "look": self._look,
@@ -113,13 +117,34 @@ class Troublemaker:
     # ------------------------------------------------------------------------------------------------- futures
 
     def _cancel(self, one: Mischief) -> str | None:
-        uid, future = self._play.pick_future(one.pick)
+        return "cancel" if self._cancelled(*self._play.pick_future(one.pick)) else None
+
+    def _cancelled(self, uid: int, future: Any) -> bool:
         if future is None or not future.cancel():
-            return None
+            return False
         self._record.cancelled.add(uid)
         if not future.cancelled() or not future.done():
             self._record.complain(f"task {uid} was cancelled, and is {future!r}")
-        return "cancel"
+        return True
+
+    def _cancel_many(self, one: Mischief) -> str | None:
+        """In a row, forwards or backwards, every one or every third: what is between is taken back, and runs."""
+        held = list(self._play.futures.items())
+        chosen = held[int(one.pick * len(held)) :: (1, 3)[int(one.pick * 100) % 2]][:MANY]
+        if int(one.pick * 1000) % 2:
+            chosen.reverse()
+        count = sum(self._cancelled(uid, future) for uid, future in chosen)
+        return "cancel many" if count else None
+
+    def _cancel_pending(self, one: Mischief) -> str | None:
+        executor = self._play.executor()
+        if executor is None:
+            return None
+        kill = one.what.endswith("kill")
+        self._record.cancelled_all = True  # before: they may end at once
+        self._record.killed_all |= kill
+        executor.cancel_pending(kill=kill)
+        return one.what
 
     def _kill_future(self, one: Mischief) -> str | None:
         uid, future = self._play.pick_future(one.pick)

@@ -105,7 +105,7 @@ class Court:
         self.skipped = {uid for uid, final in record.finals.items() if final.cancelled} | record.cancelled
         # Whether the stream need not be complete: a future that was read, and that nobody holds, may be let go; and who
         # was cancelled by the ending is known by the futures only.
-        cancelling = record.cut and ("cancel" in plan.ending or "interrupted" in plan.ending)
+        cancelling = record.cancelled_all or (record.cut and ("cancel" in plan.ending or "interrupted" in plan.ending))
         self.given_away = not plan.hold and (bool(plan.futures) or cancelling)
         # A worker that dies of its task does not die in vain: that is the task's fault.
         in_vain = len(self._shot) + (plan.initializer == "dies the first time")
@@ -141,10 +141,11 @@ class Court:
         if sort == "timeout":
             return task.timeout is not None and pid in self._touched
         if sort == "killed":
-            return uid in record.killed or (record.cut and ("kill" in ending or "interrupted" in ending))
+            by_ending = record.cut and ("kill" in ending or "interrupted" in ending)
+            return uid in record.killed or record.killed_all or by_ending
         if sort == "cancelled":
             by_ending = record.cut and ("cancel" in ending or "interrupted" in ending)
-            return uid in record.cancelled or uid in record.killed or by_ending
+            return uid in record.cancelled or uid in record.killed or record.cancelled_all or by_ending
         return sort == "broken" and self.may_break
 
     def unexplained_deaths(self) -> Iterator[str]:

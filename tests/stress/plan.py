@@ -35,7 +35,9 @@ class Map:
     chunksize: int | None = None
     buffersize: int | None = None
     stop_after: int | None = None  # close the iterator there
-    input_fails: bool = False  # the iterable raises behind its last task
+    input_fails: tuple[int, ...] = ()  # the input raises before these tasks (or behind the last), and goes on
+    errors: str = "raise"
+    prefetch: bool = False  # a thread reads the input
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ KILLERS = (*DEATHS, DIES_ONCE, "argument kills its loader", "result kills its pa
 
 STATES = ("starting", "idle", "loading", "running", "holding", "gated", "sending", "leaving")
 KILLS = tuple(f"{how} while {state}" for state in STATES for how in ("SIGKILL", "SIGSEGV"))
-OTHER_MISCHIEF = ("cancel", "cancel", "kill", "fork", "stopped for a while", "look")
+CANCELS = ("cancel", "cancel many", "cancel pending", "cancel pending and kill")
+OTHER_MISCHIEF = (*CANCELS, "cancel many", "kill", "fork", "stopped for a while", "look")
 FOR_EVER = "stopped for ever"
 
 STREAMS = ("", "results", "results, errors yielded", "outcomes", "async", "async, impatient")

@@ -44,7 +44,7 @@ class MapRecord:
     started: bool = False
     ended: bool = False  # it said so itself, by StopIteration
     cut_short: BaseException | None = None  # what ended it that was not the outcome of a task
-    input_error: bool = False  # the error of its input arrived
+    input_errors: list[int] = field(default_factory=list)  # before which outcomes errors of its input arrived
 
 
 @dataclass
@@ -61,6 +61,8 @@ class Record:
     called_back: list[int] = field(default_factory=list)  # uids, once for each callback
     streams: list[list[Delivery]] = field(default_factory=list)  # one for each reader
     reads: dict[int, Final] = field(default_factory=dict)  # uid -> what a reader of futures got
+    cancelled_all: bool = False  # cancel_pending() was called
+    killed_all: bool = False  # with kill=True
     cancelled: set[int] = field(default_factory=set)  # uids whose cancel() returned True
     killed: set[int] = field(default_factory=set)  # uids whose kill() returned True
     maps: list[MapRecord] = field(default_factory=list)

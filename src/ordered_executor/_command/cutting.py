@@ -3,7 +3,8 @@
 A cutter is asked again and again while a piece grows: `cut(buffer, taken, room, eof)` says how many bytes of the buffer
 belong to the piece (of which `taken` bytes are put away already), and whether the piece ends there.  `room` is how many
 bytes would be welcome; a record that is longer is taken all the same, part by part, so that none needs to fit into
-memory.  At the end of a file (`eof`) what is left is a record, with or without a separator.
+memory.  At the end of a file (`eof`) what is left is a record, with or without a separator.  When the piece is whole,
+`records` says how many it holds, by its number of lines and by the last part that was cut.
 
 Invariant: pieces laid behind each other are the file, and each ends where a record does.
 """
@@ -25,7 +26,7 @@ class Cutter(Protocol):
     live: bool
 
     def cut(self, buffer: bytearray, taken: int, room: int, eof: bool) -> tuple[int, bool]: ...
-    def count(self, part: bytes | bytearray) -> int: ...
+    def records(self, lines: int, last: bytes | bytearray) -> int: ...
 
 
 class Lines:
@@ -47,9 +48,9 @@ class Lines:
             end = buffer.find(self._separator, max(room, 1) - 1)
         return (end + 1, True) if end >= 0 else (len(buffer), eof)
 
-    def count(self, part: bytes | bytearray) -> int:
-        """Records in whole records."""
-        return part.count(self._separator) + (bool(part) and not part.endswith(self._separator))
+    @staticmethod
+    def records(lines: int, last: bytes | bytearray) -> int:
+        return lines
 
 
 class Groups:
@@ -80,8 +81,7 @@ class Groups:
             end = found
         return end + 1, True
 
-    def count(self, part: bytes | bytearray) -> int:
-        lines = part.count(self._separator) + (bool(part) and not part.endswith(self._separator))
+    def records(self, lines: int, last: bytes | bytearray) -> int:
         return -(-lines // self._lines)
 
 
@@ -101,8 +101,8 @@ class Sized:
         return (end + 1, True) if end >= 0 else (len(buffer), eof)
 
     @staticmethod
-    def count(part: bytes | bytearray) -> int:
-        return 1 if part else 0
+    def records(lines: int, last: bytes | bytearray) -> int:
+        return 1
 
 
 _FIELD = rb'(?:"(?:[^"]++|"")*+"[^,\n]*+|(?!")[^,\n]*+)'
@@ -136,13 +136,13 @@ class Rows:
         return end
 
     @staticmethod
-    def count(part: bytes | bytearray) -> int:
-        if part.find(b'"') < 0:
-            return Lines(b"\n").count(part)
+    def records(lines: int, last: bytes | bytearray) -> int:
+        if last.find(b'"') < 0:
+            return lines
         rows = end = 0
-        while (match := ROW.match(part, end)) is not None:
+        while (match := ROW.match(last, end)) is not None:
             rows, end = rows + 1, match.end()
-        return rows + (end < len(part))
+        return rows + (end < len(last))
 
 
 def make_cutter(work: Work) -> Cutter:

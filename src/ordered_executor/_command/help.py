@@ -18,7 +18,7 @@ What a record is
   --json            a JSON value       -0, --null    records end with NUL
   --lines N         N lines, a list    --block SIZE  a block of whole lines
 Programs            {} {.} {/} {//} {/.} {#} {%} {1} … as in GNU parallel
-  --pipe            the record is its standard input, not an argument
+  --pipe            its standard input is the record: a block (1M), or N lines
   --shell           the words after -- are a script for the shell
 Failures            are reported as FILE:LINE: Error: message
   --dead-letter F   write records that fail to a file

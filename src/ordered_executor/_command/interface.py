@@ -17,7 +17,7 @@ from . import completion
 from .ends import WRONG
 from .halting import NEVER, Halt, parse_halt
 from .help import PAGE
-from .options import WINDOW_BYTES, Options, Work, parse_size
+from .options import PIPE_BYTES, WINDOW_BYTES, Options, Work, parse_size
 from .report import NAME
 
 T = TypeVar("T")
@@ -131,6 +131,8 @@ def _command(ctx: click.Context, /, targets: tuple[str, ...], **given: Any) -> O
     _check(program, targets, given)
     function, files = (None, targets) if program is not None else (targets[0], targets[1:])
     halt: Halt = Halt("now") if given["stop"] else given["halt"]
+    if given["pipe"] and not given["lines"]:
+        given["block"] = given["block"] or PIPE_BYTES
     forms = {"as_bytes": "bytes", "csv": "csv", "tsv": "tsv", "as_json": "json"}
     work = Work(
         function=function,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .halting import NEVER, Halt
 
 WINDOW_BYTES = 64 * 1024 * 1024
+PIPE_BYTES = 1024 * 1024  # a block for `--pipe` that no size was given for, as with GNU parallel
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

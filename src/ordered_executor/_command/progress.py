@@ -23,9 +23,8 @@ class Progress:
         from tqdm import tqdm  # noqa: PLC0415 (an extra, and most runs have no bar)
 
         tqdm.monitor_interval = 0  # no thread: the run shows it in time
-        self._bar: Any = tqdm(
-            total=total_bytes(files), unit="B", unit_scale=True, dynamic_ncols=True, leave=True, mininterval=0
-        )
+        width: dict[str, Any] = {"dynamic_ncols": True} if _has_width() else {"ncols": 80}
+        self._bar: Any = tqdm(total=total_bytes(files), unit="B", unit_scale=True, mininterval=0, **width)
         self._next = 0.0
 
     def update(self, size: int, records: int, failed: int, head: int) -> None:
@@ -52,6 +51,14 @@ class Progress:
         self._next = 0.0
         self.update(size, records, failed, head)
         self._bar.close()
+
+
+def _has_width() -> bool:
+    """Whether the standard error is a terminal that knows how wide it is."""
+    try:
+        return os.get_terminal_size(2).columns > 0
+    except OSError:
+        return False
 
 
 def total_bytes(files: tuple[str, ...]) -> int | None:

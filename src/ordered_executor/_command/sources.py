@@ -24,7 +24,6 @@ class Taken(NamedTuple):
     name: str
     line: int  # number of its first line, from 1 on
     size: int
-    lines: int
     records: int
 
 
@@ -79,7 +78,8 @@ class Reader:
         self._cutter, self._separator = make_cutter(work), work.separator
         self._problem = problem
         self._source: Source | None = None
-        self._size = self._lines = self._records = 0  # of the piece that grows
+        self._size = self._lines = 0  # of the piece that grows
+        self._last = bytearray()  # its newest part
         self.held = False  # there is a piece, smaller than was asked for
 
     @property
@@ -136,12 +136,14 @@ class Reader:
         del source.buffer[:take]
         self._size += take
         self._lines += part.count(self._separator)
-        self._records += self._cutter.count(part)
+        self._last = part
 
     def _finish(self, source: Source) -> Taken:
-        taken = Taken(source.name, source.line, self._size, self._lines, self._records)
-        source.line += self._lines
-        self._size = self._lines = self._records = 0
+        lines = self._lines + (not self._last.endswith(self._separator))
+        taken = Taken(source.name, source.line, self._size, self._cutter.records(lines, self._last))
+        source.line += lines
+        self._size = self._lines = 0
+        self._last = bytearray()
         return taken
 
     def _open_next(self) -> Source | None:
