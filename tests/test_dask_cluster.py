@@ -133,7 +133,7 @@ def test_a_restart_of_the_cluster_loses_nothing(client: Any, valves: list[Valve]
     with OrderedDaskExecutor(client, retries=0) as executor:
         futures = [executor.submit(stand, valves[0], number) for number in range(4)]
         valves[0].reached()
-        client.restart()
+        client.restart(wait_for_workers=False)
         valves[0].open()
         assert [future.result(90) for future in futures] == [0, 1, 2, 3]
 
