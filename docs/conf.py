@@ -15,7 +15,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 
-autodoc_mock_imports = ["distributed"]  # its page needs the names of its classes only
+autodoc_mock_imports = ["dask", "distributed", "ray"]  # its page needs the names of its classes only
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
