@@ -38,6 +38,7 @@ from ordered_executor._backend import (
     Row,
     Slow,
 )
+from ordered_executor._demand import Demand
 from ordered_executor._dispatcher import Slice
 from ordered_executor._gate import Window
 from ordered_executor._payload import BASIC, Large, pack_error, pack_value
@@ -346,6 +347,8 @@ def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
 
 class FakeBackend:
     """See the module.  `_backend.Backend` says what each call means."""
+
+    demand: Demand | None = None
 
     def __init__(self, window: Window, max_lanes: int) -> None:
         self.window = window

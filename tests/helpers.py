@@ -250,9 +250,12 @@ def start_what_stays() -> None:
 
     from loky.backend import resource_tracker as loky_tracker
 
+    from ordered_executor._os import watchdog
+
     resource_tracker.ensure_running()
     loky_tracker.ensure_running()
     forkserver.ensure_running()
+    watchdog.start()
     gc.collect()
     gc.freeze()
 

@@ -19,7 +19,8 @@ MOST_LINES = 560  # where a file grows towards it, it holds a second concept
 LAYERS = [
     # values, errors, checks of arguments, what the system gives; none knows another part of ours
     "_atomic _times",
-    "_ticket _errors _check _locks _parking _wire _poller _warm _sketch _current _documents _keys _rebuild _slow",
+    "_ticket _demand _errors _check _locks _parking _wire _poller _warm _sketch _current _documents",
+    "_keys _rebuild _slow",
     "_os_descriptors _os_tree _os_barrier",
     "_os_process _os_lifeline _os_memory",
     "_os",

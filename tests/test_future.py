@@ -66,6 +66,9 @@ class Owner:
     def must_not_wait(self) -> str | None:
         return self.why_not
 
+    def note_wanted(self, ticket: int) -> None:
+        """Nothing is held back here."""
+
     def seconds_in_worker(self, ticket: int) -> float | None:
         return 3.21 if ticket == 8 else None
 

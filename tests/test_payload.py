@@ -14,6 +14,7 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial, wraps
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -916,3 +917,22 @@ def test_what_copyreg_is_told_late(monkeypatch: pytest.MonkeyPatch) -> None:
     assert travel(Told()) == "told"
     monkeypatch.undo()
     assert type(travel(Told())) is Told
+
+
+def _as_text(text: str, _: Told) -> tuple[type[str], tuple[str]]:
+    return str, (text,)
+
+
+def test_what_copyreg_is_told_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that takes the place of another is heeded, and so is what multiprocessing's own pickler is told."""
+    monkeypatch.setitem(copyreg.dispatch_table, Told, lambda _: (str, ("told",)))
+    assert travel(Told()) == "told"
+    monkeypatch.setitem(copyreg.dispatch_table, Told, lambda _: (str, ("told otherwise",)))
+    assert travel(Told()) == "told otherwise"
+    monkeypatch.undo()
+    for said in "registered", "registered again":
+        ForkingPickler.register(Told, partial(_as_text, said))
+        try:
+            assert travel(Told()) == said
+        finally:
+            del ForkingPickler._extra_reducers[Told]  # type: ignore[attr-defined]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import concurrent.futures._base
 import concurrent.futures.process
 import inspect
+import io
 import multiprocessing.process
 import multiprocessing.spawn
 import threading
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+import cloudpickle
 import loky.backend.context
 import loky.backend.popen_loky_posix
 import loky.backend.spawn
@@ -88,3 +91,29 @@ def test_semaphore_without_a_name(method: str, named: bool) -> None:
 def test_remote_traceback_of_the_standard_library() -> None:
     """The standard library's carrier of remote tracebacks takes a text and prints it."""
     assert "a text" in str(concurrent.futures.process._RemoteTraceback("a text"))  # type: ignore[arg-type]
+
+
+def test_what_multiprocessings_pickler_was_told() -> None:
+    """`ForkingPickler.register` keeps it in a dictionary of the class, which stays the same one."""
+    before = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+    ForkingPickler.register(complex, lambda one: (complex, (one.real, one.imag)))
+    try:
+        assert ForkingPickler._extra_reducers is before  # type: ignore[attr-defined]
+        assert complex in before
+    finally:
+        del before[complex]
+
+
+def test_how_cloudpickle_reduces_a_class() -> None:
+    """To a call that makes it, a state, and a function that gives it that: we put a key beside each."""
+
+    class Local:
+        one = 1
+
+    pickler = cloudpickle.CloudPickler(io.BytesIO())
+    make, args, (attributes, _), items, more, fill = pickler.reducer_override(Local)
+    assert (items, more) == (None, None)
+    assert attributes["one"] == 1
+    assert make(*args) is Local
+    fill(Local, ({"one": 2}, {}))
+    assert Local.one == 2

@@ -228,7 +228,7 @@ class Reading:
         self.first = first
         self.tail = first + 1
 
-    def must_not_wait(self) -> str | None:
+    def must_not_wait(self, _: int) -> str | None:
         return None
 
     def read_tail(self) -> int:
@@ -300,7 +300,7 @@ def test_letting_go_while_a_reader_takes() -> None:
     and all up to the head; 3. the holder goes on. It is yielded once at most, and the position does not move back.
     """
     for intruder in intruders():
-        stream = Stream(0, True, lambda: None, lambda _: None)
+        stream = Stream(0, True, lambda _: None, lambda _: None)
         futures = []
         for number in range(30):
             future: Future[Any] = Future(Reading(Intruder(-1)), (nothing, (), {}), Options())  # type: ignore[arg-type]
@@ -331,7 +331,7 @@ def test_the_position_stays_behind_the_head_while_a_segment_is_delivered() -> No
     Its futures are kept, and the head is not yet behind them; 3. a reader looks. Its position does not run past the
     head.
     """
-    stream = Stream(0, True, lambda: None, lambda _: None)
+    stream = Stream(0, True, lambda _: None, lambda _: None)
     future: Future[Any] = Future(Reading(Intruder(-1)), (nothing, (), {}), Options())  # type: ignore[arg-type]
     future.first = 120
     stream.publish(100)

@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ._demand import Demand
 from ._ticket import Batch
 from ._times import Times
 
@@ -104,6 +105,7 @@ class Resized:
 
     workers: int
     lanes: int
+    refill: int | None = None  # so many with a batch are few enough to fill up all of them again; None: halfway
 
 
 @dataclass(slots=True)
@@ -134,6 +136,11 @@ ALL = 1 << 32
 
 class Backend(Protocol):
     """See the module.  `send` may raise nothing: what is wrong with a ticket goes into `batch.failed`."""
+
+    @property
+    def demand(self) -> Demand | None:
+        """How much may lie unread in the parent, where outcomes can be kept elsewhere."""
+        ...
 
     def want(self, lanes: int) -> None:
         """So many lanes are useful; start what is missing.  Does not wait for them."""

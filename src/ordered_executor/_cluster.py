@@ -33,6 +33,7 @@ from ._backend import ALL, Arrived, Broken, Event, Ready, Resized, Row
 from ._cluster_parts import Parcel, Part, Slot
 from ._cluster_store import Common, Store
 from ._cluster_task import Home, come_home
+from ._demand import Demand
 from ._dispatcher import AHEAD_WINDOW_PER_LANE
 from ._errors import TerminatedWorkerError, copy_error
 from ._gate import Window
@@ -51,6 +52,7 @@ AHEAD_LEAST = 8
 # On a cluster that grows with what there is to do, as many as it would run in so many seconds.
 GROW_SECONDS = 10.0
 LANES_MOST = 4096
+HELD_STEP = 16
 
 
 class Fetched(NamedTuple):
@@ -67,6 +69,8 @@ class ClusterBackend:
 
     def __init__(self, window: Window) -> None:
         self._window = window
+        self.demand = Demand()
+        self._held = 0  # parts that are held back because nobody reads
         self._narrow = False
         self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
         self._unsent: list[Part] = []
@@ -83,7 +87,7 @@ class ClusterBackend:
         self._seconds: float | None = None  # that a part takes
         self._workers = 0
         self._elastic = False
-        self._size: tuple[int, int] | None = None  # as the core was told
+        self._size: tuple[int, int, int] | None = None  # as the core was told
         self._looked = 0.0
         self._store = Store()
         self._closing = False
@@ -199,7 +203,9 @@ class ClusterBackend:
         if self._elastic or not self._workers:
             # What nobody knows, Dask takes for half a second.
             ahead = max(ahead, int(GROW_SECONDS * workers / max(self._seconds or 0.5, 1e-3)))
-        size = workers, min(workers + ahead, max(LANES_MOST, 2 * workers))
+        # Of what is held back because nobody reads, a lane more for each: the cluster goes on working.
+        held = -(-self._held // HELD_STEP) * HELD_STEP
+        size = workers, min(workers + ahead + held, max(LANES_MOST, 2 * workers)), workers + ahead // 2 + held
         if size != self._size:
             self._size = size
             self._events.append(Resized(*size))
@@ -227,6 +233,8 @@ class ClusterBackend:
 
     def _let_in(self) -> None:
         """Fetch, at once, what is at the front of its lane and inside the window, the lowest first."""
+        self.demand.settle()
+        self.demand.blocked = False
         chosen: list[Part] = []
         while self._ready:
             part = self._ready[0][2]
@@ -237,6 +245,7 @@ class ClusterBackend:
                 self._travelling += part.guess
                 chosen.append(part)
             heapq.heappop(self._ready)
+        self._held = len(self._ready) if self.demand.blocked else 0
         if chosen:
             self._fetch(chosen)
 
@@ -245,10 +254,13 @@ class ClusterBackend:
         return int(part.count * (self._window.bytes if self._each is None else self._each))
 
     def _passes(self, part: Part) -> bool:
-        if part.ticket == self._head:
-            return True
-        inside = part.ticket + part.count <= self._limit
-        return inside and self._unreleased + self._travelling + self._guess(part) <= self._window.bytes
+        before, size = self._unreleased + self._travelling, self._guess(part)
+        if part.ticket != self._head and (part.ticket + part.count > self._limit or before + size > self._window.bytes):
+            return False
+        if self._each is None:
+            size = 0  # nobody knows; the first comes alone
+        self.demand.blocked = not self.demand.allows(part.ticket, before, size)
+        return not self.demand.blocked
 
     def _fail(self, part: Part) -> None:
         assert part.failure is not None

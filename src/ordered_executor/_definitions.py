@@ -153,7 +153,7 @@ class Table:
 
     def _look_again(self, home: str, names: _Names, needs: Needs, orders: list[Order]) -> None:
         """Names that are others now, or new: functions and classes go again, the rest is dropped."""
-        _plan.sweep()
+        _plan.sweep(names.other_values())
         now = names_in(home)
         for name, value in list(now.items()):
             if not is_definable(value) or not _may_be_asked_for(name, value) or names.has(name, value):
@@ -194,6 +194,9 @@ class _Names:
     def other(self) -> list[str]:
         now = self._now
         return [name for name, value in self._values.items() if now.get(name, ABSENT) is not value]
+
+    def other_values(self) -> list[Any]:
+        return [self._values[name] for name in self.other()]
 
     def forget_others(self) -> None:
         for name in self.other():

@@ -113,7 +113,7 @@ def rehearse(
     pickler.references = references
     if prepare is not None:
         prepare(pickler)
-    pickler.dump(obj)
+    _dump(pickler, obj)
 
 
 class _Kept(_Sink):
@@ -136,5 +136,12 @@ def dump_small(obj: Any, limit: int, references: References, prepare: Callable[[
     pickler = CloudPickler(sink)
     pickler.references = references
     prepare(pickler)
-    pickler.dump(obj)
+    _dump(pickler, obj)
     return b"".join(sink.parts)
+
+
+def _dump(pickler: CloudPickler, obj: Any) -> None:
+    try:
+        pickler.dump(obj)
+    finally:
+        pickler.references = None  # no cycle: the pickler holds all that it has pickled

@@ -109,11 +109,12 @@ class Dispatcher:
         self.cancel_below = 0  # what comes back of tickets before this is not sent again
         self.resize(window, max_lanes, max_lanes)
 
-    def resize(self, window: int, lanes: int, workers: int) -> None:
+    def resize(self, window: int, lanes: int, workers: int, refill: int | None = None) -> None:
         """So many lanes may have something at a time, and so many workers share what waits, from now on."""
         self._most = max(1, min(BATCH_MOST, window // (2 * workers)))
         self._workers = workers
         self._most_busy = lanes
+        self._refill = (workers + lanes) // 2 if refill is None else refill
         self._filling = False  # the lanes beyond the workers get something
         self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * workers
 
@@ -227,7 +228,7 @@ class Dispatcher:
         busy, most = self._roster.busy, self._most_busy
         if busy >= most or not self._plenty():
             self._filling = False
-        elif busy <= (self._workers + most) // 2:
+        elif busy <= self._refill:
             self._filling = True
         return self._filling
 

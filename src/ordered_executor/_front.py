@@ -56,6 +56,7 @@ class Front:
         self.sequencer = Sequencer(first_ticket)
         self.backlog = Backlog(backlog, self._all_done, self._may_leave, self._busy_turn)
         self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
+        self.demand = backend.demand
         self.finished = Latch()
         self.abandoned = False
         self._posts: deque[Callable[[], None]] = deque()
@@ -153,7 +154,7 @@ class Front:
         if in_callback:
             self.note_handed(future, READ_IN_CALLBACK)
             return
-        self.backlog.leave(future)
+        self._leave(future)
         self.stream.let_go(future)
         future.take_unread()
 
@@ -224,12 +225,14 @@ class Front:
         self.finished.set()
         self.backend.abandon()
 
-    def must_not_wait(self) -> str | None:
-        """Why a wait for something unfinished would never end here, if that is so."""
+    def must_not_wait(self, ticket: int | None = None) -> str | None:
+        """Why a wait for something unfinished would never end here, if that is so.  Else it waits for this ticket."""
         if self.abandoned:
             return "it belongs to an executor of the parent process, which finishes it there"
         if self.on_releaser():
             return "it is asked for in a done-callback, and nothing is finished while callbacks run"
+        if ticket is not None:
+            self.note_wanted(ticket)
         return None
 
     def unfinished(self) -> list[int]:
@@ -239,6 +242,16 @@ class Front:
 
     def _leave(self, future: Future[Any]) -> None:
         self.backlog.leave(future)  # asked for anew each time: a forked child gets another one
+        if self.demand is not None:
+            self.demand.read(future.first)
+            if self.demand.blocked:
+                self._poke()
+
+    def note_wanted(self, ticket: int) -> None:
+        """Somebody waits for this ticket."""
+        if self.demand is not None and ticket >= self.demand.wanted:
+            self.demand.ask(ticket)
+            self._poke()
 
     def _may_leave(self, future: Future[Any]) -> bool:
         return future.called_back and self.stream.lets_go

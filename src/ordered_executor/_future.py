@@ -65,6 +65,7 @@ class Owner(Protocol):
     def seconds_in_worker(self, ticket: int) -> float | None: ...
     def note_handed(self, future: Future[Any], why: str) -> None: ...
     def must_not_wait(self) -> str | None: ...
+    def note_wanted(self, ticket: int) -> None: ...
     def on_releaser(self) -> bool: ...
 
 
@@ -157,6 +158,7 @@ class Future(StandardFuture[T]):
                 self._audience = audience = self._audience or audience
             finally:
                 -_deciding
+        self._owner.note_wanted(self.first)
         return audience
 
     # ------------------------------------------------------------------------------------------------- for the user
@@ -244,7 +246,10 @@ class Future(StandardFuture[T]):
         return self._st == RUNNING
 
     def done(self) -> bool:
-        return self._st in DONE
+        if self._st in DONE:
+            return True
+        self._owner.note_wanted(self.first)  # whoever asks again and again waits, too
+        return False
 
     def result(self, timeout: float | None = None) -> T:
         """The value of the task, or its exception raised.  Waits until it is done, at most `timeout` seconds.

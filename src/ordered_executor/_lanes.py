@@ -54,6 +54,8 @@ LONGEST_SLEEP = 3600.0
 class LokyBackend:
     """Lanes of loky workers.  See `_backend.Backend`."""
 
+    demand = None  # a worker keeps one batch, not more
+
     def __init__(
         self,
         kind: LaneKind,

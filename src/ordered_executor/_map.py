@@ -115,7 +115,7 @@ class Claimer(Protocol):
 
     def claim_span(self, span: Span) -> None: ...
     def cancel_span(self, span: Span) -> None: ...
-    def must_not_wait(self) -> str | None: ...
+    def must_not_wait(self, ticket: int | None = None) -> str | None: ...
 
 
 class Source(Protocol):
@@ -352,6 +352,11 @@ class MapResults(Iterator[Any]):
         intake.taken += count
         segments.popleft()
 
+    def _next_ticket(self) -> int | None:
+        """The ticket of the next outcome, if it was claimed."""
+        behind = self._behind
+        return next((max(s.first, behind) for s in tuple(self._intake.spans) if s.first + s.count > behind), None)
+
     def _has_some(self) -> bool:
         """Whether a reader has nothing to wait for."""
         intake = self._intake
@@ -365,7 +370,7 @@ class MapResults(Iterator[Any]):
         """
         if self._has_some():
             return True
-        if (why := self._claimer.must_not_wait()) is not None:
+        if (why := self._claimer.must_not_wait(self._next_ticket())) is not None:
             raise _never_ends(why)
         began = time.monotonic()
         remaining = None if self._deadline is None else self._deadline - began

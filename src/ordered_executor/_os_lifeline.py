@@ -93,6 +93,18 @@ class Watchdog:
         finally:
             -lock
 
+    def start(self) -> None:
+        """Have it run from now on, as long as this process: for whoever counts processes."""
+        if _system_kills():
+            return
+        lock = self._lock
+        +lock
+        try:
+            if self._fd is None:
+                self._start_locked()
+        finally:
+            -lock
+
     def forget(self, pid: int) -> None:
         """The process is gone."""
         lock = self._lock

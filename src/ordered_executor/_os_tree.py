@@ -31,6 +31,8 @@ def _ask_ps(*arguments: str) -> str:
         done = subprocess.run(["ps", *arguments], capture_output=True, text=True, timeout=_PS_SECONDS, check=False)  # noqa: S607
     except subprocess.SubprocessError as error:
         raise OSError(f"ps: {error}") from error
+    if not done.stdout:
+        raise OSError(f"ps: {done.stderr or 'there is no such process'}")
     return done.stdout
 
 

@@ -149,6 +149,8 @@ class Packing:
             # the text only: the error has frames, which hold the object
             record.error = f"{class_name(type(error))}: {message_of(error)}"
             raise Unpicklable from None
+        finally:
+            pickler.references = None  # no cycle: the pickler holds all that it has pickled
         for need in needs.defined:
             found = record_of(need)
             if found is not None:

@@ -172,22 +172,27 @@ def plan_for(needs: Needs) -> Plan:
     return plan
 
 
-def sweep() -> None:
-    """Keep nothing that a name of the script stood for, and does not any more."""
-    old: list[Record] = []
+def sweep(values: Iterable[Any] = ()) -> None:
+    """Keep nothing that a name of the script stood for, as these did, and does not any more."""
+    old = [record for value in values if (record := _old_thing(value)) is not None]
     for need, record in list(_records.items()):
         value = record.value()
         if need[0] == "name" and value is not ABSENT and global_value(need[1], need[2]) is not value:
-            old.append(record)
-            key = _keys.known_key(value)
-            if key is not None and is_definable(value):
-                _let_go.add(("thing", key))
-                old += filter(None, [_records.get(("thing", key))])
+            old += filter(None, [record, _old_thing(value)])
     for record in old:
         _records.pop(record.need, None)
     for needs, plan in list(_plans.items()):
         if not set(old).isdisjoint(plan.records):
             _plans.pop(needs, None)
+
+
+def _old_thing(value: Any) -> Record | None:
+    """The record of a thing that its name does not stand for any more; if it is needed again, it is known as seen."""
+    key = _keys.known_key(value)
+    if key is None or not is_definable(value):
+        return None
+    _let_go.add(("thing", key))
+    return _records.get(("thing", key))
 
 
 def gone(need: Need) -> None:

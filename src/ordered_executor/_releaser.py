@@ -22,6 +22,7 @@ from typing import Any
 from . import _exit
 from ._backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
 from ._counts import Counts
+from ._demand import Weighed
 from ._dispatcher import Dispatcher, Slice
 from ._errors import TaskKilledError, copy_error
 from ._front import Front, Marked
@@ -244,16 +245,28 @@ class Releaser(Front):
             self.counts.head_moved(sequencer.head)
             self.observers.released(head, sequencer.head, sequencer.early)
 
+    def _deliver_to_map(self, segment: Segment, owner: Any) -> None:
+        span, outcomes = owner.span if type(owner) is Slice else owner, segment.outcomes
+        if span.outcomes:
+            outcomes = span.raw(segment.first, outcomes, segment.run)
+        if self.demand is not None:
+            outcomes = Weighed(outcomes)
+            self.demand.add(outcomes, segment.first, segment.size)
+        span.delivery.put(segment.first, outcomes)
+
+    def _keep(self, segment: Segment, future: Future[Any]) -> None:
+        self.stream.keep(future)
+        if self.demand is not None:
+            self.demand.add(future, future.first, segment.size // segment.count)
+
     def _deliver(self, segment: Segment) -> None:
         owner, run = segment.owners[0], segment.run
         if run is not None:
             run.released_at = time.monotonic()
         if type(owner) is not Future:
-            span = owner.span if type(owner) is Slice else owner
-            outcomes = segment.outcomes
-            span.delivery.put(segment.first, span.raw(segment.first, outcomes, run) if span.outcomes else outcomes)
+            self._deliver_to_map(segment, owner)
             return
-        keep, basic = self.stream.keep, BASIC
+        keep, basic = self.stream.keep if self.demand is None else partial(self._keep, segment), BASIC
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
@@ -278,7 +291,7 @@ class Releaser(Front):
             for future in segment.owners:
                 done(future)
         # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
-        del segment, owner, future, outcome
+        del segment, owner, future, outcome, keep
 
     # ----------------------------------------------------------------------------------------------------- dispatch
 
@@ -330,7 +343,7 @@ class Releaser(Front):
         """There are more workers, or fewer: window, bytes and what waits are shared anew."""
         self.max_lanes = event.workers
         self.window.share(event.workers)
-        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers)
+        self.dispatcher.resize(self.window.tickets, event.lanes, event.workers, event.refill)
         self.backend.open(self.sequencer.head, self.window.limit(self.sequencer.head))
 
     def _on_arrived(self, event: Arrived) -> None:
@@ -511,6 +524,8 @@ class Releaser(Front):
 
     def _begin_closing(self) -> None:
         self._closing = True
+        if self.demand is not None:
+            self.demand.want_all()
 
     def _close_backend(self) -> None:
         if not self._backend_closing:

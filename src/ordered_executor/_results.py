@@ -67,7 +67,7 @@ class Stream:
         self,
         first: int,
         keep: bool | None,
-        must_not_wait: Callable[[], str | None],
+        must_not_wait: Callable[[int], str | None],
         leave: Callable[[Future[Any]], object],
     ) -> None:
         self._keep = keep is not False
@@ -232,7 +232,7 @@ class Stream:
             position = self._position
             if position >= tail() and (ended or not follow):
                 raise End
-            if (why := self._must_not_wait()) is not None:
+            if (why := self._must_not_wait(position)) is not None:
                 raise RuntimeError(f"the next outcome would never come: {why}")
             remaining = None if deadline is None else deadline - time.monotonic()
             if not self._readers.park(lambda: self._head > position or self._ended != ended, remaining):  # noqa: B023 (asked here only)

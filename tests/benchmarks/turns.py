@@ -40,6 +40,8 @@ KIND = LaneKind(None, None, (), None)
 class BareBackend:
     """Has lanes, and brings home what it is told to."""
 
+    demand = None
+
     def __init__(self, lanes: int) -> None:
         self.sent: deque[tuple[Any, Batch]] = deque()
         self.events: list[Event] = [Ready(number) for number in range(lanes)]

@@ -50,7 +50,7 @@ def test_a_resume_of_a_run_that_is_done_does_nothing(folder: Folder) -> None:
     arguments = ("--joblog", "log", "-o", "out", "mine:noted", "--resume")
     for _ in range(2):
         assert folder.run(*arguments, lines=b"1\nbad\n3\n")[0] in {0, 1}
-    assert folder.read("ran.log") == b"1\nbad\n3\n"
+    assert sorted(folder.read("ran.log").split()) == [b"1", b"3", b"bad"]
     assert folder.read("out") == b"1\n3\n"
 
 

@@ -9,6 +9,7 @@ import sys
 import zipapp
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -86,26 +87,160 @@ KINDS: list[Kind] = [
     standard_input,
     interactive,
 ]
-played: dict[Kind, dict[str, str]] = {}
 
 
-def play(kind: Kind, folder: Path) -> dict[str, str]:
-    """What came of each row: "ok", or a traceback."""
-    if kind not in played:
-        command, text = kind(folder)
-        done = subprocess.run(
-            [sys.executable, *command], cwd=folder, input=text, capture_output=True, text=True, check=False, timeout=150
-        )
-        try:
-            played[kind] = json.loads(done.stdout)
-        except ValueError:
-            pytest.fail(f"{done.stdout}\n{done.stderr}")
-    return played[kind]
+def play(command: list[str], folder: Path, text: str = "") -> str:
+    """What a program prints, which ends well."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, input=text, capture_output=True, text=True, check=False, timeout=150
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
-@pytest.mark.timeout(170)  # the first row of a kind plays all of them
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.timeout(170)  # all rows, each with workers of its own
 @pytest.mark.parametrize("kind", KINDS)
-def test_row(kind: Kind, row: str, tmp_path: Path) -> None:
-    """One row in one kind of program."""
-    assert play(kind, tmp_path)[row] == "ok"
+def test_all_rows(kind: Kind, tmp_path: Path) -> None:
+    """What must hold in a script holds in a program of this kind."""
+    command, text = kind(tmp_path)
+    found: dict[str, str] = json.loads(play(command, tmp_path, text))
+    assert list(found) == ROWS
+    assert "".join(f"{row}: {said}" for row, said in found.items() if said != "ok") == ""
+
+
+def test_the_top_level_runs_once_and_only_if_it_must(tmp_path: Path) -> None:
+    """In a worker that has something already, too; nothing that it has is made a second time."""
+    (tmp_path / "program.py").write_text(
+        dedent("""
+            import os, threading
+            from pathlib import Path
+            from ordered_executor import OrderedProcessPoolExecutor
+
+            runs = Path("runs")
+            with runs.open("a") as file:
+                print(os.getpid(), file=file)
+            lock = threading.Lock()
+            made = []
+
+            class Meta(type):
+                def __init__(cls, *args):
+                    super().__init__(*args)
+                    made.append(cls)
+
+            class One(metaclass=Meta): pass
+            class Other(One): pass
+
+            class Store:
+                def __init__(self):
+                    self.lock, self.things = threading.Lock(), []
+
+                def add(self, thing):
+                    with self.lock:
+                        self.things.append(thing)
+                        return len(self.things)
+
+            store = Store()
+
+            def plain(thing):
+                global kept
+                kept = thing
+                return isinstance(thing, One)
+
+            def locked(thing):
+                with lock:
+                    return isinstance(thing, One), isinstance(kept, One), type(kept) in made, len(made)
+
+            def add(thing):
+                return store.add(thing), type(store) is Store
+
+            if __name__ == "__main__":
+                with OrderedProcessPoolExecutor(1) as executor:
+                    assert executor.submit(plain, Other()).result()
+                    assert len(runs.read_text().split()) == 1
+                    assert executor.submit(locked, One()).result() == (True, True, True, 2)
+                    assert [executor.submit(add, One()).result() for _ in "ab"] == [(1, True), (2, True)]
+                    assert len(runs.read_text().split()) == 2
+                print("ok")
+        """)
+    )
+    assert play(["program.py"], tmp_path) == "ok\n"
+
+
+def test_modules_that_are_registered_for_pickling_by_value(tmp_path: Path) -> None:
+    """They are at home as the script is: one copy, and changes arrive."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "package" / "part.py").write_text("NUMBER = 1\ndef number():\n    return NUMBER\n")
+    (tmp_path / "own.py").write_text(
+        dedent("""
+            state, factor = None, 2
+            class Thing: size = 1
+            def begin(value):
+                global state
+                state = value
+            def see(): return state, factor, Thing.size
+            def boom(): raise ValueError  # in own
+        """)
+    )
+    (tmp_path / "program.py").write_text(
+        dedent("""
+            import cloudpickle, own, package.part
+            from ordered_executor import OrderedProcessPoolExecutor
+            cloudpickle.register_pickle_by_value(own)
+            cloudpickle.register_pickle_by_value(package)
+            def through(): return own.see(), own.factor
+
+            with OrderedProcessPoolExecutor(1, initializer=own.begin, initargs=("ready",)) as executor:
+                assert executor.submit(own.see).result() == ("ready", 2, 1)
+                own.factor, own.Thing.size, package.part.NUMBER = 3, 5, 7
+                assert executor.submit(through).result() == (("ready", 3, 5), 3)
+                assert executor.submit(package.part.number).result() == 7
+                assert type(executor.submit(own.Thing).result()) is own.Thing
+                assert "# in own" in str(executor.submit(own.boom).exception().__cause__)
+                own.factor = 4
+                assert executor.submit(through).result() == (("ready", 4, 5), 4)
+            print("ok")
+        """)
+    )
+    assert play(["program.py"], tmp_path) == "ok\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_of_multiprocessing_has_executors(tmp_path: Path, method: str) -> None:
+    """Where the script goes by the name `__mp_main__`, too; and a task has executors and pools of its own."""
+    (tmp_path / "program.py").write_text(
+        dedent(f"""
+            import multiprocessing
+            from ordered_executor import OrderedProcessPoolExecutor
+            factor = 2
+
+            class Point: pass
+
+            def times(number): return number * factor
+
+            def nested(number):
+                with OrderedProcessPoolExecutor(1) as executor:
+                    assert type(executor.submit(Point).result()) is Point
+                    return list(executor.map(times, range(number)))
+
+            def child():
+                global factor
+                factor = 3
+                assert nested(3) == [0, 3, 6]
+
+            def pool(number):
+                with multiprocessing.get_context({method!r}).Pool(1) as pool:
+                    return pool.map(times, range(number))
+
+            if __name__ == "__main__":
+                process = multiprocessing.get_context({method!r}).Process(target=child)
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+                with OrderedProcessPoolExecutor(1) as executor:
+                    assert executor.submit(nested, 3).result() == [0, 2, 4]
+                    assert executor.submit(pool, 3).result() == [0, 2, 4]
+                print("ok")
+        """)
+    )
+    assert play(["program.py"], tmp_path) == "ok\n"

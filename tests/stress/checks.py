@@ -125,10 +125,8 @@ def _maps(record: Record, court: Court) -> Iterator[str]:
         elif seen.ended and plan.stop_after is None:
             if len(seen.finals) != len(plan.tasks):
                 yield f"a map of {len(plan.tasks)} ended after {len(seen.finals)}"
-            if plan.input_fails != seen.input_error:
-                yield (
-                    "the error of a map's input is lost" if plan.input_fails else "a map made up an error of its input"
-                )
+            if list(plan.input_fails) != seen.input_errors:
+                yield f"a map's input failed before {plan.input_fails}, and that came before {seen.input_errors}"
         elif seen.started and plan.stop_after is None:
             yield "a map did not end"
 

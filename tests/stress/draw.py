@@ -122,12 +122,17 @@ class _Draw:
             Task(t.uid, t.seconds, t.answer, t.size, t.argument, t.argument_size, "function", t.fault, retries, timeout)
             for t in tasks
         )
+        buffersize = rng.choice([None, 1, 8, 100])
         return Map(
             tasks,
             chunksize=rng.choice([None, None, 1, 7, 50]),
-            buffersize=rng.choice([None, 1, 8, 100]),
+            buffersize=buffersize,
             stop_after=rng.randint(0, count) if rng.random() < 0.2 else None,
-            input_fails=rng.random() < 0.1,
+            input_fails=tuple(sorted(rng.choices(range(count + 1), k=rng.choice([1, 3]))))
+            if rng.random() < 0.3
+            else (),
+            errors=rng.choice(["raise", "yield"]),
+            prefetch=buffersize is not None and rng.random() < 0.4,
         )
 
     # ------------------------------------------------------------------------------------------------- the pipeline

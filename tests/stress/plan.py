@@ -35,7 +35,9 @@ class Map:
     chunksize: int | None = None
     buffersize: int | None = None
     stop_after: int | None = None  # close the iterator there
-    input_fails: bool = False  # the iterable raises behind its last task
+    input_fails: tuple[int, ...] = ()  # the input raises before these tasks (or behind the last), and goes on
+    errors: str = "raise"
+    prefetch: bool = False  # a thread reads the input
 
 
 @dataclass(frozen=True)

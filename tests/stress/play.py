@@ -74,6 +74,24 @@ def _closure(perform: Callable[..., Any]) -> Callable[..., Any]:
     return inner
 
 
+class _Inputs(Iterator[tuple[Any, ...]]):
+    """The input of a map: arguments, and errors before some of them."""
+
+    def __init__(self, plan: Map, book: str) -> None:
+        self._tasks = iter(plan.tasks)
+        self._fails = list(plan.input_fails)
+        self._given = 0
+        self._book = book
+
+    def __next__(self) -> tuple[Any, ...]:
+        if self._fails and self._fails[0] == self._given:
+            del self._fails[0]
+            raise InputError
+        self._given += 1
+        _, arguments = call_of(next(self._tasks), self._book)
+        return (*arguments, None)[:7]
+
+
 class Play:
     """A pipeline on its way."""
 
@@ -204,16 +222,16 @@ class Play:
         if executor is None:
             raise RuntimeError("cannot schedule: it was dropped")
 
-        def inputs() -> Iterator[tuple[Any, ...]]:
-            for task in plan.tasks:
-                _, arguments = call_of(task, self._book)
-                yield (*arguments, None)[:7]
-            if plan.input_fails:
-                raise InputError
-
         options = plan.tasks[0] if plan.tasks else Task(0, retries=self.plan.retries, timeout=self.plan.task_timeout)
         view = self._view(executor, options.retries, options.timeout)
-        return view.map(_spread, inputs(), chunksize=plan.chunksize, buffersize=plan.buffersize)
+        return view.map(
+            _spread,
+            _Inputs(plan, self._book),
+            chunksize=plan.chunksize,
+            buffersize=plan.buffersize,
+            errors=plan.errors,
+            prefetch=plan.prefetch,
+        )
 
     def _on_done(self, uid: int, future: Any) -> None:
         self.watch.beat()

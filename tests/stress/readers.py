@@ -185,19 +185,22 @@ def read_map(play: Play, number: int, seen: MapRecord) -> None:
         seen.cut_short = error
         return
     except InputError:
-        seen.input_error = True  # it has its place behind the inputs before it: never raised here
         play.record.complain("map() itself raised the error of its input")
         return
     seen.started = True
     with contextlib.closing(results):
         while plan.stop_after is None or len(seen.finals) < plan.stop_after:
             try:
-                final = Final(value=next(results))
+                got = next(results)
+                yielded = plan.errors == "yield" and isinstance(got, BaseException)
+                if isinstance(got, InputError):
+                    raise got
+                final = Final(error=got) if yielded else Final(value=got)
             except StopIteration:
                 seen.ended = True
                 return
             except InputError:
-                seen.input_error = True
+                seen.input_errors.append(len(seen.finals))
                 continue
             except CancelledError as error:
                 seen.cut_short = error
@@ -214,4 +217,4 @@ def read_map(play: Play, number: int, seen: MapRecord) -> None:
 
 
 class InputError(Exception):
-    """What an iterable raises behind its last task."""
+    """What the input of a map raises."""

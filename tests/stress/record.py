@@ -44,7 +44,7 @@ class MapRecord:
     started: bool = False
     ended: bool = False  # it said so itself, by StopIteration
     cut_short: BaseException | None = None  # what ended it that was not the outcome of a task
-    input_error: bool = False  # the error of its input arrived
+    input_errors: list[int] = field(default_factory=list)  # before which outcomes errors of its input arrived
 
 
 @dataclass

@@ -55,8 +55,9 @@ def one_line(text: str) -> str:
 
 
 def pack(note: Note) -> bytes:
-    shortened = note._replace(error=note.error and shorten(note.error), command=shorten(note.command))
-    packed = marshal.dumps(tuple(shortened))
+    if len(note.command) > MOST_TEXT // 4 or (note.error is not None and len(note.error) > MOST_TEXT // 4):
+        note = note._replace(error=note.error and shorten(note.error), command=shorten(note.command))
+    packed = marshal.dumps(tuple(note))
     return len(packed).to_bytes(4, "little") + packed
 
 

@@ -61,17 +61,23 @@ class RecordBook:
     def take(self, slots: Slots, piece: Piece) -> bool:
         """Hand on what has come of a piece since the last time.  False: that is one failure too many."""
         done, out = piece.progress(slots)
-        found, at = notes.read(slots, piece.slot, piece.noted, done)
-        piece.noted = at
+        found, piece.noted = notes.read(slots, piece.slot, piece.noted, done)
+        rows, at = list[bytes](), piece.written
         for note in found:
-            size = note.out - piece.written
-            self._hand_on(slots, piece, note.out)
-            self._count(piece, note.record + 1)
-            self._close(slots, piece, note, size)
+            if note.row:
+                where = "" if self._work.program else f" {piece.name}:{piece.line + note.line}"
+                rows.append(make_row(piece.number + note.record, note, note.out - at, where))
+                at = note.out + note.err
+            if note.failed or note.err:
+                self._hand_on(slots, piece, note.out)
+                self._count(piece, note.record + 1)
+                self._close(slots, piece, note)
             if note.failed and self._halt.when == "now" and self._halt.reached(self.failed, self.records):
+                self.sink.add_rows(rows)
                 return False
         self._hand_on(slots, piece, out)
         self._count(piece, done)
+        self.sink.add_rows(rows)
         return True
 
     def _hand_on(self, slots: Slots, piece: Piece, end: int) -> None:
@@ -88,8 +94,8 @@ class RecordBook:
             self.records += more
             self._bytes += (piece.end - piece.begin) * more // max(piece.records, more)
 
-    def _close(self, slots: Slots, piece: Piece, note: Note, size: int) -> None:
-        """All that is to be said of a record."""
+    def _close(self, slots: Slots, piece: Piece, note: Note) -> None:
+        """All that is to be said of a record on the error output, and the letter."""
         if note.err:
             text = slots.read(piece.slot, OUTPUT, piece.written, piece.written + note.err)
             piece.written += note.err
@@ -99,9 +105,6 @@ class RecordBook:
             self.sink.say(functools.partial(self._reporter.line, _failure(piece, note)))
             at = piece.begin + note.begin
             self.sink.add_letter(slots, piece.slot, at, note.size)
-        if note.row:
-            where = "" if self._work.program else f" {piece.name}:{piece.line + note.line}"
-            self.sink.add_row(make_row(piece.number + note.record, note, size, where))
 
     def report_rest(self, slots: Slots, piece: Piece) -> None:
         """The failures of a piece that is not written to its end."""

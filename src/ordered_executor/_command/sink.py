@@ -43,8 +43,9 @@ class Sink:
         if self._size >= GATHER_BYTES:
             self.flush()
 
-    def add_row(self, row: bytes) -> None:
-        self._rows.append(row)
+    def add_rows(self, rows: list[bytes]) -> None:
+        """Rows of the job log, whose output has been added."""
+        self._rows += rows
 
     def add_letter(self, slots: Slots, slot: int, begin: int, size: int) -> None:
         """A record that failed, for the dead letter file.  A large one is not held in memory."""

@@ -59,7 +59,7 @@ class Worker:
         sys.path[:0] = [path for path in paths if path not in sys.path]
         self.call: Call | None = None
         self.run = self._runner()
-        plain = not (work.retries or work.tag or work.results or work.log or work.program or work.dry_run)
+        plain = not (work.retries or work.tag or work.results or work.program or work.dry_run)
         self.quick = plain
 
     def _runner(self) -> Runner:
@@ -94,12 +94,13 @@ class Worker:
         values, words, area, base = records.values, slots.words, slots.area, NOTES_BYTES
         output, word = slots.map_output(slot), slots.index(slot, COMMIT)
         done, at = unpack_commit(words[word])
-        clock = time.perf_counter
-        deadline = clock() + LONGEST_SECONDS
+        clock, log = time.perf_counter, self.work.log
+        now = clock()
+        deadline = now + LONGEST_SECONDS
         for index in range(done, len(values)):
             if words[STOP]:
                 return
-            error = None
+            error, began = None, now
             try:
                 out = call(values[index])
             except BaseException as raised:
@@ -112,19 +113,26 @@ class Worker:
             else:
                 slots.write(slot, OUTPUT, at, out)
             at += size
-            if error is not None:
-                notes.append(slots, slot, Note(index, *records.span(index), at, 0, error, 1))
+            now = clock()
+            if log or error is not None:
+                self._note(records, index, at, error, now - began)
             words[word] = pack_commit(index + 1, at)
-            if error is not None and self._tell_failure():
-                return
-            if clock() > deadline or at >= area:
+            if error is not None:
+                self._tell_failure()
+            if now > deadline or at >= area or slots.get(slot, NOTES) > notes.ROOM:
                 return
 
-    def _tell_failure(self) -> bool:
-        """A failure is in the slot; whether there is no room for another."""
+    def _note(self, records: Records, index: int, at: int, error: str | None, seconds: float) -> None:
+        """That a record has failed; or, for the job log, that it has ended."""
+        began, command = time.time() - seconds, str(self.work.function)
+        status = 0 if error is None else 1
+        note = Note(index, *records.span(index), at, 0, error, status, 0, began, seconds, command, self.work.log)
+        notes.append(self.slots, self.slot, note)
+
+    def _tell_failure(self) -> None:
+        """A failure is in the slot."""
         if self.work.tell_failures:
             self.telling.tell(FAILED, self.slot)
-        return self.slots.get(self.slot, NOTES) > notes.ROOM
 
     def _failure(self, value: Any, raised: BaseException) -> str:
         return one_line(describe(value if isinstance(value, Exception) else raised))
