@@ -208,6 +208,14 @@ def test_a_task_knows_which_one_it_is() -> None:
     assert current_task() is None
 
 
+def test_to_ask_loads_no_more_than_that() -> None:
+    """A worker that was started for it has not loaded what users of executors need."""
+    ask_it = "__import__('ordered_executor').current_task().ticket"
+    look = "'ordered_executor._public' in __import__('sys').modules"
+    with OrderedProcessPoolExecutor(1, reuse=False) as executor:
+        assert executor.submit(eval, f"({ask_it}, {look})").result() == (0, False)
+
+
 def _ask_in_a_map(_: int) -> Any:
     return current_task()
 
