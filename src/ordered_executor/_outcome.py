@@ -97,12 +97,12 @@ class Outcome(_Triple):
 
     @property
     def worker(self) -> int | None:
-        """The number of the worker it ran in: 0 to `max_workers - 1`."""
+        """The number of the worker it ran in, from 0 to `max_workers - 1`."""
         return None if self._run is None else self._run.number
 
     @property
     def attempts(self) -> int | None:
-        """How often it was begun: more than once if workers died of it."""
+        """How often it was begun, more than once if workers died of it."""
         return None if self._about is None else self._about.attempts
 
     @property
@@ -112,7 +112,7 @@ class Outcome(_Triple):
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Its arguments by position: the objects that were submitted."""
+        """Its arguments by position, the objects that were submitted."""
         return () if self._about is None else tuple(as_call(self._about.call)[1])
 
     @property
