@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 
 from ordered_executor import Future
+from ordered_executor._backend import Blame, Lost
 from ordered_executor._dispatcher import (
     BATCH_BYTES,
     BATCH_MOST,
@@ -19,6 +20,7 @@ from ordered_executor._dispatcher import (
     Pace,
     Slice,
 )
+from ordered_executor._losses import settle_loss
 from ordered_executor._map import Delivery, Span
 from ordered_executor._roster import LaneQueue
 from ordered_executor._ticket import Batch, Options
@@ -579,3 +581,42 @@ def test_clear_gives_everything_in_order() -> None:
     entries = dispatcher.clear()
     assert [(entry.first, entry.count) for entry in entries] == [(0, 3), (3, 3), (6, 1), (7, 1), (8, 1)]
     assert [type(entry) is Slice for entry in entries] == [True, True, False, False, False]
+
+
+# ---------------------------------------------------------------------------------------------------- and then it dies
+
+
+def test_nobody_is_charged_whose_ticket_was_taken_back() -> None:
+    """1. A lane is recalled; 2. its row says of a ticket that was taken back that it runs; 3. it dies.
+
+    The worker was about to see the recall. The ticket is elsewhere, and only there.
+    """
+    dispatcher = fast(with_lanes(2, *futures(8)))
+    batch = take(dispatcher)
+    dispatcher.take_back(dispatcher.lanes[0], lambda _: 1)
+    arrive(dispatcher, 0, batch, 0, 1)
+    lost = Lost(0, 0, Blame(batch.number, 1), ValueError(), begun=batch.number)
+    assert settle_loss(dispatcher, lost) == ([], [])
+    assert [entry.first for entry in dispatcher.clear()] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_a_cancelled_ticket_is_not_charged(suspect: bool) -> None:
+    """It was cancelled while its batch was loaded; then the worker died. It is skipped, and does not fail."""
+    dispatcher = with_lanes(1, *futures(1))
+    batch = take(dispatcher)
+    (future,) = batch.owners
+    future._owner.recall.return_value = True
+    assert future.cancel()
+    blame = None if suspect else Blame(batch.number, 0)
+    lost = Lost(0, 0, blame, ValueError(), suspect=batch.number if suspect else None)
+    assert settle_loss(dispatcher, lost) == ([], [future])
+    assert future.losses == 0
+
+
+def test_what_ran_when_its_worker_died_is_not_cancelled_later() -> None:
+    """Although nobody is to blame; what stood behind it can be."""
+    dispatcher = fast(with_lanes(1, *futures(4)))
+    batch = take(dispatcher)
+    assert settle_loss(dispatcher, Lost(0, 0, None, ValueError(), begun=batch.number)) == ([], [])
+    assert [future.cancel() for future in batch.owners] == [False] + [True] * (batch.count - 1)

@@ -738,3 +738,15 @@ def test_a_snapshot_is_a_read(in_callback: bool) -> None:
     assert owner.reads == 2
     assert failed.unseen_error is None
     assert _future.in_callback.depth == 0
+
+
+def test_what_has_begun_once_is_never_cancelled() -> None:
+    """1. It had begun when its worker died; 2. it is sent again, and comes back without having begun anew."""
+    owner = Owner()
+    future, _ = sent(owner)
+    assert future.take_back(begun=True)
+    assert future.start(Batch(2, 7, 1, [future], lane="another"))
+    assert future.take_back()
+    owner.not_begun.add(0)
+    assert not future.cancel()
+    assert owner.recalls == []

@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[Callable[[Record], object], str]] = {
     "map lost one": (lambda r: r.maps[0].finals.pop(), "ended after 1"),
     "map without end": (lambda r: setattr(r.maps[0], "ended", False), "did not end"),
     "map made one up": (lambda r: r.maps[0].finals.append(Final(7)), "gave 3 outcomes"),
-    "map made up an error": (lambda r: setattr(r.maps[0], "input_error", True), "made up an error"),
+    "map made up an error": (lambda r: r.maps[0].input_errors.append(1), "that came before [1]"),
     "too many early": (_stats(peak_early=3), "3 outcomes were early"),
     "too many bytes early": (_stats(peak_early_bytes=101), "101 bytes were early"),
     "not over": (_stats(in_flight=1), "not all is over"),

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import pickle
 import sys
+import weakref
 from collections.abc import Callable
 from functools import WRAPPER_ASSIGNMENTS, cached_property, lru_cache
 from operator import attrgetter
@@ -82,6 +83,11 @@ def _reduce_param_spec(spec: Any) -> Reduced:
     return ParamSpec, (spec.__name__,)
 
 
+def _reduce_weak_keys(entries: weakref.WeakKeyDictionary[Any, Any]) -> Reduced:
+    # `singledispatch` has one
+    return weakref.WeakKeyDictionary, (dict(entries),)
+
+
 def _refuse_of_main(obj: Any) -> Reduced:
     if goes_by_value(obj.__module__):
         raise NeedsCloudpickle
@@ -95,6 +101,7 @@ BY_VALUE: dict[type, Callable[[Any], Reduced]] = {
     cached_property: _reduce_cached_property,
     NewType: _reduce_new_type,
     ParamSpec: _reduce_param_spec,
+    weakref.WeakKeyDictionary: _reduce_weak_keys,
 }
 # For the plain one: leave those of a script to cloudpickle.
 PLAIN: dict[type, Callable[[Any], Reduced]] = dict.fromkeys((*BY_VALUE, TypeVar), _refuse_of_main)

@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from ._backend import Backend
 from ._check import (
@@ -117,6 +117,30 @@ class OrderedExecutor(Executor):
         self._releaser.claim_future(future)
         return future
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        errors: Literal["raise"] = "raise",
+        prefetch: bool = False,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        errors: str,
+        prefetch: bool = False,
+    ) -> Iterator[T | BaseException]: ...
+
     def map(
         self,
         fn: Callable[..., T],
@@ -126,7 +150,7 @@ class OrderedExecutor(Executor):
         buffersize: int | None = None,
         errors: str = "raise",
         prefetch: bool = False,
-    ) -> Iterator[T]:
+    ) -> Iterator[T] | Iterator[T | BaseException]:
         """Yield `fn(*args)` for the arguments that `zip(*iterables)` gives, in their order.
 
         A call that fails raises at its place, and the iterator goes on behind it; so does an error of the input.
@@ -359,6 +383,30 @@ class OptionsView:
         """As the executor's `submit`, with the view's settings."""
         return self._executor._submit(fn, args, kwargs, self._options)
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        errors: Literal["raise"] = "raise",
+        prefetch: bool = False,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        errors: str,
+        prefetch: bool = False,
+    ) -> Iterator[T | BaseException]: ...
+
     def map(
         self,
         fn: Callable[..., T],
@@ -368,6 +416,6 @@ class OptionsView:
         buffersize: int | None = None,
         errors: str = "raise",
         prefetch: bool = False,
-    ) -> Iterator[T]:
+    ) -> Iterator[T] | Iterator[T | BaseException]:
         """As the executor's `map`, with the view's settings."""
         return self._executor._map(fn, iterables, timeout, chunksize, buffersize, errors, prefetch, self._options)

@@ -14,6 +14,7 @@ which it came, whatever of it fails: a failure is remembered, and told to whoeve
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import linecache
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from multiprocessing.process import current_process
-from types import CellType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from . import _keys, _wire
@@ -33,6 +34,7 @@ from ._locks import Lock
 from ._rebuild import AS_SPAWN_DOES, MAIN, named, names_in
 from ._reducers import CACHE
 
+BEARING = "__ordered_executor_bears__"  # a name in the top level, while it runs
 Name = tuple[str, str]  # module, name
 
 
@@ -247,7 +249,7 @@ def run(home: str, filename: str, source: str) -> None:
     _ran[home] = set()
     try:
         with _as_spawn_does(home, names):
-            exec(compile(source, filename, "exec", dont_inherit=True), names)  # noqa: S102 (the user's own program)
+            exec(_compiled(home, filename, source), names)  # noqa: S102 (the user's own program)
     except BaseException as error:
         _lacking[home, ""] = f"the top level of the script failed in this worker: {_text(error)}"
     names.update(before)
@@ -270,6 +272,33 @@ def _open_all(home: str) -> None:
         -_opening
 
 
+def _compiled(home: str, filename: str, source: str) -> CodeType:
+    """The top level, which bears that decorators refuse a class that is here already, as they have had it before."""
+    tree = ast.parse(source, filename)
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.ClassDef) and isinstance(_defined.get((home, node.name)), type):
+            node.decorator_list = [_bearing(decorator) for decorator in node.decorator_list]
+        elif isinstance(node, (ast.If, ast.Try, ast.With)):
+            todo += ast.iter_child_nodes(node)
+    return compile(tree, filename, "exec", dont_inherit=True)
+
+
+def _bearing(decorator: ast.expr) -> ast.expr:
+    call = ast.Call(ast.Name(BEARING, ast.Load()), [decorator], [])
+    return ast.fix_missing_locations(ast.copy_location(call, decorator))
+
+
+def _bear(decorator: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorated(cls: Any) -> Any:
+        with contextlib.suppress(Exception):
+            decorator(cls)
+        return cls
+
+    return decorated
+
+
 @contextlib.contextmanager
 def _as_spawn_does(home: str, names: dict[str, Any]) -> Iterator[None]:
     """The module has another name meanwhile, no process can be started, and no class is made a second time."""
@@ -281,11 +310,13 @@ def _as_spawn_does(home: str, names: dict[str, Any]) -> Iterator[None]:
 
     names["__name__"] = AS_SPAWN_DOES if home == MAIN else home
     builtins.__build_class__ = build_once
+    names[BEARING] = _bear
     process._inheriting = True  # type: ignore[attr-defined]  # see `ordered_executor.__init__`
     try:
         yield
     finally:
         builtins.__build_class__ = build
+        names.pop(BEARING, None)
         del process._inheriting  # type: ignore[attr-defined]
 
 

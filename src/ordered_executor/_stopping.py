@@ -25,7 +25,7 @@ from . import _os
 from ._backend import Blame
 from ._errors import TaskTimeoutError
 from ._lane import Lane
-from ._lane_memory import COUNT_BITS, COUNT_MASK, PROGRESS, RUNNING, SEGMENT, STARTED, STATE, STATE_NAMES
+from ._lane_memory import COUNT_BITS, COUNT_MASK, INITIALIZING, PROGRESS, RUNNING, SEGMENT, STARTED, STATE, STATE_NAMES
 from ._parcels import Sent
 
 # How often to look whether a task that is to be stopped runs now; how often whether one with a time limit has begun.
@@ -35,6 +35,8 @@ TIMEOUT_SECONDS = 0.05
 STACK_SECONDS = 0.2
 # How long a worker may at least stand still outside of a task: large arguments and results take their time.
 STILL_SECONDS = 2.0
+# The same while it unpickles what it needs of the script, or runs its top level: a gigabyte takes six.
+SCRIPT_SECONDS = 60.0
 
 
 def look_at_running(lane: Lane, now: float, *, gated: bool) -> None:
@@ -79,7 +81,7 @@ def _look_for_stillness(lane: Lane, sent: Sent, now: float, gated: bool) -> None
     sent.looked = now
     if row != sent.row or gated or lane.writer.pending or late:
         sent.row, sent.still_since = row, now
-    patience = max(sent.shortest, STILL_SECONDS)
+    patience = max(sent.shortest, SCRIPT_SECONDS if row[0] == INITIALIZING else STILL_SECONDS)
     if now < max(sent.still_since, lane.heard) + patience or lane.doomed is not None:
         return
     ticket = sent.first + sent.home

@@ -221,7 +221,9 @@ class _Worker:
         if kind == _wire.LEASE:
             self._take_lease(lease, *_wire.unpack(body))
         elif kind == _wire.DEFINE:  # also before a batch that was handed back: the parent takes it as done
+            self._enter(INITIALIZING)
             _home.apply(body)
+            self._enter(IDLE)
         elif kind == _wire.BATCH:
             batch, inline = _wire.split(body)
             self._take_batch(inline, *batch)

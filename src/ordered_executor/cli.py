@@ -11,7 +11,6 @@ Needs the extra: `pip install 'ordered-executor[cli]'`.
 
 from __future__ import annotations
 
-import os
 import sys
 
 MISSING = 2  # the exit status of a wrong call
@@ -38,15 +37,3 @@ def _say(text: str, status: int) -> int:
     if sys.stderr is not None:
         print(f"ordered-executor: {text}", file=sys.stderr)
     return status
-
-
-def script() -> None:
-    """The installed program: leave at once, since all is written and nothing is left to be done."""
-    status = main()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            status = status or 1
-    os._exit(status)

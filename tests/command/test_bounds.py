@@ -59,12 +59,12 @@ def test_a_small_window(folder: Folder) -> None:
     assert folder.run("mine:big", "-j2", "--window-bytes", "100K", lines=lines) == (0, expected, "")
 
 
-@pytest.mark.parametrize("workers", [1, 2, 64])
+@pytest.mark.parametrize("workers", [1, 2, 64, 5000])
 @pytest.mark.parametrize("window", [1, 1 << 20, 64 << 20, 1 << 40])
 def test_the_slots_are_enough_and_fit(workers: int, window: int) -> None:
     """As many as the workers need, and no more memory than the window, if that is not too small for them."""
     count, area = layout(window, workers)
-    assert count >= 4 * workers
+    assert min(4 * workers, 1000) <= count < 1024
     assert count * 2 * area <= max(window, 8 * workers * 64 * 1024)
 
 

@@ -108,6 +108,17 @@ def test_all_rows(kind: Kind, tmp_path: Path) -> None:
     assert "".join(f"{row}: {said}" for row, said in found.items() if said != "ok") == ""
 
 
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("guarded", [True, False])
+def test_whatever_a_script_may_define(tmp_path: Path, guarded: bool) -> None:
+    """It works in a worker, is the same on both sides, and sees what the parent changes."""
+    text = ROWS_FILE.with_name("kinds_of_a_script.py").read_text()
+    if not guarded:
+        text = text.replace("GUARDED = True", "GUARDED = False").replace('if __name__ == "__main__":', "if True:")
+    (tmp_path / "program.py").write_text(text)
+    assert play(["program.py"], tmp_path) == "ok\n"
+
+
 def test_the_top_level_runs_once_and_only_if_it_must(tmp_path: Path) -> None:
     """In a worker that has something already, too; nothing that it has is made a second time."""
     (tmp_path / "program.py").write_text(
@@ -241,6 +252,29 @@ def test_a_child_of_multiprocessing_has_executors(tmp_path: Path, method: str) -
                     assert executor.submit(nested, 3).result() == [0, 2, 4]
                     assert executor.submit(pool, 3).result() == [0, 2, 4]
                 print("ok")
+        """)
+    )
+    assert play(["program.py"], tmp_path) == "ok\n"
+
+
+def test_what_a_worker_needs_may_take_longer_than_a_task(tmp_path: Path) -> None:
+    """A time limit is for tasks: a large global takes a worker as long as it takes."""
+    (tmp_path / "program.py").write_text(
+        dedent("""
+            import time
+            from ordered_executor import OrderedProcessPoolExecutor
+
+            class Slow:
+                number = 1
+                def __getstate__(self): return 1
+                def __setstate__(self, state): time.sleep(3)
+
+            slow = Slow()
+            def add(number): return slow.number + number
+
+            with OrderedProcessPoolExecutor(1, task_timeout=0.5) as executor:
+                assert executor.submit(add, 1).result() == 2
+            print("ok")
         """)
     )
     assert play(["program.py"], tmp_path) == "ok\n"

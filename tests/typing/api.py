@@ -63,7 +63,10 @@ def mark(executor: OrderedProcessPoolExecutor) -> None:
 def mapped(executor: OrderedProcessPoolExecutor) -> None:
     assert_type(executor.map(double, [1, 2]), Iterator[float])
     executor.map(double, [1], timeout=1, chunksize=2, buffersize=3)
-    executor.map(double, [1], buffersize="3")  # type: ignore[arg-type]
+    assert_type(executor.map(double, [1], buffersize=3, prefetch=True, errors="raise"), Iterator[float])
+    assert_type(executor.map(double, [1], errors="yield"), Iterator[float | BaseException])
+    assert_type(executor.options().map(double, [1], errors="pass"), Iterator[float | BaseException])
+    executor.map(double, [1], buffersize="3")  # type: ignore[call-overload]
 
 
 def options(executor: OrderedProcessPoolExecutor) -> None:

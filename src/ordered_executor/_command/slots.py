@@ -54,7 +54,7 @@ def unpack_commit(word: int) -> tuple[int, int]:
 
 def layout(window_bytes: int, workers: int) -> tuple[int, int]:
     """How many slots, with areas of what size: together about the window, never too few for the workers."""
-    least = 4 * workers
+    least = min(4 * workers, HEADER_BYTES // (8 * _EACH) - 1)
     area = max(GRAIN, min(MOST_AREA, window_bytes // (2 * least) // GRAIN * GRAIN))
     return max(least, min(MOST_SLOTS, window_bytes // (2 * area))), area
 
