@@ -51,7 +51,7 @@ class Mischief:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(self._rng.uniform(2.0, 8.0)):
+        while not self._over.wait(self._rng.uniform(5.0, 15.0)):
             with contextlib.suppress(psutil.Error, OSError):
                 self._do(self._rng.choice(("kill a worker", "kill a worker", "kill a nanny", "stop a worker")))
 
@@ -87,6 +87,9 @@ def pipeline(client: Any, rng: random.Random, done: Counter[str]) -> list[str]:
     size = rng.choice((0, 10, 100_000))
     window = rng.choice((None, None, 8, 64))
     with OrderedDaskExecutor(client, retries=20, window=window, unseen_errors="ignore", stall_timeout=10) as executor:
+        watch = threading.Timer(PATIENCE / 2, tell, (executor, client))
+        watch.daemon = True
+        watch.start()
         plans = [
             (n, typical * rng.random() * 2, size if rng.random() < 0.2 else 0, rng.random() < 0.05)
             for n in range(count)
@@ -109,7 +112,17 @@ def pipeline(client: Any, rng: random.Random, done: Counter[str]) -> list[str]:
             wrong += check(plans_left, outcomes, killed)
             done["streams" if read is not None else "futures"] += 1
         done["tickets"] += count
+        watch.cancel()
     return wrong
+
+
+def tell(executor: Any, client: Any) -> None:
+    """What an executor that stands still has on the cluster."""
+    backend = executor._releaser.backend
+    parts = [part for parts in list(backend._lanes.values()) for part in list(parts)]
+    print(f"stands still: {executor.statistics()}, threads {client.nthreads()}", flush=True)
+    for part in sorted(parts, key=lambda part: part.ticket)[:20]:
+        print(f"  {part.ticket}+{part.count} {part.task} ended={part.ended} guess={part.guess}", flush=True)
 
 
 def result(future: Any) -> Any:
