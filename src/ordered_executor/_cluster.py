@@ -315,7 +315,7 @@ class ClusterBackend:
         for parts in self._lanes.values():
             for part in parts:
                 if part.ticket <= self._head < part.ticket + part.count:
-                    return part if part.task is not None and not part.ended else None
+                    return part if part.task is not None else None
         return None
 
     def _on_begun(self, part: Part, attempt: int, index: int) -> None:

@@ -426,15 +426,18 @@ class DaskBackend(ClusterBackend):
             self._client.restart_workers(watched, timeout=RESTART_SECONDS, raise_for_error=False)
 
     def _look_after(self, part: Part) -> None:
-        self._on_loop(self._see_worker_of(part.task.key))
+        self._on_loop(self._see_worker_of(part.task))
 
-    async def _see_worker_of(self, key: Any) -> None:
+    async def _see_worker_of(self, task: Any) -> None:
         with contextlib.suppress(Exception):
-            await asyncio.to_thread(self._see, key)
+            await asyncio.to_thread(self._see, task)
 
-    def _see(self, key: Any) -> None:
-        """Restart or remove the worker that has this task, if the scheduler has heard nothing of it for too long."""
-        found = self._where({key})
+    def _see(self, task: Any) -> None:
+        """Restart or remove the worker that has this task, if the scheduler has heard nothing of it for too long.
+
+        It runs the task, or keeps its outcome, and the parent tries to fetch that.
+        """
+        found = self._where({task.key}) or list(self._client.who_has([task]).get(task.key, ()))
         known = self._client.scheduler_info(n_workers=-1)["workers"]
         if not found or found[0] not in known:
             self._last_seen = None

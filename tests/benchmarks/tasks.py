@@ -87,6 +87,13 @@ def nap(seconds: float) -> float:
     return time.perf_counter() - start
 
 
+def numbered_nap(numbered: tuple[int, float]) -> int:
+    """Sleep, and return the number."""
+    number, seconds = numbered
+    time.sleep(seconds)
+    return number
+
+
 def late_1m(seconds: float) -> Any:
     """Return 1 MiB after so long."""
     if seconds:
