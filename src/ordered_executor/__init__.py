@@ -50,6 +50,10 @@ if not TYPE_CHECKING:
             from importlib.metadata import version  # noqa: PLC0415 (it costs a worker's start some milliseconds)
 
             globals()[name] = version("ordered-executor")
+        elif name in ("CurrentTask", "current_task"):
+            from . import _current  # noqa: PLC0415 (for tasks: they need no more of this package)
+
+            globals()[name] = getattr(_current, name)
         elif name in __all__:
             from . import _public  # noqa: PLC0415
 
