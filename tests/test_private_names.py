@@ -117,3 +117,9 @@ def test_how_cloudpickle_reduces_a_class() -> None:
     assert make(*args) is Local
     fill(Local, ({"one": 2}, {}))
     assert Local.one == 2
+
+
+def test_whether_a_dask_cluster_adapts() -> None:
+    """`dask`: it says so in `_adaptive` only; without, an executor sees it when its size has changed."""
+    distributed = pytest.importorskip("distributed")
+    assert "self._adaptive = " in inspect.getsource(distributed.deploy.cluster)

@@ -106,3 +106,16 @@ def test_a_turn_does_not_grow_with_the_lanes() -> None:
     make = stubbed(memory)
     assert min(turn_cost(make, 1024, 100) for _ in range(3)) < 3 * min(turn_cost(make, 2, 100) for _ in range(3))
     memory.close()
+
+
+def test_batches_are_longer_where_there_are_many_workers() -> None:
+    """Whoever sends them is one: a batch may take a millisecond for each worker, if that is more than usual."""
+    executor = HandExecutor(2)
+    pace = executor.releaser.dispatcher.pace
+    pace.seconds = 0.01
+    assert pace.batch_size(10_000) == 5
+    resize(executor, 1000)
+    assert pace.batch_size(10_000) == 100
+    resize(executor, 10)
+    assert pace.batch_size(10_000) == 5
+    executor.end()

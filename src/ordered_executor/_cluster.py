@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import queue
 import time
 from collections import deque
@@ -35,7 +36,7 @@ from ._cluster_store import Common, Store
 from ._cluster_task import Home, come_home
 from ._demand import Demand
 from ._dispatcher import AHEAD_WINDOW_PER_LANE
-from ._errors import TerminatedWorkerError, copy_error
+from ._errors import TaskTimeoutError, TerminatedWorkerError, copy_error
 from ._gate import Window
 from ._ticket import Batch, Failure
 
@@ -85,6 +86,9 @@ class ClusterBackend:
         self._travelling = 0  # bytes expected on their way
         self._each: float | None = None  # bytes of an outcome, guessed from the last ones: rather too many
         self._seconds: float | None = None  # that a part takes
+        self._alarms: list[tuple[float, int, Part, int]] = []  # a heap: when which task will have run too long
+        self._stall_seconds = math.inf  # how long the head may stand before somebody looks at the worker that has it
+        self._stalled_since = time.monotonic()
         self._workers = 0
         self._elastic = False
         self._size: tuple[int, int, int] | None = None  # as the core was told
@@ -123,8 +127,11 @@ class ClusterBackend:
         """What its only ticket ends with if it is not lost, but could not begin: something it needs has failed."""
         raise NotImplementedError
 
-    def _stop(self, part: Part) -> None:
-        """Stop what runs, if the cluster can.  Does not wait."""
+    def _stop(self, parts: list[Part]) -> None:
+        """Stop what runs of them, if the cluster can.  Does not wait."""
+
+    def _look_after(self, part: Part) -> None:
+        """It has the head, which has not moved for long: see whether its worker is alive.  Does not wait."""
 
     # ------------------------------------------------------------------------------------------------------ the lanes
 
@@ -216,6 +223,8 @@ class ClusterBackend:
     # ----------------------------------------------------------------------------------------------------- the window
 
     def open(self, head: int, limit: int) -> None:
+        if head != self._head:
+            self._stalled_since = time.monotonic()
         self._head, self._limit = head, limit  # `wait` comes next, and lets in who may
 
     def give_back(self, lane: Hashable, size: int) -> None:
@@ -275,20 +284,50 @@ class ClusterBackend:
         self._let_in()
         if self._events:
             timeout = 0
-        elif self._busy and (timeout is None or timeout > LOOK_SECONDS):
-            timeout = LOOK_SECONDS
+        elif self._busy:
+            soon = min(LOOK_SECONDS, max(0.0, self._alarms[0][0] - time.monotonic())) if self._alarms else LOOK_SECONDS
+            timeout = soon if timeout is None else min(timeout, soon)
         try:
             self._posts.get(timeout=timeout)() if timeout != 0 else self._posts.get_nowait()()
             while True:
                 self._posts.get_nowait()()
         except queue.Empty:
             pass
-        if self._busy and time.monotonic() - self._looked >= LOOK_SECONDS and not self._closing:
-            self._looked = time.monotonic()
-            self._look()
+        if not self._closing:
+            self._look_at_clock(time.monotonic())
         self._resize()
         events, self._events = self._events, []
         return events
+
+    def _look_at_clock(self, now: float) -> None:
+        if self._busy and now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look()
+            if now - self._stalled_since >= self._stall_seconds / 2 and (part := self._part_at_head()) is not None:
+                self._look_after(part)
+        while self._alarms and self._alarms[0][0] <= now:
+            _, attempt, part, index = heapq.heappop(self._alarms)
+            if part.attempt == attempt and part.task is not None and not part.ended:
+                self._overrun(part, index)
+
+    def _part_at_head(self) -> Part | None:
+        """What the head is in, if the cluster has it."""
+        for parts in self._lanes.values():
+            for part in parts:
+                if part.ticket <= self._head < part.ticket + part.count:
+                    return part if part.task is not None else None
+        return None
+
+    def _on_begun(self, part: Part, attempt: int, index: int) -> None:
+        """The worker has begun with this ticket of a part."""
+        timeout = part.timeout(index)
+        if part.attempt == attempt and timeout is not None:
+            heapq.heappush(self._alarms, (time.monotonic() + timeout, attempt, part, index))
+
+    def _overrun(self, part: Part, index: int) -> None:
+        ticket = part.ticket + index
+        text = f"ticket {ticket} ran longer than its timeout of {part.timeout(index)} s and was stopped"
+        self.kill(part.slot, part.parcel.batch.number, part.start + index, TaskTimeoutError(text, ticket))
 
     def wake(self) -> None:
         self._posts.put(_nothing)
@@ -392,7 +431,7 @@ class ClusterBackend:
                 part.parcel.kills[index] = reason
                 if not part.ended and part.failure is None:
                     if part.task is not None:
-                        self._stop(part)
+                        self._stop([part])
                     self._give_up(part)
                     self._take_apart(part)
                     self._advance(lane)
@@ -400,11 +439,11 @@ class ClusterBackend:
 
     def close(self, kill: bool) -> None:
         self._closing = True
-        for parts in self._lanes.values():
-            for part in parts:
-                if kill and part.task is not None and not part.ended:
-                    self._stop(part)
-                self._give_up(part)
+        mine = [part for parts in self._lanes.values() for part in parts]
+        if kill and (running := [part for part in mine if part.task is not None and not part.ended]):
+            self._stop(running)
+        for part in mine:
+            self._give_up(part)
         self._lanes.clear()
         self._busy = 0
 

@@ -175,6 +175,15 @@ class Part:
         self.losses = 0  # that it is charged with
         self.accidents = 0  # losses that are nobody's fault
         self.failure: BaseException | None = None  # what all of it ends with, without a worker
+        self.attempt = -1  # the number of its last start, where its tasks have time limits
+
+    def timeout(self, index: int) -> float | None:
+        """Of the ticket with that index in the part."""
+        return self.parcel.options(self.start + index).timeout
+
+    @property
+    def timed(self) -> bool:
+        return any(self.timeout(index) is not None for index in range(self.count))
 
     @property
     def extra(self) -> Any:

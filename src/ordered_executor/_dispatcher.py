@@ -34,6 +34,9 @@ BATCH_SECONDS = 0.007
 # What one may grow to, while LONG_QUEUE_BATCHES of its size wait for each lane.  With 0.05 s, tasks of 10 ms have 97 %
 # of what they have with nothing in between, with 0.007 s 94 %, and with 0.1 s 98 % (`busy-10ms` of the benchmarks).
 LONG_BATCH_SECONDS = 0.05
+# Of many workers each batch may be longer: whoever sends them is one, and has so much time for each.  A Dask scheduler
+# takes 0.6 ms: with 512 workers, batches of 0.05 s keep 16 % of them busy (`tests.benchmarks.simulate_cluster`).
+SECONDS_A_WORKER = 0.001
 LONG_QUEUE_BATCHES = 4
 # Of tasks so long that fewer would make a long batch, the first would wait long for the last, and little be gained.
 LONG_BATCH_LEAST = 4
@@ -58,6 +61,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
+        self.longest = LONG_BATCH_SECONDS  # seconds that a batch may be sized to take
         self.seconds: float | None = None
         self.bytes = 0.0  # of an outcome
         self.load = 0.0  # of what is sent for a task
@@ -86,7 +90,7 @@ class Pace:
             return 1
         seconds = max(self.seconds, 1e-7)
         size = int(BATCH_SECONDS / seconds)
-        if (long := int(LONG_BATCH_SECONDS / seconds)) >= LONG_BATCH_LEAST:
+        if (long := int(self.longest / seconds)) >= LONG_BATCH_LEAST:
             size = max(size, min(long, waiting // LONG_QUEUE_BATCHES))
         size = min(size, BATCH_MOST)
         if (most := max(self.bytes, self.load)) > 1:
@@ -113,6 +117,7 @@ class Dispatcher:
         """So many lanes may have something at a time, and so many workers share what waits, from now on."""
         self._most = max(1, min(BATCH_MOST, window // (2 * workers)))
         self._workers = workers
+        self.pace.longest = max(LONG_BATCH_SECONDS, SECONDS_A_WORKER * workers)
         self._most_busy = lanes
         self._refill = (workers + lanes) // 2 if refill is None else refill
         self._filling = False  # the lanes beyond the workers get something
@@ -291,7 +296,7 @@ class Dispatcher:
         self._grown = max(self._grown, batch.count)
         batch.again = again
         batch.recorded = self._is_recorded(batch)
-        batch.seconds = min(LONG_BATCH_SECONDS, (self.pace.seconds or 0.0) * batch.count)
+        batch.seconds = min(self.pace.longest, (self.pace.seconds or 0.0) * batch.count)
         self._roster.give(lane, batch)
         return batch, cancelled
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import pickle
+import time
 import uuid
 import warnings
 from collections.abc import Coroutine, Iterable, Mapping
@@ -21,7 +23,7 @@ import dask
 import distributed
 from distributed.protocol import dask_deserialize, dask_serialize
 
-from ._check import check_count, check_optional_count
+from ._check import check_count, check_optional_count, check_seconds
 from ._cluster import ClusterBackend, Fetched
 from ._cluster_parts import Part, send_references
 from ._cluster_store import Common
@@ -34,10 +36,14 @@ from .process_pool import DEFAULT_WINDOW_BYTES
 
 __all__ = ["OrderedDaskExecutor"]
 
+logger = logging.getLogger("ordered_executor")
+
 # Why Dask says that a task was cancelled when nobody wanted that.
 ACCIDENTS = {"scheduler-connection-lost", "scheduler-restart", "lost dependencies"}
 # What `dask.annotate` may say.
 ANNOTATIONS = {"allow_other_workers", "priority", "resources", "span", "workers"}
+# How long a worker may take to start again before nobody waits for that.
+RESTART_SECONDS = 30.0
 # How much further a task of the next higher `priority=` is than any ticket.
 PRIORITY_STEP = 10**12
 
@@ -50,6 +56,22 @@ send_references(distributed.Future)
 def run(cargo: Cargo, lying: int = 0, *values: Any) -> Home:
     """A Dask task: a part of a batch.  Here, so that workers load this module and know how its outcome travels."""
     return run_part(cargo, lying, *values)
+
+
+class TellBegun:
+    """Tells the parent, in a task, that the call with an index begins."""
+
+    def __init__(self, topic: str, attempt: int) -> None:
+        self._topic = topic
+        self._attempt = attempt
+
+    def __call__(self, index: int) -> None:
+        distributed.get_worker().log_event(self._topic, [self._attempt, index])
+
+
+async def _remove(dask_scheduler: Any, worker: str) -> None:
+    """On the scheduler: a worker without a nanny that says nothing is not waited for."""
+    await dask_scheduler.remove_worker(address=worker, stimulus_id="ordered-executor-stalled")
 
 
 def _to_frames(obj: Any) -> tuple[dict[str, Any], list[Any]]:
@@ -86,13 +108,17 @@ class OrderedDaskExecutor(OrderedExecutor):
         window_bytes: how many bytes of outcomes the parent may hold before their turn.  Kept by a guess from the
             sizes of the last ones: only the cluster knows how large an outcome is before it travels.
         backlog: how many tickets may be submitted and not yet read; then `submit` waits.  Default: any number.
+        task_timeout: seconds a task may run, from its start in the worker, before it is stopped; `options(timeout=)`
+            for one.  Its worker is restarted if it has a nanny (then what else it ran is run again); else its thread
+            is left behind, and only nobody waits for it any more.
+        stall_timeout: seconds after which a worker that has the head and says nothing is restarted (or removed, if it
+            has no nanny), so that another runs the task.
         retries: how often a task is sent again that Dask has given up because its workers died.
         keep_results: what is kept for `results()`: see `OrderedProcessPoolExecutor`.
         unseen_errors: what becomes of failures nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
         resources, workers, allow_other_workers, priority: as `Client.submit` has them, for all tasks.
 
     A `distributed.Future` among the arguments of a task, of this client, is replaced by its value.
-    There is no `task_timeout`: Dask stops no thread.
     Raises `TypeError` or `ValueError`, naming the argument.
     """
 
@@ -104,6 +130,8 @@ class OrderedDaskExecutor(OrderedExecutor):
         window: int | None = None,
         window_bytes: int = DEFAULT_WINDOW_BYTES,
         backlog: int | None = None,
+        task_timeout: float | None = None,
+        stall_timeout: float = 60.0,
         retries: int = 0,
         keep_results: bool | None = None,
         unseen_errors: str = "log",
@@ -120,14 +148,16 @@ class OrderedDaskExecutor(OrderedExecutor):
         window = check_optional_count("window", window, 1)
         window_bytes = check_count("window_bytes", window_bytes, 1)
         extra = _check_extra({}, resources, workers, allow_other_workers, priority)
-        backend = DaskBackend(client, window, window_bytes, max_workers)
+        stall = check_seconds("stall_timeout", stall_timeout)
+        assert stall is not None
+        backend = DaskBackend(client, window, window_bytes, max_workers, stall)
         super().__init__(
             backend,
             backend.window,
             backend.first_workers,
             backlog=backlog,
             retries=retries,
-            timeout=None,
+            timeout=task_timeout,
             keep_results=keep_results,
             unseen_errors=unseen_errors,
         )
@@ -146,11 +176,9 @@ class OrderedDaskExecutor(OrderedExecutor):
         """A light view on this executor whose `submit` and `map` use other settings.
 
         `resources`, `workers`, `allow_other_workers` and `priority` are those of `Client.submit`.  What is not given
-        stays as the executor has it.  No `timeout`: see the class.
+        stays as the executor has it.
         """
-        if timeout is not None:
-            raise ValueError("timeout must be None: Dask cannot stop a task that runs")
-        base = super().options(retries=retries)._options
+        base = super().options(retries=retries, timeout=timeout)._options
         extra = _check_extra(base.extra, resources, workers, allow_other_workers, priority)
         return OptionsView(self, base._replace(extra=extra))
 
@@ -217,7 +245,9 @@ def _annotated(options: Options) -> Options:
 class DaskBackend(ClusterBackend):
     """Lanes on a Dask cluster."""
 
-    def __init__(self, client: Any, window: int | None, window_bytes: int, max_workers: int | None) -> None:
+    def __init__(
+        self, client: Any, window: int | None, window_bytes: int, max_workers: int | None, stall_seconds: float
+    ) -> None:
         self._client = client
         self._max_workers = max_workers
         self._background: set[asyncio.Task[Any]] = set()  # the loop itself holds them weakly only
@@ -228,6 +258,10 @@ class DaskBackend(ClusterBackend):
         self.first_workers = max(1, workers)
         self.window = Window(window, window_bytes, self.first_workers)
         super().__init__(self.window)
+        self._stall_seconds = stall_seconds
+        self._last_seen: tuple[str, Any, float] | None = None  # of a worker, by the scheduler; since when
+        self._attempts: dict[int, Part] = {}  # parts whose tasks have time limits, by the number of their start
+        self._subscribed = False
         self._on_workers(workers, self._grows())
 
     # ------------------------------------------------------------------------------------------------- how large it is
@@ -265,11 +299,11 @@ class DaskBackend(ClusterBackend):
 
     def _start(self, parts: list[Part]) -> None:
         for alike in _by_extra(sorted(parts, key=lambda part: part.ticket)):
-            plain = [part for part in alike if not part.needs and not part.shared()]
-            if plain:
+            single = {part for part in alike if part.needs or part.timed or part.shared()}
+            if plain := [part for part in alike if part not in single]:
                 self._submit(plain)
             for part in alike:
-                if part.needs or part.shared():
+                if part in single:
                     self._submit([part])
 
     def _submit(self, parts: list[Part]) -> None:
@@ -286,7 +320,13 @@ class DaskBackend(ClusterBackend):
             if len(parts) == 1:
                 refs = [common.ref for common in lying]
                 lead.task = self._client.submit(
-                    run, lead.cargo(None, lying), len(refs), *refs, *lead.needs, key=keys[0], **settings
+                    run,
+                    lead.cargo(self._clock_for(lead), lying),
+                    len(refs),
+                    *refs,
+                    *lead.needs,
+                    key=keys[0],
+                    **settings,
                 )
             else:
                 tasks = self._client.map(run, [part.cargo() for part in parts], key=keys, **settings)
@@ -333,6 +373,87 @@ class DaskBackend(ClusterBackend):
 
     def _forget(self, task: Any) -> None:
         task.release()
+
+    # ----------------------------------------------------------------------------------------------- time, and its ends
+
+    def _clock_for(self, part: Part) -> TellBegun | None:
+        """What tells when each of its tasks begins, if that must be known."""
+        if not part.timed:
+            return None
+        if not self._subscribed:
+            self._subscribed = True
+            self._client.subscribe_topic(self._group, self._hear_begun)
+        part.attempt = next(self._numbers)
+        self._attempts[part.attempt] = part
+        return TellBegun(self._group, part.attempt)
+
+    def _hear_begun(self, event: Any) -> None:
+        """On the client's loop."""
+        attempt, index = event[1]
+        part = self._attempts.get(attempt)
+        if part is not None:
+            self._posts.put(partial(self._on_begun, part, attempt, index))
+
+    def _on_ended(self, part: Part, task: Any) -> None:
+        super()._on_ended(part, task)
+        self._attempts.pop(part.attempt, None)
+
+    def _stop(self, parts: list[Part]) -> None:
+        tasks = [part.task for part in parts]
+        for part in parts:
+            part.task = None  # it is let go when its worker is known
+            self._attempts.pop(part.attempt, None)
+        self._on_loop(self._stop_there(tasks))
+
+    async def _stop_there(self, tasks: list[Any]) -> None:
+        with contextlib.suppress(Exception):  # the client may be closed by now
+            keys = {task.key for task in tasks}
+            found = await asyncio.to_thread(self._where, keys)
+            for task in tasks:
+                task.release()
+            await asyncio.to_thread(self._restart, found)
+        for task in tasks:
+            task.release()
+
+    def _where(self, keys: set[Any]) -> list[str]:
+        """The workers that have one of these."""
+        return [worker for worker, mine in self._client.processing().items() if keys & set(mine)]
+
+    def _restart(self, workers: list[str]) -> None:
+        """Those that have a nanny are killed and started again; what else they ran, others run."""
+        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        if watched := [worker for worker in workers if known.get(worker, {}).get("nanny")]:
+            self._client.restart_workers(watched, timeout=RESTART_SECONDS, raise_for_error=False)
+
+    def _look_after(self, part: Part) -> None:
+        self._on_loop(self._see_worker_of(part.task))
+
+    async def _see_worker_of(self, task: Any) -> None:
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread(self._see, task)
+
+    def _see(self, task: Any) -> None:
+        """Restart or remove the worker that has this task, if the scheduler has heard nothing of it for too long.
+
+        It runs the task, or keeps its outcome, and the parent tries to fetch that.
+        """
+        found = self._where({task.key}) or list(self._client.who_has([task]).get(task.key, ()))
+        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        if not found or found[0] not in known:
+            self._last_seen = None
+            return
+        worker, seen, now = found[0], known[found[0]]["last_seen"], time.monotonic()
+        if self._last_seen is None or self._last_seen[:2] != (worker, seen):
+            self._last_seen = worker, seen, now
+        elif now - self._last_seen[2] >= self._stall_seconds:
+            self._last_seen = None
+            logger.warning(
+                "Dask worker %s said nothing for %s s; another runs what it had", worker, self._stall_seconds
+            )
+            if known[worker].get("nanny"):
+                self._restart([worker])
+            else:
+                self._client.run_on_scheduler(_remove, worker=worker)
 
     # ------------------------------------------------------------------------------------------------- what tasks share
 

@@ -238,8 +238,9 @@ class RayBackend(ClusterBackend):
     def _forget(self, task: Running) -> None:
         """Nothing need be done: what its references name goes with them."""
 
-    def _stop(self, part: Part) -> None:
-        ray.cancel(part.task.home, force=True)  # its worker is killed
+    def _stop(self, parts: list[Part]) -> None:
+        for part in parts:
+            ray.cancel(part.task.home, force=True)  # its worker is killed
 
     # ------------------------------------------------------------------------------------------------- what tasks share
 

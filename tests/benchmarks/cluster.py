@@ -325,6 +325,56 @@ def unread() -> Iterator[tuple[str, float]]:
             yield name, (most - before) / MIB
 
 
+@row("slots-1024", "s")
+def slots_1024() -> Iterator[tuple[str, float]]:
+    """4,096 tasks of 1 s on 2 workers of 512 threads."""
+    with processes(2, threads=512) as cluster:
+        for name, way in WAYS.items():
+            way(cluster.client, tasks.nap, [0.01] * 100)
+            yield name, timed(lambda way=way: way(cluster.client, tasks.nap, [1.0] * 4096))  # type: ignore[misc]
+
+
+def on_ray(task: Any, arguments: list[Any]) -> Iterator[tuple[str, float]]:
+    """Ours, and `ray.get` of all, in turn on one cluster of two."""
+    import ray
+
+    from ordered_executor.ray import OrderedRayExecutor
+
+    def ours_on_ray() -> None:
+        with OrderedRayExecutor() as executor:
+            list(executor.map(task, arguments))
+
+    remote = ray.remote(task)
+    ways = {"ours": ours_on_ray, "plain client": lambda: ray.get([remote.remote(argument) for argument in arguments])}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=500 * MIB)
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(4):
+        for name, way in ways.items():
+            spent = timed(way)
+            if turn:
+                found[name].append(spent)
+    ray.shutdown()
+    yield from ((name, median(spent)) for name, spent in found.items())
+
+
+@row("ray-noop", "s")
+def ray_noop() -> Iterator[tuple[str, float]]:
+    """Ray: 2,000 tasks that do nothing."""
+    yield from on_ray(number, list(range(2000)))
+
+
+@row("ray-10ms", "s")
+def ray_10ms() -> Iterator[tuple[str, float]]:
+    """Ray: 200 tasks of 10 ms."""
+    yield from on_ray(tasks.nap, [0.01] * 200)
+
+
+@row("ray-1m", "s")
+def ray_1m() -> Iterator[tuple[str, float]]:
+    """Ray: 200 results of 1 MiB."""
+    yield from on_ray(tasks.array_1m, list(range(200)))
+
+
 def main() -> None:
     """Print the rows as they are found."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.cluster", description=__doc__)

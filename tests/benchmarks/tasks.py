@@ -68,6 +68,11 @@ def busy(seconds: float) -> None:
         pass
 
 
+def busy_1ms(_: object = None) -> None:
+    """A task of one millisecond."""
+    busy(0.001)
+
+
 def busy_many(many: tuple[float, int]) -> None:
     """Be busy so often, with nothing in between: what no executor can beat."""
     seconds, times = many
@@ -80,6 +85,13 @@ def nap(seconds: float) -> float:
     start = time.perf_counter()
     time.sleep(seconds)
     return time.perf_counter() - start
+
+
+def numbered_nap(numbered: tuple[int, float]) -> int:
+    """Sleep, and return the number."""
+    number, seconds = numbered
+    time.sleep(seconds)
+    return number
 
 
 def late_1m(seconds: float) -> Any:
