@@ -15,17 +15,17 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 
-autodoc_mock_imports = ["dask", "distributed", "ray"]  # its page needs the names of its classes only
+autodoc_mock_imports = ["dask", "distributed", "ray", "tqdm"]  # their pages need the names of their classes only
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 # The build needs no network, so names of other projects are not looked up.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(asyncio|collections|concurrent|contextlib|multiprocessing|queue|types|typing)\..*"),
+    (r"py:.*", r"(asyncio|collections|concurrent|contextlib|multiprocessing|os|queue|types|typing)\..*"),
     (r"py:.*", r"(BrokenProcessPool|[A-Za-z]*Error|[A-Za-z]*Exception|ExceptionGroup|Context|BaseContext)"),
     (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Self|optional)"),
     (r"py:.*", r"(.*\.)?_[A-Za-z_]+(\..*)?"),  # private types and type variables in signatures
-    (r"py:.*", r"(T|P|P\.args|P\.kwargs)"),  # type variables
+    (r"py:.*", r"(.*\.)?(T|P|P\.args|P\.kwargs)"),  # type variables
     (r"py:.*", r"(loky|distributed)\..*"),  # have no inventory here
 ]

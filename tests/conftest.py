@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 LACKING = Path(__file__).parent / "lacking"
@@ -19,6 +20,23 @@ if "LACKING" in os.environ and str(LACKING) not in sys.path:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(LACKING), *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.modules.pop("sitecustomize", None)
     importlib.import_module("sitecustomize")
+
+# What cannot hold where something is taken away, each with the reason.
+NEEDS = {
+    "test_the_main_thread_takes_the_signal": ("syscall", "no signal goes to one thread"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs something that is taken away."""
+    if "LACKING" not in os.environ:
+        return
+    lacking = importlib.import_module("sitecustomize").lacking()
+    for item in items:
+        what, reason = NEEDS.get(item.name.partition("[")[0], ("", ""))
+        if what in lacking:
+            item.add_marker(pytest.mark.skip(reason=f"lacking {what}: {reason}"))
+
 
 # Whoever is started in the background of a shell ignores Ctrl-C, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -18,7 +18,7 @@ import ordered_executor
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDS = {"dask.md": "distributed"}  # page -> what must be installed, or its examples are not run
+NEEDS = {"dask.md": "distributed", "recipes.md": "tqdm"}  # page -> what must be installed, or its examples are not run
 
 
 def program(page: Path) -> str:

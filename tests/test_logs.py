@@ -115,6 +115,23 @@ def test_last_words_of_a_worker_come_too(came: Collector, tmp_path: Path) -> Non
     journal.close()
 
 
+def log_much_and_die(_: object) -> None:
+    """Another thread kills the process, whatever the first is at."""
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    while True:
+        job.info("%s", "x" * 100_000)
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_record(came: Collector) -> None:
+    """What came whole is whole, the rest is nothing, and the others go on."""
+    with OrderedProcessPoolExecutor(1, forward_logs=True) as executor:
+        for _ in range(3):
+            with pytest.raises(TerminatedWorkerError):
+                executor.submit(log_much_and_die, 0).result()
+        assert executor.submit(abs, -1).result() == 1
+    assert set(came.texts()) == {"x" * 100_000}
+
+
 def log_from_everywhere(number: int) -> int:
     """Threads, a signal handler that comes at any place, and a fork."""
     pid = os.fork()
@@ -189,6 +206,14 @@ def test_a_task_knows_which_one_it_is() -> None:
             assert executor.submit(ask).result() == [(ticket, 1, 0), (ticket, 1, 0), None]
         assert [each.ticket for each in executor.map(_ask_in_a_map, range(500))] == list(range(3, 503))
     assert current_task() is None
+
+
+def test_to_ask_loads_no_more_than_that() -> None:
+    """A worker that was started for it has not loaded what users of executors need."""
+    ask_it = "__import__('ordered_executor').current_task().ticket"
+    look = "'ordered_executor._public' in __import__('sys').modules"
+    with OrderedProcessPoolExecutor(1, reuse=False) as executor:
+        assert executor.submit(eval, f"({ask_it}, {look})").result() == (0, False)
 
 
 def _ask_in_a_map(_: int) -> Any:

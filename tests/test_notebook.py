@@ -31,6 +31,14 @@ class Kernel:
         self._client.execute_cell(cell, len(self._client.nb.cells) - 1)
         return "".join(output.get("text", "") for output in cell.outputs if output.output_type == "stream")
 
+    def outputs(self) -> list[Any]:
+        """What the last cell shows."""
+        return list(self._client.nb.cells[-1].outputs)
+
+    def widgets(self) -> list[Any]:
+        """The states of all widgets there are."""
+        return list(self._client.widget_state.values())
+
     def restart(self) -> None:
         """As the button does."""
         self._client.km.restart_kernel()
@@ -127,3 +135,31 @@ def test_a_kernel_is_started_anew(kernel: Kernel) -> None:
     kernel.run(BEGIN)
     kernel.run(CELL.format(x=2))
     assert kernel.run("print(executor.submit(see).result())") == "(None, True, 2)\n"
+
+
+BAR = """
+    from ordered_executor.progress import process_map, progress
+    print(process_map(lambda n: n * n, range(5), executor=executor, desc="squares"))
+"""
+
+
+def test_bar_of_a_notebook_is_drawn_by_its_widgets(kernel: Kernel) -> None:
+    """The bar is tqdm's own for notebooks, nothing of it is printed, and its last state is the whole."""
+    pytest.importorskip("ipywidgets", reason="tqdm draws in notebooks with them")
+    pytest.importorskip("tqdm")
+    assert kernel.run(BAR).endswith("[0, 1, 4, 9, 16]\n")
+    widgets = [o for o in kernel.outputs() if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
+    assert len(widgets) == 1
+    states = kernel.widgets()
+    assert any(state.get("max") == 5.0 and state.get("value") == 5.0 for state in states)
+    assert any("squares" in str(state.get("value")) for state in states)
+
+
+def test_executor_and_statistics_show_as_tables(kernel: Kernel) -> None:
+    """As the last expression of a cell."""
+    kernel.run("executor.submit(abs, 1).result()\nexecutor")
+    (shown,) = (o for o in kernel.outputs() if o.output_type == "execute_result")
+    assert "<table>" in shown["data"]["text/html"]
+    kernel.run("executor.statistics()")
+    (shown,) = (o for o in kernel.outputs() if o.output_type == "execute_result")
+    assert "<td>head_seconds</td>" in shown["data"]["text/html"]

@@ -1,8 +1,16 @@
 """Ordered parallel execution: results come in the order the work went in."""
 # ruff: noqa: F403, F405 (tests/test_architecture.py compares the two lists of names)
 
+import sys
 from multiprocessing.process import current_process
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+# Python 3.15 can be told to load every module late (PYTHON_LAZY_IMPORTS=all).  What loky loads needs what
+# multiprocessing has loaded, and says so nowhere; and what is loaded for what it does must be loaded.
+_system: Any = sys
+_lazy = _system.get_lazy_imports() if hasattr(_system, "set_lazy_imports") else None
+if _lazy is not None:
+    _system.set_lazy_imports("normal")
 
 __version__: str  # read from the metadata of the installed package, when it is asked for
 
@@ -42,6 +50,10 @@ if not TYPE_CHECKING:
             from importlib.metadata import version  # noqa: PLC0415 (it costs a worker's start some milliseconds)
 
             globals()[name] = version("ordered-executor")
+        elif name in ("CurrentTask", "current_task"):
+            from . import _current  # noqa: PLC0415 (for tasks: they need no more of this package)
+
+            globals()[name] = getattr(_current, name)
         elif name in __all__:
             from . import _public  # noqa: PLC0415
 
@@ -52,3 +64,7 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__, "__version__"})
+
+
+if _lazy is not None:
+    _system.set_lazy_imports(_lazy)

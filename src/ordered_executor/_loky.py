@@ -88,7 +88,18 @@ class _Popen(popen_loky_posix.Popen):  # type: ignore[misc]
 
 
 def _run(name: str, pipe: int, fds: list[int], env: dict[str, str]) -> int:
-    command = [spawn.get_executable(), "-m", popen_loky_posix.__name__, "--process-name", name, "--pipe", str(pipe)]
+    # The worker loads what it needs at once; what its tasks load may be as late as the environment says (see below).
+    eager = ["-X", "lazy_imports=normal"] if hasattr(sys, "set_lazy_imports") else []
+    command = [
+        spawn.get_executable(),
+        *eager,
+        "-m",
+        popen_loky_posix.__name__,
+        "--process-name",
+        name,
+        "--pipe",
+        str(pipe),
+    ]
     with _standard_descriptors():
         pid: int = fork_exec.fork_exec(command, fds, env)
     return pid
@@ -176,6 +187,8 @@ def start(kind: BaseContext | None, env: dict[str, str] | None, target: Any, arg
 def begin_worker(depth: int) -> None:
     """As a worker of loky's begins: crashes show where they happen, and pools in pools have an end."""
     process_executor._CURRENT_DEPTH = depth
+    if hasattr(sys, "set_lazy_imports"):
+        sys.set_lazy_imports(os.environ.get("PYTHON_LAZY_IMPORTS", "normal"))
     if "PYTHONFAULTHANDLER" not in os.environ and not faulthandler.is_enabled():
         with contextlib.suppress(Exception):  # there may be no standard error
             faulthandler.enable()

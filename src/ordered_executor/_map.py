@@ -355,7 +355,7 @@ class MapResults(Iterator[Any]):
     def _next_ticket(self) -> int | None:
         """The ticket of the next outcome, if it was claimed."""
         behind = self._behind
-        return next((max(s.first, behind) for s in tuple(self._intake.spans) if s.first + s.count > behind), None)
+        return next((max(s.first, behind) for s in snapshot(self._intake.spans) if s.first + s.count > behind), None)
 
     def _has_some(self) -> bool:
         """Whether a reader has nothing to wait for."""

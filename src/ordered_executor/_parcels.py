@@ -144,7 +144,10 @@ def _dumps_call(call: tuple[Any, ...], needs: Needs) -> bytes | Large:
     try:
         packed = dumps(call, needs)
     except BaseException as error:
-        raise refusal(error, *call[-2:]) from None
+        named = refusal(error, *call[-2:])
+        if named is error:
+            raise
+        raise named from error
     return dumps_whole(call, needs) if type(packed) is Large and len(packed.head) >= MOST_HEAD_BYTES else packed
 
 

@@ -157,7 +157,7 @@ class Defining(Needs):
             else:
                 reduced = reduce_function(obj, home, self)
             make, args, state, _, _, fill = reduced
-            if "__slots__" in vars(obj) and type(args[3]) is dict:  # else instances had a dictionary there
+            if vars(obj).get("__slots__") and type(args[3]) is dict:  # else instances had a dictionary there
                 args[3]["__slots__"] = vars(obj)["__slots__"]
         return _home.define, (key, *place_of(obj), make, args), (key, fill, state), None, None, _home.complete
 

@@ -43,7 +43,7 @@ def trace(executor: Any, path: str | os.PathLike[str]) -> Iterator[None]:
     """Write what the executor (or a queue) does into a file, until all that was submitted in the block is finished.
 
     Leaving the block does not wait for that: the file is complete when the results are there, or the executor was shut
-    down.  Cost: about a microsecond a task.  On a cluster there is the row of the head only.
+    down.  Cost: some microseconds a task.  On a cluster there is the row of the head only.
 
     Raises `OSError` if the file cannot be written, and `TypeError` for what is not an executor of this package.  Should
     writing fail later, that is logged, and the work goes on.

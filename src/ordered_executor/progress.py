@@ -158,6 +158,7 @@ class _Follower:
         self._executor = executor
         self._grows = total is None
         self._failed_once = False
+        self._said = ""
         self._head_seconds = head_seconds
         self._start = executor.statistics().head
         self._failed, self._retried = _counts(executor.statistics())
@@ -196,11 +197,12 @@ class _Follower:
         released = now.head - self._start
         if self._grows:
             bar.total = max(now.tail - self._start, bar.initial)
-        bar.set_postfix_str(self._text(now, released), refresh=False)
+        said, self._said = self._said, self._text(now, released)
+        bar.set_postfix_str(self._said, refresh=False)
         moved = released + now.early - (bar.n - bar.initial)
         if moved:
             bar.update(moved)
-        else:
+        if self._said != said:
             bar.refresh()
 
     def _text(self, now: Statistics, released: int) -> str:

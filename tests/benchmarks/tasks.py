@@ -68,6 +68,11 @@ def busy(seconds: float) -> None:
         pass
 
 
+def busy_1ms(_: object = None) -> None:
+    """A task of one millisecond."""
+    busy(0.001)
+
+
 def busy_many(many: tuple[float, int]) -> None:
     """Be busy so often, with nothing in between: what no executor can beat."""
     seconds, times = many

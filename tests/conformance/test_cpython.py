@@ -33,7 +33,7 @@ PARTS = {
     "FailingInitializerResourcesTest": "test_init",
 }
 # Loky's is the default.  The newest Python has the tests of the older ones, which so need not repeat them in each way.
-CONTEXTS = ("loky", "spawn", "forkserver") if sys.version_info >= (3, 13) else ("loky",)
+CONTEXTS = ("loky", "spawn", "forkserver") if sys.version_info >= (3, 15) else ("loky",)
 # How a worker was started is nothing to these, and they take their time: for the default only.
 OF_FUTURES = ("WaitTests", "AsCompletedTests")
 
@@ -124,7 +124,7 @@ def test_the_interpreter_ships_its_tests() -> None:
         pytest.skip("this Python comes without test.test_concurrent_futures")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="older Pythons do not have all of these tests")
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="older Pythons do not have all of these tests")
 @pytest.mark.parametrize("name", EXCLUDED)
 def test_exclusions_exist(name: str) -> None:
     """Every exclusion names a test that the interpreter has: none outlives its reason unseen."""

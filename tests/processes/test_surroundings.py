@@ -92,6 +92,22 @@ print(sys.stdin.read())
     assert finish(script("-c", code, stdin="for the program")) == "for the program\n"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="older Pythons load modules at once")
+@pytest.mark.parametrize("context", [None, "spawn", "forkserver"])
+def test_modules_that_are_loaded_late(
+    script: StartScript, monkeypatch: pytest.MonkeyPatch, context: str | None
+) -> None:
+    """Whatever the environment says of that: we and the workers have what we need, and tasks are told the same."""
+    monkeypatch.setenv("PYTHON_LAZY_IMPORTS", "all")
+    code = f"""
+import multiprocessing, sys
+from ordered_executor import OrderedProcessPoolExecutor
+with OrderedProcessPoolExecutor(1, {context!r} and multiprocessing.get_context({context!r})) as executor:
+    print(executor.submit(pow, 2, 3).result(), sys.get_lazy_imports(), executor.submit(sys.get_lazy_imports).result())
+"""
+    assert finish(script("-c", code)) == "8 all all\n"
+
+
 def test_gevent(script: StartScript) -> None:
     """A program whose threads, locks and processes are those of gevent ends."""
     pytest.importorskip("gevent")

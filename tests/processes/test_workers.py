@@ -45,7 +45,7 @@ def test_a_worker_loads_what_it_needs(pool: MakePool) -> None:
     needed = {"_worker", "_loading", "_functions", "_payload", "_faithful", "_by_value", "_errors", "_ticket", "_gate"}
     needed |= {"_lane_memory", "_wire", "_os", "_warm", "_exit", "_loky", "_keys", "_rebuild", "_reducers", "_home"}
     needed |= {"_os_barrier", "_os_descriptors", "_os_lifeline", "_os_memory", "_os_process", "_os_tree", "_locks"}
-    needed |= {"_current", "_times", "_witness", "_outbox"}
+    needed |= {"_current", "_times", "_witness", "_outbox", "_atomic"}
     assert {name for name in loaded if name.startswith("ordered_executor.")} == {
         f"ordered_executor.{n}" for n in needed
     }
