@@ -450,9 +450,9 @@ class DaskBackend(ClusterBackend):
             logger.warning(
                 "Dask worker %s said nothing for %s s; another runs what it had", worker, self._stall_seconds
             )
-            if known[worker].get("nanny"):
+            with contextlib.suppress(Exception):  # its nanny may be gone, too
                 self._restart([worker])
-            else:
+            if worker in self._client.scheduler_info(n_workers=-1)["workers"]:
                 self._client.run_on_scheduler(_remove, worker=worker)
 
     # ------------------------------------------------------------------------------------------------- what tasks share
