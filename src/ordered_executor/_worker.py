@@ -325,13 +325,11 @@ class _Worker:
 
     def _run(self, first: int, count: int, budget: float, step: Callable[[], Any]) -> None:
         """Run the tickets one after the other: plain sailing in `_sail`, and here what needs more care."""
-        clock, recorded = time.monotonic, self._recorded
-        starts, ends = self._memory.starts, self._memory.ends
+        clock, recorded, memory = time.monotonic, self._recorded, self._memory
         self._flushed = clock()
-        until = self._flushed + budget
-        index = 0
+        index, until = 0, self._flushed + budget
         if recorded:
-            self._memory.begin_times(count, self._flushed)
+            memory.begin_times(count, self._flushed)
         while index < count:
             passing, credit = self._gate.room(first)
             most = STREAM_AT + credit - self._placed_bytes
@@ -341,7 +339,7 @@ class _Worker:
             if held is not None:
                 self._hold()
                 if recorded:
-                    ends[index] = clock()
+                    memory.ends[index] = clock()
                 if type(held) is not Large or index >= passing or not self._add_large(index, held, most):
                     waited = clock()
                     self._flush(index, held=True)  # what is before it goes; then it goes by itself
@@ -349,7 +347,7 @@ class _Worker:
                     until += clock() - waited  # waiting is not work
                 index += 1
                 if recorded and index < count:
-                    starts[index] = clock()
+                    memory.starts[index] = clock()
                 self._enter(RUNNING)
             if clock() > until or self._recalled():
                 break
