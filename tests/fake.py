@@ -2,16 +2,17 @@
 
 The test says what happens in the workers, and when the parent hears of it:
 
-    submit -> [lane.batches] -> finish / fail -> (gate) -> [lane.stream] -> flush -> [lane.pipe] -> wait() -> releaser
+    submit -> [lane.batches] -> finish / fail -> (gate) -> [lane.stream] -> flush -> [lane.pipe] -> wait() -> scheduler
                                                    |                                      |
                                         [lane.held] until `open`              in the order the test likes
 
-Each lane is faithful to `_worker`: it runs in ticket order, holds one outcome at the gate, sends what is finished, and
-keeps it readable for the parent (`peek`, `lose`).  It also asserts what a backend may expect of the core: batches of
-consecutive tickets that no other lane has, nothing for a lane that is gone, `open` and `done` in order.
+Each lane is faithful to `_processes.worker.main`: it runs in ticket order, holds one outcome at the gate, sends what
+is finished, and keeps it readable for the parent (`peek`, `lose`).  It also asserts what a backend may expect of the
+core: batches of consecutive tickets that no other lane has, nothing for a lane that is gone, `open` and `done` in
+order.
 
-`HandExecutor` is an executor on it without a thread: `step()` is one turn of the releaser, made by the test itself.
-`ThreadedExecutor` has the thread, for tests of what user threads and the releaser do to each other.
+`HandExecutor` is an executor on it without a thread: `step()` is one turn of the scheduler, made by the test itself.
+`ThreadedExecutor` has the thread, for tests of what user threads and the scheduler do to each other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from typing import Any
 from unittest import mock
 
 from ordered_executor import OrderedExecutor
-from ordered_executor._backend import (
+from ordered_executor._base.tasks import Batch
+from ordered_executor._core.backend import (
     ALL,
     Arrived,
     Blame,
@@ -38,12 +40,12 @@ from ordered_executor._backend import (
     Row,
     Slow,
 )
-from ordered_executor._demand import Demand
-from ordered_executor._dispatcher import Slice
-from ordered_executor._gate import Window
-from ordered_executor._payload import BASIC, Large, pack_error, pack_value
-from ordered_executor._releaser import Releaser
-from ordered_executor._ticket import Batch
+from ordered_executor._core.demand import Demand
+from ordered_executor._core.dispatcher import Slice
+from ordered_executor._core.scheduler import Scheduler
+from ordered_executor._core.window import Window
+from ordered_executor._pickling.outcomes import pack_error, pack_value
+from ordered_executor._pickling.picklers import BASIC, Large
 
 
 class WorkerDied(Exception):
@@ -70,7 +72,9 @@ class FakeLane:
         self.retired = False
         self.alive = True
         self.started = False  # the ticket it is at has begun; else it loads its batch
-        self.generation = self.own_generation = self.recall = 0  # the parent's, its own, the word (see `_recall`)
+        self.generation = self.own_generation = self.recall = (
+            0  # the parent's, its own, the word (see `_processes.recall`)
+        )
         self.last = (-1, 0)  # which batch it was at, and how far it came there
 
     def __repr__(self) -> str:
@@ -346,7 +350,7 @@ def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
 
 
 class FakeBackend:
-    """See the module.  `_backend.Backend` says what each call means."""
+    """See the module.  `_core.backend.Backend` says what each call means."""
 
     demand: Demand | None = None
 
@@ -416,7 +420,7 @@ class FakeBackend:
         self.happened()
 
     def happened(self) -> None:
-        """Let a releaser that has a thread look."""
+        """Let a scheduler that has a thread look."""
         with self._woken:
             self._woken.notify_all()
 
@@ -521,7 +525,7 @@ class FakeBackend:
         lane.kills[number, index] = reason
 
     def retire(self, lane: Any) -> None:
-        """End the lane, which is idle, or gone already: then the releaser hears of that next."""
+        """End the lane, which is idle, or gone already: then the scheduler hears of that next."""
         if lane not in self.lanes:
             assert not lane.alive
             return
@@ -612,7 +616,7 @@ class FakeBackend:
 
 
 class _FakeExecutor(OrderedExecutor):
-    """An executor on the hand-driven backend; `backend` and `releaser` for the test to use."""
+    """An executor on the hand-driven backend; `backend` and `scheduler` for the test to use."""
 
     def __init__(
         self,
@@ -640,29 +644,29 @@ class _FakeExecutor(OrderedExecutor):
             keep_results=keep_results,
             unseen_errors=unseen_errors,
         )
-        self.releaser = self._releaser
+        self.scheduler = self._scheduler
 
 
 class HandExecutor(_FakeExecutor):
     """Without a thread: nothing happens but what the test does."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with mock.patch.object(Releaser, "start"):
+        with mock.patch.object(Scheduler, "start"):
             super().__init__(*args, **kwargs)
 
     @contextmanager
     def as_releaser(self) -> Iterator[None]:
-        """What is called here is called on the releaser, as a done-callback is."""
-        before, self.releaser._ident = self.releaser._ident, threading.get_ident()
+        """What is called here is called on the scheduler, as a done-callback is."""
+        before, self.scheduler._ident = self.scheduler._ident, threading.get_ident()
         try:
             yield
         finally:
-            self.releaser._ident = before
+            self.scheduler._ident = before
 
     def step(self) -> None:
-        """One turn of the releaser."""
+        """One turn of the scheduler."""
         with self.as_releaser():
-            self.releaser.step(0)
+            self.scheduler.step(0)
 
     def open_lanes(self, count: int, quota: int | None = None) -> list[FakeLane]:
         """So many workers are ready, and have what is for them."""
@@ -671,24 +675,24 @@ class HandExecutor(_FakeExecutor):
         return lanes
 
     def finish(self, ticket: int, value: Any = None, **how: Any) -> None:
-        """The task returns, and the releaser hears of it."""
+        """The task returns, and the scheduler hears of it."""
         self.backend.finish(ticket, value, **how)
         self.step()
 
     def fail(self, ticket: int, error: BaseException) -> None:
-        """The task raises, and the releaser hears of it."""
+        """The task raises, and the scheduler hears of it."""
         self.backend.fail(ticket, error)
         self.step()
 
     def quiet(self) -> bool:
-        """Whether the releaser has nothing to do."""
-        releaser, backend = self.releaser, self.backend
+        """Whether the scheduler has nothing to do."""
+        scheduler, backend = self.scheduler, self.backend
         return not (
-            releaser._posts or releaser.claims.waiting() or backend.seen or any(lane.pipe for lane in backend.lanes)
+            scheduler._posts or scheduler.claims.waiting() or backend.seen or any(lane.pipe for lane in backend.lanes)
         )
 
     def settle(self) -> None:
-        """Turns of the releaser until it has nothing to do."""
+        """Turns of the scheduler until it has nothing to do."""
         while True:
             self.step()
             if self.quiet():
@@ -728,7 +732,7 @@ class ThreadedExecutor(_FakeExecutor):
         self.backend.open_by_itself = True
 
     def work_by_itself(self) -> None:
-        """The lanes run what they have whenever the releaser goes to wait."""
+        """The lanes run what they have whenever the scheduler goes to wait."""
         backend, before = self.backend, self.backend.wait
 
         def work_and_wait(timeout: float | None) -> list[Event]:

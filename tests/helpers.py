@@ -250,7 +250,7 @@ def start_what_stays() -> None:
 
     from loky.backend import resource_tracker as loky_tracker
 
-    from ordered_executor._os import watchdog
+    from ordered_executor._base.system import watchdog
 
     resource_tracker.ensure_running()
     loky_tracker.ensure_running()

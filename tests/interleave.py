@@ -25,7 +25,7 @@ from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from ordered_executor import _parking
+from ordered_executor._base import waiting
 
 
 def nobody() -> None:
@@ -132,7 +132,7 @@ def stepping(intruder: Intruder, *modules: ModuleType) -> Iterator[None]:
         return LyingLock(intruder) if threading.get_ident() == actor else make_lock()
 
     locks = SimpleNamespace(Lock=lock, TIMEOUT_MAX=threading.TIMEOUT_MAX)
-    with mock.patch.object(_parking, "threading", locks), _each_instruction(step):
+    with mock.patch.object(waiting, "threading", locks), _each_instruction(step):
         yield
 
 

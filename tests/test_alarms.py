@@ -7,7 +7,7 @@ import weakref
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._alarms import NEVER, Alarms
+from ordered_executor._processes.alarms import NEVER, Alarms
 
 
 class Sleeper:

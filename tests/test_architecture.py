@@ -1,8 +1,9 @@
-"""The parts: imports point one way, the core knows no process, and each file says what it is."""
+"""The packages: imports point one way, the core knows no process, and each file says what it is."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,67 +13,49 @@ from ordered_executor import _public
 from tests.test_locks import held
 
 SOURCE = Path(ordered_executor.__file__).parent
-MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
-MOST_LINES = 560  # where a file grows towards it, it holds a second concept
+FILES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(SOURCE.rglob("*.py"))
+}
+MODULES = sorted(FILES)
+MOST_LINES = 520  # where a file grows towards it, it holds a second concept
 
-# From the bottom up.  A module imports from rows above its own only, also inside functions.
-LAYERS = [
-    # values, errors, checks of arguments, what the system gives; none knows another part of ours
-    "_atomic _times",
-    "_ticket _demand _errors _check _locks _parking _wire _poller _warm _sketch _current _documents",
-    "_keys _rebuild _slow",
-    "_os_descriptors _os_tree _os_barrier",
-    "_os_process _os_lifeline _os_memory",
-    "_os",
-    "_exit _loky _audience _faithful _by_value _counts",
-    "_shorten _reducers",
-    "_outcome _logs",
-    # pure parts, one concept each
-    "_sequencer _backend _backlog _claims _payload _lane_memory _future _retention",
-    "_gate _functions _refusals _map _results _queue_worker _digest _roster _reach _alarms",
-    "_dispatcher _intake",
-    "_losses _running _observers",
-    "_front",
-    # the core: everything in order, on whatever backend
-    "_releaser",
-    "_statistics",
-    "_executor",
-    "_trace",
-    # lanes: one backend
-    "_toplevel _home _loading _recall _outbox",
-    "_script",
-    "_witness",
-    "_plan _worker _start _carried",
-    "_packing",
-    "_definitions",
-    "_parcels",
-    "_lane",
-    "_postmortem _depot _stopping _starter",
-    "_clock",
-    "_lanes",
-    # what users see
-    "process_pool",
-    "_cluster_task",
-    "_cluster_parts",
-    "_cluster_store",
-    "_cluster",
-    "parallel_queue dask ray",
-    "progress",
-    "_public",
-    "__init__",
-    "timeline demo cli",
-    "__main__",
+# From the bottom up: each package, and those that it may import from, besides itself.
+MAY_IMPORT = {
+    "_base.system": {"_base"},
+    "_base": {"_base.system"},
+    "_channel": {"_base", "_base.system"},
+    "_pickling": {"_base", "_base.system"},
+    "_script": {"_base", "_base.system", "_channel", "_pickling"},
+    "_core": {"_base", "_base.system", "_pickling"},
+    "_processes.worker": {"_base", "_base.system", "_channel", "_pickling", "_script"},
+    "_processes": {"_base", "_base.system", "_channel", "_pickling", "_script", "_core", "_processes.worker"},
+    "_clusters": {"_base", "_base.system", "_pickling", "_core"},
+    "_command": {"", "_base", "_base.system"},  # it uses what users use
+}
+FACES = ""  # the modules that users import, and what stands beside them
+MAY_IMPORT[FACES] = {*MAY_IMPORT, "_command"}
+PURE = [
+    "_base.tasks",
+    "_core.reorder_buffer",
+    "_core.dispatcher",
+    "_core.batch_sizing",
+    "_core.lost_tasks",
+    "_core.backend",
 ]
-ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules.split()}
-
-CORE = [module for row in LAYERS[: ROW["_trace"] + 1] for module in row.split()]
-LANES = {module for row in LAYERS[ROW["_toplevel"] : ROW["_lanes"] + 1] for module in row.split()}
-PURE = ["_ticket", "_sequencer", "_roster", "_reach", "_alarms", "_dispatcher", "_losses", "_backend"]
+# The one home of loky's private names; the others use public ones.
+LOKY = {"_base.loky_private", "_base.errors", "_base.system", "_base.system.lifeline", "_processes.worker_handle"}
 
 
+def package_of(module: str) -> str:
+    """The package that a module belongs to: the longest of those there are."""
+    return max((one for one in MAY_IMPORT if one and f"{module}.".startswith(f"{one}.")), key=len, default=FACES)
+
+
+@cache
 def tree(module: str) -> ast.Module:
     """A module of ours, parsed."""
-    return ast.parse((SOURCE / f"{module}.py").read_text())
+    return ast.parse(FILES[module].read_text())
 
 
 def for_types_only(module: ast.Module) -> set[ast.AST]:
@@ -84,48 +67,76 @@ def for_types_only(module: ast.Module) -> set[ast.AST]:
     return found
 
 
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """The full name of what is imported from."""
+    if not node.level:
+        return str(node.module)
+    package = module.split(".") if FILES[module].stem == "__init__" else module.split(".")[:-1]
+    above = package[: len(package) - node.level + 1]
+    return ".".join(["ordered_executor", *above, *([node.module] if node.module else [])])
+
+
+@cache
 def imports(module: str) -> tuple[set[str], set[str]]:
     """The modules of ours that it imports, and the others."""
-    ours: set[str] = set()
-    others: set[str] = set()
+    names: set[str] = set()
     parsed = tree(module)
     skipped = for_types_only(parsed)
     for node in ast.walk(parsed):
         if node in skipped:
             continue
-        if isinstance(node, ast.ImportFrom) and node.level:
-            ours |= {node.module} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            others.add(str(node.module).split(".", maxsplit=1)[0])
+        if isinstance(node, ast.ImportFrom):
+            base = absolute(module, node)
+            names |= {f"{base}.{alias.name}" for alias in node.names} | {base}
         elif isinstance(node, ast.Import):
-            others |= {alias.name.split(".")[0] for alias in node.names}
-    if "ordered_executor" in others:
-        others.discard("ordered_executor")
-        ours.add("__init__")
-    return ours, others
+            names |= {alias.name for alias in node.names}
+    ours = {name.removeprefix("ordered_executor.") for name in names if name.startswith("ordered_executor.")} & set(
+        FILES
+    )
+    others = {name.split(".", maxsplit=1)[0] for name in names if not name.startswith("ordered_executor")}
+    return ours - {module}, others
 
 
-def test_every_module_has_its_place() -> None:
-    """A new module is put into the drawing of the layers."""
-    assert sorted(ROW) == MODULES
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module: str) -> None:
-    """A module imports from the layers under it only."""
-    ours, _ = imports(module)
-    wrong = {other for other in ours if other in ROW and ROW[other] >= ROW[module]}
-    assert not wrong, f"{module} must not import {wrong}"
-
-
-@pytest.mark.parametrize("module", CORE)
-def test_the_core_knows_no_lane(module: str) -> None:
-    """Whatever runs the batches, the core does not import it, nor anything that does."""
+@cache
+def below(module: str) -> set[str]:
+    """The module, and all that it imports, however far away."""
     known, new = set[str](), {module}
     while new:
         known |= new
         new = {other for one in new for other in imports(one)[0]} - known
-    assert not known & LANES
+    return known
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    """A package imports from those under it only."""
+    package = package_of(module)
+    wrong = {other for other in imports(module)[0] if package_of(other) not in {package, *MAY_IMPORT[package]}}
+    assert not wrong, f"{module} must not import {wrong}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_modules_import_each_other(module: str) -> None:
+    """However far the way round is."""
+    assert not {other for other in imports(module)[0] if module in below(other)}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("_core.")])
+def test_the_core_knows_no_process(module: str) -> None:
+    """Whatever runs the batches, the core does not import it, nor anything that does."""
+    assert not {other for other in below(module) if package_of(other).startswith(("_processes", "_channel", "_script"))}
+
+
+def test_a_worker_loads_its_half_only() -> None:
+    """Most of its start is the loading of modules."""
+    assert not {
+        other for other in below("_processes.worker.main") if package_of(other) in {"_core", "_processes", FACES}
+    }
+
+
+def test_loky_is_imported_in_few_places() -> None:
+    """Its private names in one of them: tests/test_private_names.py notices when one goes."""
+    assert {module for module in MODULES if "loky" in imports(module)[1]} <= LOKY
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -135,7 +146,7 @@ def test_pure_parts_know_no_clock_and_no_thread(module: str) -> None:
     assert not others & {"threading", "time", "os", "multiprocessing", "loky", "selectors", "signal", "asyncio"}
 
 
-@pytest.mark.parametrize("module", ["_claims", "_future", "_recall"])
+@pytest.mark.parametrize("module", ["_core.claims", "_core.future", "_processes.recall"])
 def test_nothing_is_called_under_a_lock_that_the_releaser_needs(module: str) -> None:
     """Nor is there a branch: a signal handler would come in there, and wait for the releaser (see `_claims`)."""
     blocks = [
@@ -163,7 +174,7 @@ def test_every_module_says_what_it_is(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_is_too_long(module: str) -> None:
     """One concept per file."""
-    assert len((SOURCE / f"{module}.py").read_text().splitlines()) <= MOST_LINES
+    assert len(FILES[module].read_text().splitlines()) <= MOST_LINES
 
 
 def test_everything_public_is_listed_and_documented() -> None:

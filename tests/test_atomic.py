@@ -1,4 +1,4 @@
-"""Containers that threads share are looked through in a form that holds while others change them: see `_atomic`.
+"""Containers that threads share are looked through in a form that holds while others change them: see `_base.atomic`.
 
 Only without the interpreter lock do the plays with threads try what they say.
 """
@@ -18,8 +18,8 @@ from unittest import mock
 import pytest
 
 import ordered_executor
-from ordered_executor import _depot
-from ordered_executor._atomic import snapshot
+from ordered_executor._base.atomic import snapshot
+from ordered_executor._processes import idle_workers
 
 SOURCE = Path(ordered_executor.__file__).parent
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
@@ -35,7 +35,7 @@ DEQUES_AND_WEAK_SETS = {
 }
 VIEWS = {"items", "keys", "values", "copy"}
 # Where nobody else changes what has such a name: the thread that looks is the only one that has it.
-MAY_ITERATE = {"_dispatcher": {"batches"}, "_losses": {"batches"}, "_releaser": {"batches"}, "demo": {"batches"}}
+MAY_ITERATE = {"_dispatcher": {"batches"}, "_losses": {"batches"}, "_scheduler": {"batches"}, "demo": {"batches"}}
 
 
 def looked_through(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -149,6 +149,6 @@ def test_snapshots_of_what_is_changed_meanwhile() -> None:
 def test_the_environment_may_change_while_an_executor_looks_at_it() -> None:
     """1. It asks for a variable by name; 2. that is gone; 3. it looks again."""
     gone = mock.Mock(side_effect=[KeyError("gone"), RuntimeError("changed size"), {"A": "b"}])
-    with mock.patch.object(_depot, "dict", gone, create=True):
-        assert _depot._environment() == {"A": "b"}
-    assert _depot._environment() == dict(os.environ)
+    with mock.patch.object(idle_workers, "dict", gone, create=True):
+        assert idle_workers._environment() == {"A": "b"}
+    assert idle_workers._environment() == dict(os.environ)

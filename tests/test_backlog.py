@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import _backlog, _parking
-from ordered_executor._backlog import Backlog
-from ordered_executor._parking import ParkingLot
+from ordered_executor._base import waiting
+from ordered_executor._base.waiting import ParkingLot
+from ordered_executor._core import backlog as backlog_module
+from ordered_executor._core.backlog import Backlog
 
 from .fake import HandExecutor, ThreadedExecutor
 from .helpers import until
@@ -37,7 +38,7 @@ def full(most: int) -> Backlog:
 def watched(intruder: Intruder, backlog: Backlog) -> AbstractContextManager[None]:
     """Each instruction of a backlog is a point, but where its lock is held: there others wait for it."""
     intruder.is_kept_out = backlog._lock._is_owned  # type: ignore[attr-defined]
-    return stepping(intruder, _backlog, _parking)
+    return stepping(intruder, backlog_module, waiting)
 
 
 # ------------------------------------------------------------------------------------------------------- who makes room
@@ -54,7 +55,7 @@ def test_each_way_to_read_makes_room_once(how: str) -> None:
     """
     executor = HandExecutor(2, backlog=3)
     head, future = executor.submit(nothing), executor.submit(nothing)
-    backlog = executor.releaser.backlog
+    backlog = executor.scheduler.backlog
     assert backlog.unread == 2
     if how.startswith("cancelled"):
         future.cancel()
@@ -92,11 +93,11 @@ def test_what_was_read_both_ways_counts_once() -> None:
     executor.submit(nothing)
     executor.run_all()
     held.result(timeout=0)
-    assert executor.releaser.backlog.unread == 1
+    assert executor.scheduler.backlog.unread == 1
     assert len(list(executor.results())) == 2
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     held.result(timeout=0)
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     executor.end()
 
 
@@ -105,9 +106,9 @@ def test_without_results_kept_an_end_makes_room() -> None:
     executor = HandExecutor(1, backlog=2, keep_results=False)
     futures = [executor.submit(nothing) for _ in range(2)]
     executor.run_all()
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     assert [future.result(timeout=0) for future in futures] == [None, None]
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     executor.end()
 
 
@@ -118,20 +119,20 @@ def test_a_claim_that_is_refused_takes_no_place() -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError, match="after shutdown"):
             executor.submit(nothing)
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     executor.settle()
 
 
 def test_in_a_callback_submit_never_waits() -> None:
-    """On the releaser a full backlog is over-admitted, and later submits wait until all of it is made up for."""
+    """On the scheduler a full backlog is over-admitted, and later submits wait until all of it is made up for."""
     executor = HandExecutor(1, backlog=1)
     future = executor.submit(nothing)
     more: list[Any] = []
     future.add_done_callback(lambda _: more.extend(executor.submit(nothing) for _ in range(3)))
     executor.run_all()
-    assert executor.releaser.backlog.unread == 4
+    assert executor.scheduler.backlog.unread == 4
     assert len(list(executor.results())) == 4
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     executor.end()
 
 
@@ -207,13 +208,13 @@ def test_shutdown_wakes_a_waiting_submit() -> None:
     executor = ThreadedExecutor(1, backlog=1)
     executor.mark("unread")
     waits = threading.Event()
-    before = executor.releaser.backlog._wait
+    before = executor.scheduler.backlog._wait
 
     def wait() -> bool:
         waits.set()
         return before()
 
-    executor.releaser.backlog._wait = wait  # type: ignore[method-assign]
+    executor.scheduler.backlog._wait = wait  # type: ignore[method-assign]
     raised: list[BaseException] = []
 
     def submit() -> None:
@@ -260,7 +261,7 @@ def test_a_wait_that_nobody_will_end_is_explained_once(
     all_done: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a submit waits for long, and everything is done and unread, it says so, once; not while tasks still run."""
-    monkeypatch.setattr(_backlog, "EXPLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(backlog_module, "EXPLAIN_SECONDS", 0.0)
     caplog.set_level(logging.WARNING, "ordered_executor")
     backlog = Backlog(1, lambda: all_done)
     backlog.enter(0, may_wait=False)
@@ -290,9 +291,9 @@ def test_what_a_callback_was_told_of_makes_room_when_it_is_needed() -> None:
     for number in range(2):
         executor.mark(number).add_done_callback(lambda _: None)
     executor.step()
-    assert executor.releaser.backlog.unread == 2
+    assert executor.scheduler.backlog.unread == 2
     executor.mark(2)  # does not wait
-    assert executor.releaser.backlog.unread == 1
+    assert executor.scheduler.backlog.unread == 1
     executor.step()
     assert list(executor.results()) == [0, 1, 2]
     executor.end()
@@ -306,7 +307,7 @@ def test_what_the_stream_has_makes_no_room_by_a_callback() -> None:
     until(lambda: executor.statistics().in_flight == 0)
     thread = threading.Thread(target=executor.mark, args=(1,))
     thread.start()
-    until(lambda: executor.releaser.backlog._room.parked)
+    until(lambda: executor.scheduler.backlog._room.parked)
     assert executor.statistics().tail == 1
     assert next(results) == 0
     thread.join(PATIENCE)
@@ -334,7 +335,7 @@ def test_a_callback_may_want_what_a_waiting_submit_holds() -> None:
 
 
 def test_a_submit_goes_on_where_the_releaser_does_not() -> None:
-    """Forced: the releaser is at one turn all the time.  Without a turn, or at another one, the submit waits on."""
+    """Forced: the scheduler is at one turn all the time.  Without a turn, or at another one, the submit waits on."""
     turns: list[int | None] = [None, None, 5, 6, 7, None, 8, 8]
     backlog = Backlog(1, lambda: False, busy_turn=lambda: turns.pop(0))
     backlog.enter(0, may_wait=True)

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ordered_executor
-from ordered_executor import OrderedProcessPoolExecutor, _depot, end_idle_workers
-from ordered_executor._check import MOST, check_count, check_optional_count, check_seconds
+from ordered_executor import OrderedProcessPoolExecutor, end_idle_workers
+from ordered_executor._base.checks import MOST, check_count, check_optional_count, check_seconds
+from ordered_executor._processes import idle_workers
 
 from .fake import HandExecutor, ThreadedExecutor
 from .helpers import end_what_may_end
@@ -175,7 +176,7 @@ def test_odd_numbers_that_mean_something_are_taken(good: dict[str, Any]) -> None
 def as_it_was(executor: HandExecutor) -> tuple[Any, ...]:
     """What a refused call must not change."""
     statistics = executor.statistics()
-    return statistics, executor.backend.wanted, executor.releaser.claims.closed, executor.quiet()
+    return statistics, executor.backend.wanted, executor.scheduler.claims.closed, executor.quiet()
 
 
 @pytest.fixture(scope="module")
@@ -357,9 +358,9 @@ def test_end_idle_workers_refuses_bad_patience(patience: Any) -> None:
     """And it ends no worker before it has looked at what it was given."""
     with OrderedProcessPoolExecutor(1) as executor:
         executor.submit(abs, 1).result()
-    (pid,) = (lane.pid for _, lane in _depot._lanes)
+    (pid,) = (lane.pid for _, lane in idle_workers._lanes)
     with pytest.raises((TypeError, ValueError), match="patience must be"):
         end_idle_workers(patience)
-    assert [lane.pid for _, lane in _depot._lanes] == [pid]
+    assert [lane.pid for _, lane in idle_workers._lanes] == [pid]
     end_idle_workers(None)  # however long it takes
-    assert not _depot._lanes
+    assert not idle_workers._lanes

@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._alarms import NEVER
-from ordered_executor._clock import PEEK_MOST_SECONDS, Peeked, look_for_outcomes
-from ordered_executor._lane import ENDING, LATE_SECONDS, PEEK_SECONDS, SERVING, Lane, LaneKind
-from ordered_executor._lane_memory import (
+from ordered_executor._base.tasks import Batch
+from ordered_executor._channel.shared_memory import (
     COUNT_BITS,
-    EMPTY_STREAM_AT,
+    EMPTY_LOG_AT,
+    LOG_AT,
+    LOG_OPEN,
+    LOG_START,
     PROGRESS,
-    SEGMENT,
-    STREAM_AT,
-    STREAM_OPEN,
     LaneMemory,
 )
-from ordered_executor._parcels import Parcels, Sent
-from ordered_executor._ticket import Batch
+from ordered_executor._processes.alarms import NEVER
+from ordered_executor._processes.sent_batches import SentBatch, SentBatches
+from ordered_executor._processes.timers import PEEK_MOST_SECONDS, Peeked, look_for_outcomes
+from ordered_executor._processes.worker_handle import ENDING, LATE_SECONDS, PEEK_SECONDS, SERVING, Lane, LaneKind
 
 FIRST, COUNT = 100, 10
 SENT_AT = 1000.0
@@ -37,20 +37,20 @@ class Desk:
         self.lane = Lane(cast("LaneKind", None))
         self.lane.state = SERVING
         self.lane.memory = memory
-        self.lane.parcels = Parcels(memory)
+        self.lane.sent_batches = SentBatches(memory)
         self.lane.open(first, first + 1000)
         batch = Batch(7, first, COUNT, [], seconds=COUNT * typical)
-        self.lane.parcels.sent.append(Sent(batch))
+        self.lane.sent_batches.sent.append(SentBatch(batch))
         self.lane.heard, self.lane.peek_after = SENT_AT, PEEK_SECONDS
-        memory.words[SEGMENT] = batch.number << COUNT_BITS
-        memory.bytes[STREAM_AT:EMPTY_STREAM_AT] = STREAM_OPEN
+        memory.words[LOG_START] = batch.number << COUNT_BITS
+        memory.bytes[LOG_AT:EMPTY_LOG_AT] = LOG_OPEN
         self.finish(0)
 
     def finish(self, count: int) -> None:
         """The worker has finished so many, whose values are their numbers."""
         values = b"".join(pickle.dumps(number, 4)[2:-1] for number in range(count))
-        self.lane.memory.bytes[EMPTY_STREAM_AT : EMPTY_STREAM_AT + len(values)] = values
-        self.lane.memory.words[PROGRESS] = count << COUNT_BITS | len(STREAM_OPEN) + len(values)
+        self.lane.memory.bytes[EMPTY_LOG_AT : EMPTY_LOG_AT + len(values)] = values
+        self.lane.memory.words[PROGRESS] = count << COUNT_BITS | len(LOG_OPEN) + len(values)
 
     def look_twice(self, seconds: float, *, gated: bool = False) -> Peeked | None:
         """So that nothing has ended in between."""
@@ -61,7 +61,7 @@ class Desk:
         """Look so long after the batch was sent; what is fetched is home."""
         peeked = look_for_outcomes(self.lane, SENT_AT + seconds, gated=gated)
         if peeked is not None:
-            self.lane.parcels.arrived(peeked.number, peeked.start + len(peeked.outcomes))
+            self.lane.sent_batches.arrived(peeked.number, peeked.start + len(peeked.outcomes))
         return peeked
 
     @property
@@ -176,18 +176,18 @@ def test_a_lane_that_ends_or_waits_is_not_fetched_from(desk: Desk) -> None:
 def test_the_memory_may_be_ahead_of_the_pipe(desk: Desk) -> None:
     """The worker has sent its first outcomes, which are not read yet, and begun its stream anew: these come first."""
     desk.finish(3)
-    desk.lane.memory.words[SEGMENT] = 7 << COUNT_BITS | 2
+    desk.lane.memory.words[LOG_START] = 7 << COUNT_BITS | 2
     assert desk.look_twice(1.0) is None
-    desk.lane.memory.words[SEGMENT] = 8 << COUNT_BITS  # it is at the next batch
+    desk.lane.memory.words[LOG_START] = 8 << COUNT_BITS  # it is at the next batch
     assert desk.look_twice(4.0) is None
-    assert desk.lane.parcels.sent[0].seen == (0, 0)
+    assert desk.lane.sent_batches.sent[0].seen == (0, 0)
 
 
 def test_not_looked_at_without_a_batch_or_with_one_task(desk: Desk) -> None:
     """What one task has finished, its worker sends."""
-    desk.lane.parcels.sent[0].count = 1
+    desk.lane.sent_batches.sent[0].count = 1
     assert desk.next_look == NEVER - SENT_AT
-    desk.lane.parcels.sent.clear()
+    desk.lane.sent_batches.sent.clear()
     assert desk.next_look == NEVER - SENT_AT
 
 

@@ -9,11 +9,12 @@ from unittest import mock
 import pytest
 
 from ordered_executor import Future
-from ordered_executor._cluster_parts import SHARE_BYTES, Parcel, Part, Slot, send_references
-from ordered_executor._cluster_store import Common, Store
-from ordered_executor._cluster_task import Carried, Packed, come_home, run_and_tell, run_part
-from ordered_executor._payload import Large, unpack
-from ordered_executor._ticket import Batch, Options
+from ordered_executor._base.tasks import Batch, Options
+from ordered_executor._clusters.parts import SHARE_BYTES, Parcel, Part, Slot, send_references
+from ordered_executor._clusters.store import Common, Store
+from ordered_executor._clusters.task import Carried, Packed, come_home, run_and_tell, run_part
+from ordered_executor._pickling.outcomes import unpack
+from ordered_executor._pickling.picklers import Large
 
 
 class Reference:

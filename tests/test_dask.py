@@ -22,7 +22,7 @@ from ordered_executor import OrderedExecutor, ShutdownTimeoutError, TaskKilledEr
 from .helpers import PATIENCE, settled, until
 
 distributed = pytest.importorskip("distributed")
-from ordered_executor._cluster_parts import Part  # noqa: E402 (as below)
+from ordered_executor._clusters.parts import Part  # noqa: E402 (as below)
 from ordered_executor.dask import DaskBackend, OrderedDaskExecutor  # noqa: E402 (only where distributed is)
 
 # Dask and Tornado warn of each other, of sockets that close late, of clusters without a dashboard: not our business.
@@ -108,7 +108,7 @@ def on_the_cluster(client: Any) -> int:
 
 def part_of(executor: OrderedDaskExecutor, ticket: int) -> Part:
     """The part that the ticket travels in."""
-    backend: Any = executor._releaser.backend
+    backend: Any = executor._scheduler.backend
     for parts in list(backend._lanes.values()):
         for part in list(parts):
             if part.ticket <= ticket < part.ticket + part.count:

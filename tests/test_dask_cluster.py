@@ -229,7 +229,7 @@ def test_a_large_argument_is_sent_once(client: Any) -> None:
     np = pytest.importorskip("numpy")
     array, text = np.arange(400_000), b"x" * 3_000_000
     with OrderedDaskExecutor(client) as executor:
-        backend: Any = executor._releaser.backend
+        backend: Any = executor._scheduler.backend
         assert [executor.submit(len, array).result(60) for _ in range(6)] == [400_000] * 6
         assert [executor.submit(len, text).result(60) for _ in range(6)] == [3_000_000] * 6
         assert len(backend._store._commons) == 2

@@ -16,14 +16,18 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from ordered_executor import _carried, _home, _keys, _plan, _slow
-from ordered_executor._definitions import Table
-from ordered_executor._packing import Packing
-from ordered_executor._parcels import PackedCall
-from ordered_executor._payload import Large
-from ordered_executor._reducers import names_of
-from ordered_executor._script import SMALL_BYTES, Needs
-from ordered_executor._wire import split
+from ordered_executor._base import slow
+from ordered_executor._channel.frames import split
+from ordered_executor._pickling import keys as key_table
+from ordered_executor._pickling.picklers import Large
+from ordered_executor._pickling.reducers import names_of
+from ordered_executor._processes.sent_batches import PackedCall
+from ordered_executor._script import home as worker_home
+from ordered_executor._script import large_callables
+from ordered_executor._script import plan as plan_module
+from ordered_executor._script.definitions import Table
+from ordered_executor._script.packing import Packing
+from ordered_executor._script.records import SMALL_BYTES, Needs
 
 HOME = "a_script_of_these_tests"
 
@@ -36,7 +40,7 @@ def script() -> Iterator[Any]:
     yield module
     cloudpickle.unregister_pickle_by_value(module)
     del sys.modules[HOME]
-    _plan.let_go_of_all()
+    plan_module.let_go_of_all()
 
 
 def define(script: Any, code: str) -> None:
@@ -115,7 +119,7 @@ def test_attributes_of_a_class_are_sent_by_themselves(script: Any) -> None:
     """So that those which the worker has set stay."""
     define(script, "class C:\n    one, many = 1, []\n    def m(self): return 1")
     table = Table()
-    assert ("thing", _keys.key_of(script.C)) in sent(table, script.C)
+    assert ("thing", key_table.key_of(script.C)) in sent(table, script.C)
     script.C.one = 2
     assert sent(table, script.C) == [("set", "one")]
     script.C.many.append(1)
@@ -179,11 +183,11 @@ def test_workers_are_told_to_forget_what_is_gone(script: Any) -> None:
     """A function that was defined again, when nobody has the old one any more."""
     define(script, "def f(): return 1\ndef g(): pass")
     table = Table()
-    key = _keys.key_of(script.f)
+    key = key_table.key_of(script.f)
     sent(table, script.f, script.g)
     define(script, "def f(): return 2")
     sent(table, script.f)
-    assert _keys.find(key) is None
+    assert key_table.find(key) is None
     assert ("forget", key) in sent(table, script.g)
 
 
@@ -194,22 +198,22 @@ def test_large_callables_have_a_key(script: Any) -> None:
         call = PackedCall.of(fn, (), {})
         assert call.needs is not None
         assert (call.packed.size if type(call.packed) is Large else len(call.packed)) < 1000
-        assert _carried.stand_in(fn, Needs()) is not None
+        assert large_callables.stand_in(fn, Needs()) is not None
     small = partial(len, "x")
     assert PackedCall.of(small, (), {}).needs is None
-    assert _carried.stand_in(small, Needs()) is None
+    assert large_callables.stand_in(small, Needs()) is None
 
 
 def test_what_is_sent_again_and_again_is_said_once(
     script: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its name, its size, and what to do."""
-    monkeypatch.setattr(_slow, "_costs", {})
-    monkeypatch.setattr(_slow, "_said", set())
+    monkeypatch.setattr(slow, "_costs", {})
+    monkeypatch.setattr(slow, "_said", set())
     define(script, "def f(): return table")
     table = Table()
     with caplog.at_level(logging.WARNING, "ordered_executor"):
-        for number in range(2 * _slow.NOTICED_TIMES):
+        for number in range(2 * slow.NOTICED_TIMES):
             script.table = bytes([number]) * (8 << 20)
             assert ("bind", "table") in sent(table, script.f)
     (record,) = caplog.records
@@ -235,14 +239,14 @@ def test_keys_go_by_identity() -> None:
         __hash__ = None  # type: ignore[assignment]
 
     one, other = Equal(), Equal()
-    assert _keys.key_of(one) == _keys.key_of(one) != _keys.key_of(other)
-    key = _keys.key_of(one)
-    assert _keys.thing(key) is one
+    assert key_table.key_of(one) == key_table.key_of(one) != key_table.key_of(other)
+    key = key_table.key_of(one)
+    assert key_table.thing(key) is one
     del one
-    assert _keys.find(key) is None
+    assert key_table.find(key) is None
     with pytest.raises(pickle.UnpicklingError, match="gone"):
-        _keys.thing(key)
-    assert key in _keys.gone
+        key_table.thing(key)
+    assert key in key_table.gone
 
 
 def test_what_fails_in_a_worker_is_tried_again_behind_the_others(script: Any) -> None:
@@ -253,12 +257,12 @@ def test_what_fails_in_a_worker_is_tried_again_behind_the_others(script: Any) ->
         "made, tag = [], {'a': 1}\nclass C(metaclass=Meta): pass\ndef f(): return made, C",
     )
     body = b"".join(Table().update(needs_of(script.f, script.C)))
-    key = _keys.key_of(script.C)
-    worker = sys.modules[HOME] = _home.Home(HOME)
+    key = key_table.key_of(script.C)
+    worker = sys.modules[HOME] = worker_home.Home(HOME)
     try:
-        _keys.forget(key)
-        _home.apply(body)
-        assert _keys.thing(key) is worker.C
+        key_table.forget(key)
+        worker_home.apply(body)
+        assert key_table.thing(key) is worker.C
         assert worker.f()[1] is worker.C
         assert worker.made == [({"a": 1}, worker.C)]
     finally:
@@ -268,7 +272,7 @@ def test_what_fails_in_a_worker_is_tried_again_behind_the_others(script: Any) ->
 def test_packing_says_what_it_has_packed(script: Any) -> None:
     """An entry for each name, with the sizes of its parts."""
     define(script, "x = 'text'\ndef f(): return x")
-    plan = _plan.plan_for(needs_of(script.f))
+    plan = plan_module.plan_for(needs_of(script.f))
     packing = Packing({}, plan)
     assert {need[0] for need in packing.sent} == {"thing", "name"}
     assert sum(sum(sizes) for _, _, sizes in packing.entries) == sum(map(len, packing.parts))

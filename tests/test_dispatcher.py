@@ -8,22 +8,21 @@ from unittest import mock
 import pytest
 
 from ordered_executor import Future
-from ordered_executor._backend import Blame, Lost
-from ordered_executor._dispatcher import (
+from ordered_executor._base.tasks import Batch, Options
+from ordered_executor._core.backend import Blame, Lost
+from ordered_executor._core.batch_sizing import (
     BATCH_BYTES,
     BATCH_MOST,
     BATCH_SECONDS,
     LONG_BATCH_LEAST,
     LONG_BATCH_SECONDS,
     LONG_QUEUE_BATCHES,
-    Dispatcher,
     Pace,
-    Slice,
 )
-from ordered_executor._losses import settle_loss
-from ordered_executor._map import Delivery, Span
-from ordered_executor._roster import LaneQueue
-from ordered_executor._ticket import Batch, Options
+from ordered_executor._core.dispatcher import Dispatcher, Slice
+from ordered_executor._core.lost_tasks import settle_loss
+from ordered_executor._core.map import Delivery, Span
+from ordered_executor._core.roster import LaneQueue
 
 WIDE = 10**6
 

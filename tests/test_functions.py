@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import _functions
-from ordered_executor._functions import may_be_shared, pack_function
+from ordered_executor._pickling import functions
+from ordered_executor._pickling.functions import may_be_shared, pack_function
 
 
 def of_main(code: str, **names: Any) -> Any:
@@ -46,7 +46,7 @@ def test_a_function_that_is_gone_is_not_kept() -> None:
     ):
         f = of_main(code)
         pack_function(f)
-        assert f in _functions._packed
+        assert f in functions._packed
         gone = weakref.ref(f)
         del f
         gc.collect()
@@ -55,10 +55,10 @@ def test_a_function_that_is_gone_is_not_kept() -> None:
 
 def test_functions_that_refer_to_each_other_are_not_kept_for_ever() -> None:
     """What is kept for one keeps the other, and so itself: only so many are kept at all."""
-    for _ in range(3 * _functions._MOST_PACKED):
+    for _ in range(3 * functions._MOST_PACKED):
         pack_function(of_main("def g(n): return n and f(n - 1)\ndef f(n): return n and g(n - 1)"))
-    assert len(_functions._packed) <= _functions._MOST_PACKED
-    _functions._packed.clear()
+    assert len(functions._packed) <= functions._MOST_PACKED
+    functions._packed.clear()
 
 
 def test_a_class_of_main_may_change() -> None:

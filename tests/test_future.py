@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import Future, _audience, _future, _parking
-from ordered_executor._ticket import Batch, Options
+from ordered_executor import Future
+from ordered_executor._base import waiting
+from ordered_executor._base.tasks import Batch, Options
+from ordered_executor._core import future as future_module
+from ordered_executor._core import waiters as waiters_module
 
 from .interleave import Intruder, interruptions, intruders, stepping
 
@@ -38,13 +41,13 @@ class Owner:
         self.why_not: str | None = None
         self.here = True
 
-    def on_releaser(self) -> bool:
+    def on_scheduler(self) -> bool:
         return self.here
 
     def skip(self, future: Future[Any]) -> None:
         self.skipped.append(future)
         if self.here:
-            future.complete_cancel()  # as the releaser does
+            future.complete_cancel()  # as the scheduler does
 
     def recall(self, batch: Batch, index: int) -> bool:
         self.recalls.append((batch, index))
@@ -81,7 +84,7 @@ def fresh(owner: Owner | None = None) -> Future[Any]:
 
 
 def owner_of(future: Future[Any]) -> Owner:
-    """The stand-in for its executor."""
+    """The condition shim for its executor."""
     owner: Any = future._owner
     assert isinstance(owner, Owner)
     return owner
@@ -164,7 +167,7 @@ def test_nobody_looks_nothing_is_made() -> None:
     future.result()
     assert wait([future]).done == {future}
     assert list(as_completed([future])) == [future]
-    assert future._audience is None
+    assert future._own_waiters is None
 
 
 def test_no_dictionary_is_made() -> None:
@@ -214,8 +217,8 @@ def test_a_signal_handler_in_the_middle_of_a_wait_disturbs_nothing(monkeypatch: 
 
     monkeypatch.setattr(_base, "_create_and_install_waiters", interrupted_install)
     assert wait([future], timeout=PATIENCE).done == {future}
-    assert future._audience is not None
-    assert not future._audience.pictures
+    assert future._own_waiters is not None
+    assert not future._own_waiters.pictures
 
 
 def test_as_completed_is_in_order_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +269,7 @@ def test_whoever_ends_a_future_takes_no_lock_of_its_waiters(kind: str, monkeypat
 
 
 def test_callbacks_of_a_cancelled_future_run_in_one_thread() -> None:
-    """1. `cancel()` runs the first of two; 2. the releaser meets the future; 3. the second runs after the first."""
+    """1. `cancel()` runs the first of two; 2. the scheduler meets the future; 3. the second runs after the first."""
     future = fresh()
     calls: list[str] = []
 
@@ -305,7 +308,7 @@ def test_done_callbacks_run_once_each_in_order(when: str) -> None:
 
 
 def test_waiting_where_it_would_never_end_raises() -> None:
-    """On the releaser, or in a forked child, `result()` of what is unfinished says why it will not wait."""
+    """On the scheduler, or in a forked child, `result()` of what is unfinished says why it will not wait."""
     future = fresh()
     owner_of(future).why_not = "of the test"
     with pytest.raises(RuntimeError, match="ticket 7 would never end: of the test"):
@@ -364,7 +367,7 @@ def test_kill_cancels_or_asks_the_owner() -> None:
 def test_a_cancel_interrupted_anywhere_is_completed() -> None:
     """Ctrl-C in `cancel()`, wherever it comes.
 
-    1. Threads wait for the future in every way; 2. `cancel()` is interrupted; 3. the releaser, which is told all the
+    1. Threads wait for the future in every way; 2. `cancel()` is interrupted; 3. the scheduler, which is told all the
     same, completes it: if it is cancelled, everybody hears of it, waiters once.
     """
     for interruption in interruptions():
@@ -382,8 +385,8 @@ def test_a_cancel_interrupted_anywhere_is_completed() -> None:
             future.complete_cancel()
             assert waiter.told == 1, interruption.where
             assert 2 <= len(calls) <= 3, interruption.where  # the one that was about to run is lost
-        assert future._audience is not None
-        assert future._audience.caller is None
+        assert future._own_waiters is not None
+        assert future._own_waiters.caller is None
 
 
 class Waiter:
@@ -401,8 +404,8 @@ class Waiter:
 
 def watched(intruder: Intruder) -> contextlib.AbstractContextManager[None]:
     """Each instruction of our future, and of the standard one, is a point, but where a lock is held."""
-    intruder.is_kept_out = _future._deciding._is_owned  # type: ignore[attr-defined]
-    return stepping(intruder, _future, _audience, _parking, _base)
+    intruder.is_kept_out = future_module._deciding._is_owned  # type: ignore[attr-defined]
+    return stepping(intruder, future_module, waiters_module, waiting, _base)
 
 
 def read_result(future: Future[Any]) -> Any:
@@ -467,7 +470,7 @@ ACTIONS = [
 def test_the_end_comes_at_any_point_of_a_wait(action: Callable[[Future[Any]], Any]) -> None:
     """Finish against the first look.
 
-    1. a thread begins to wait, or to add a callback; 2. at any point of that the releaser finishes the task; 3. the
+    1. a thread begins to wait, or to add a callback; 2. at any point of that the scheduler finishes the task; 3. the
     thread goes on. It does not sleep, or is woken, and sees the value, once.
     """
     rounds = 0
@@ -497,8 +500,8 @@ def test_a_cancel_comes_at_any_point_of_a_wait(action: Callable[[Future[Any]], A
 def test_a_thread_comes_at_any_point_of_the_end() -> None:
     """A first look against finish.
 
-    1. the releaser begins to finish the task; 2. at any point a thread asks for it and adds a callback; 3. the
-    releaser goes on. The thread sees all or nothing; the callback runs once.
+    1. the scheduler begins to finish the task; 2. at any point a thread asks for it and adds a callback; 3. the
+    scheduler goes on. The thread sees all or nothing; the callback runs once.
     """
     rounds = 0
     for intruder in intruders():
@@ -533,7 +536,7 @@ def look(future: Future[Any]) -> Any:
 def test_cancel_against_start_has_one_winner() -> None:
     """Cancel against start: one of them wins.
 
-    1. A thread begins to cancel; 2. at any point the releaser starts the task; 3. the thread goes on. Either it is
+    1. A thread begins to cancel; 2. at any point the scheduler starts the task; 3. the thread goes on. Either it is
     cancelled, skipped and not started, or it runs; and the same with the roles changed.
     """
     for roles in ("cancel, start", "start, cancel"):
@@ -616,7 +619,7 @@ def test_a_failure_that_nobody_saw_is_logged_when_its_future_goes(seen: bool, ca
 
 
 def test_ctrl_c_in_a_callback_of_cancel_comes_out() -> None:
-    """As the standard one lets it; on the releaser it is logged, for the order must go on."""
+    """As the standard one lets it; on the scheduler it is logged, for the order must go on."""
     owner = Owner()
     owner.here = False
     future: Future[Any] = Future(owner, (len, (), {}), Options())
@@ -644,7 +647,7 @@ def sent(owner: Owner, *not_begun: int) -> tuple[Future[Any], Batch]:
 
 
 def test_a_task_that_a_worker_has_and_has_not_begun_can_be_cancelled() -> None:
-    """It takes one look at the batch it is in; its call stays until the releaser has it: it may just be packed."""
+    """It takes one look at the batch it is in; its call stays until the scheduler has it: it may just be packed."""
     owner = Owner()
     owner.here = False
     future, batch = sent(owner, 1)
@@ -687,7 +690,7 @@ def test_what_was_taken_back_is_pending() -> None:
 def test_cancel_against_the_releaser(second: bool) -> None:
     """Cancel against taking back and sending anew.
 
-    1. A task is cancelled; 2. at any point of that the releaser takes it back and sends it in another batch, where it
+    1. A task is cancelled; 2. at any point of that the scheduler takes it back and sends it in another batch, where it
     may begin; 3. what was found out about the first batch does not count: it is cancelled, or begins, never both.
     """
     answers = set()
@@ -698,14 +701,14 @@ def test_cancel_against_the_releaser(second: bool) -> None:
         other = Batch(2, 7, 1, [future], lane="another")
         begun: list[Batch] = []
         owner.recall = lambda batch, index: index == 1 or not begun  # type: ignore[method-assign]  # noqa: B023
-        intruder.is_kept_out = _future._deciding._is_owned  # type: ignore[attr-defined]
+        intruder.is_kept_out = future_module._deciding._is_owned  # type: ignore[attr-defined]
 
-        def releaser(future: Any = future, other: Batch = other, begun: list[Batch] = begun) -> None:
+        def scheduler(future: Any = future, other: Batch = other, begun: list[Batch] = begun) -> None:
             if future.take_back() and future.start(other) and second:
                 begun.append(other)  # nobody recalled that lane in time
 
-        intruder.act = releaser
-        with stepping(intruder, _future):
+        intruder.act = scheduler
+        with stepping(intruder, future_module):
             answer = future.cancel()
         intruder.come()
         assert answer == future.cancelled()
@@ -737,7 +740,7 @@ def test_a_snapshot_is_a_read(in_callback: bool) -> None:
     ]
     assert owner.reads == 2
     assert failed.unseen_error is None
-    assert _future.in_callback.depth == 0
+    assert future_module.in_callback.depth == 0
 
 
 def test_what_has_begun_once_is_never_cancelled() -> None:

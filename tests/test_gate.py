@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import _wire
-from ordered_executor._backend import Arrived
-from ordered_executor._gate import Gate, Seat, Window
-from ordered_executor._lane import ENDING, SERVING, LaneKind
-from ordered_executor._lane_memory import CREDIT_BACK, HEAD, LIMIT, MASK, LaneMemory
-from ordered_executor._lanes import LokyBackend
-from ordered_executor._parcels import Parcels, Sent
-from ordered_executor._ticket import Batch
+from ordered_executor._base.tasks import Batch
+from ordered_executor._channel import frames
+from ordered_executor._channel.gate import Gate, Seat
+from ordered_executor._channel.shared_memory import CREDIT_BACK, HEAD, LIMIT, MASK, LaneMemory
+from ordered_executor._core.backend import Arrived
+from ordered_executor._core.window import Window
+from ordered_executor._processes.backend import LokyBackend
+from ordered_executor._processes.sent_batches import SentBatch, SentBatches
+from ordered_executor._processes.worker_handle import ENDING, SERVING, LaneKind
 
 from .helpers import end_what_may_end
 from .interleave import Intruder, intruders
@@ -104,7 +105,7 @@ class StubLane:
 
     def __init__(self, memory: LaneMemory) -> None:
         self.memory = memory
-        self.parcels = Parcels(memory)
+        self.sent_batches = SentBatches(memory)
         self.seat = Seat()
         self.asks = (0, 0)
         self.writer = self
@@ -121,7 +122,7 @@ class StubLane:
         self.memory.words[CREDIT_BACK] = self.back
 
     def frame(self, kind: int, body: bytes = b"") -> bytes:
-        assert kind == _wire.OPEN
+        assert kind == frames.OPEN
         return body
 
     def put(self, *_: bytes) -> None:
@@ -149,7 +150,7 @@ class Crossing:
         self.window = Window(window, 100, 1)
         self.backend = cast("Any", LokyBackend(LaneKind(None, None, (), None), self.window, 1))
         self.lane: Any = StubLane(memory)
-        self.lane.parcels.sent.append(Sent(Batch(7, base, 10, [])))
+        self.lane.sent_batches.sent.append(SentBatch(Batch(7, base, 10, [])))
         self.backend._lanes.add(self.lane)
         self.backend._seated[self.lane.seat] = self.lane
         memory.reset()
@@ -166,14 +167,14 @@ class Crossing:
         self.backend.open(head, self.window.limit(head))
 
     def release(self, size: int, head: int) -> None:
-        """As the releaser does it: the bytes of an outcome come back, then the head moves."""
+        """As the scheduler does it: the bytes of an outcome come back, then the head moves."""
         self.backend.give_back(self.lane, size)
         self.open(head)
 
     def ask(self, ticket: int, size: int) -> None:
         self.asked += 1
         self.intruder.pass_by()
-        self.pipe.append(_wire.pack((ticket, size)))
+        self.pipe.append(frames.pack((ticket, size)))
         if self.hears_at_once:
             self.hear()
         self.intruder.pass_by()

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ordered_executor._backend import Arrived
-from ordered_executor._ticket import Segment
+from ordered_executor._base.tasks import Segment
+from ordered_executor._core.backend import Arrived
 
 from .fake import HandExecutor, ThreadedExecutor, WorkerDied
 from .helpers import fail, until
@@ -113,7 +113,7 @@ def test_run_in_executor_does_not_grow() -> None:
             await failed
         del failed
         gc.collect()  # asyncio itself ties the failed one to its traceback
-        until(lambda: executor.statistics().unread == 0)  # the releaser's turn in which it finished it may go on
+        until(lambda: executor.statistics().unread == 0)  # the scheduler's turn in which it finished it may go on
         executor.shutdown()
 
     asyncio.run(main())
@@ -148,7 +148,7 @@ def raise_it() -> None:
 
 @pytest.mark.parametrize("task", [raise_it, NeverArrives])
 def test_a_kept_error_keeps_nothing_else(task: Any) -> None:
-    """Its traceback leads to the releaser's frames: what is left in their variables would live as long as it does."""
+    """Its traceback leads to the scheduler's frames: what is left in their variables would live as long as it does."""
     executor = HandExecutor(1)
     executor.backend.task_seconds = 1e-4
     futures = [executor.submit(task if number == 10 else Thing) for number in range(20)]

@@ -13,17 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import _lane_memory, _os, _os_memory
-from ordered_executor._lane_memory import (
+from ordered_executor._base import system
+from ordered_executor._base.system import memory as system_memory
+from ordered_executor._channel import shared_memory
+from ordered_executor._channel.arena import BufferRoom
+from ordered_executor._channel.shared_memory import (
     COUNT_BITS,
     LIMIT,
+    LOG_AT,
+    LOG_OPEN,
+    LOG_START,
     MASK,
     PROGRESS,
-    SEGMENT,
-    STREAM_AT,
-    STREAM_OPEN,
     TO_PARENT,
-    BufferRoom,
     LaneMemory,
     distance,
 )
@@ -43,9 +45,9 @@ def memory() -> Iterator[LaneMemory]:
 def begin_segment(memory: LaneMemory, number: int, index: int) -> None:
     """What a worker writes when the stream begins anew."""
     memory.words[PROGRESS] = 0
-    memory.words[SEGMENT] = number << COUNT_BITS | index
-    memory.bytes[STREAM_AT : STREAM_AT + len(STREAM_OPEN)] = STREAM_OPEN
-    memory.words[PROGRESS] = index << COUNT_BITS | len(STREAM_OPEN)
+    memory.words[LOG_START] = number << COUNT_BITS | index
+    memory.bytes[LOG_AT : LOG_AT + len(LOG_OPEN)] = LOG_OPEN
+    memory.words[PROGRESS] = index << COUNT_BITS | len(LOG_OPEN)
 
 
 def add_outcome(memory: LaneMemory, outcome: Any) -> None:
@@ -53,7 +55,7 @@ def add_outcome(memory: LaneMemory, outcome: Any) -> None:
     progress = memory.words[PROGRESS]
     done, length = progress >> COUNT_BITS, progress & (1 << COUNT_BITS) - 1
     pickled = pickle.dumps(outcome)[:-1]
-    memory.bytes[STREAM_AT + length : STREAM_AT + length + len(pickled)] = pickled
+    memory.bytes[LOG_AT + length : LOG_AT + length + len(pickled)] = pickled
     memory.words[PROGRESS] = (done + 1) << COUNT_BITS | length + len(pickled)
 
 
@@ -172,7 +174,7 @@ def test_memory_leaves_nothing_behind() -> None:
 
 def test_without_memory_there_is_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives no memory, making it fails, and leaves nothing open."""
-    monkeypatch.setattr(_os_memory, "reserve", lambda *_: False)
+    monkeypatch.setattr(system_memory, "reserve", lambda *_: False)
     end_what_may_end()
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(OSError, match="no memory for a lane"):
@@ -190,8 +192,8 @@ def test_large_buffers_never_overlap(steps: list[int]) -> None:
     No two overlap, all lie inside, and an empty room begins at the beginning again.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_lane_memory, "TO_PARENT_AT", 1000)
-        patch.setattr(_os, "reserve", lambda *_: True)
+        patch.setattr(shared_memory, "TO_PARENT_AT", 1000)
+        patch.setattr(system, "reserve", lambda *_: True)
         memory = LaneMemory.__new__(LaneMemory)
         memory.fd, memory.room = -1, 100
         room = BufferRoom(memory, TO_PARENT)
@@ -217,12 +219,12 @@ def test_large_buffers_never_overlap(steps: list[int]) -> None:
 def test_without_room_or_memory_there_is_no_block(memory: LaneMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit, or what the system has no memory for, goes another way; the room is as before."""
     room = BufferRoom(memory, TO_PARENT)
-    assert room.take(_lane_memory.BUFFER_BYTES + 1) is None
-    monkeypatch.setattr(_os, "reserve", lambda *_: False)
+    assert room.take(shared_memory.BUFFER_BYTES + 1) is None
+    monkeypatch.setattr(system, "reserve", lambda *_: False)
     assert room.take(10) is None
     monkeypatch.undo()
-    assert room.take(10) == _lane_memory.TO_PARENT_AT
-    assert room.take(10) == _lane_memory.TO_PARENT_AT + 10
+    assert room.take(10) == shared_memory.TO_PARENT_AT
+    assert room.take(10) == shared_memory.TO_PARENT_AT + 10
 
 
 def test_memory_that_cannot_be_had_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,5 +236,5 @@ def test_memory_that_cannot_be_had_leaves_no_descriptor(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "ftruncate", refuse)
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="too large"):
-        _os.memory_file(4096)
+        system.memory_file(4096)
     assert set(os.listdir("/proc/self/fd")) == before

@@ -1,4 +1,4 @@
-"""Each lock of ours is held in a form that no interrupt can part from its block: see `ordered_executor._locks`.
+"""Each lock of ours is held in a form that no interrupt can part from its block: see `ordered_executor._base.locks`.
 
 The interrupts themselves are in processes/test_interrupts.py.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import ordered_executor
-from ordered_executor._locks import AT_ONCE, Lock
+from ordered_executor._base.locks import AT_ONCE, Lock
 
 SOURCE = Path(ordered_executor.__file__).parent
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "_locks")
@@ -26,7 +26,7 @@ OTHERS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event"
 # Who has some all the same, with its argument there.
 MAY_USE = {
     "_parking": {"Lock", "acquire"},  # of one sleeper, who alone waits there
-    "_audience": {"acquire"},  # of the stand-in for a condition, which is none
+    "_own_waiters": {"acquire"},  # of the condition shim for a condition, which is none
     "_lane": {"RLock", "acquire"},  # its waits end by the clock
     "_cluster": {"SimpleQueue"},  # in C, and made for signal handlers and finalizers
     "parallel_queue": {"Event"},  # where a thread is to stay for ever
@@ -78,7 +78,7 @@ def held(tree: ast.AST) -> list[ast.Try]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_locks_are_held_in_a_form_that_no_interrupt_parts(module: str) -> None:
-    """By the operators of `_locks`, not in a `with` block, nor by a call of `acquire`; and each block lets go."""
+    """By the operators of `_base.locks`, not in a `with` block, nor by a call of `acquire`; and each block lets go."""
     tree = ast.parse((SOURCE / f"{module}.py").read_text())
     taking = letting_go = 0
     named: set[str] = set()

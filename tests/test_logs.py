@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import CurrentTask, OrderedProcessPoolExecutor, TerminatedWorkerError, current_task
-from ordered_executor._logs import hand_on, pack_record
+from ordered_executor._pickling.logs import hand_on, pack_record
 from tests.helpers import Journal, note_and_die
 
 job = logging.getLogger("job")

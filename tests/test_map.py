@@ -14,8 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import ResultsTimeoutError, _intake, _map, _parking
-from ordered_executor._map import MapResults
+from ordered_executor import ResultsTimeoutError
+from ordered_executor._base import waiting
+from ordered_executor._core import intake as intake_module
+from ordered_executor._core import map as map_module
+from ordered_executor._core.map import MapResults
 
 from .fake import HandExecutor, ThreadedExecutor
 from .helpers import until
@@ -39,11 +42,11 @@ class Counted:
 @pytest.fixture(autouse=True)
 def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No input is slow, whatever else this machine does."""
-    monkeypatch.setattr(_intake, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(intake_module, "monotonic", lambda: 0.0)
 
 
 def read_without_waiting(executor: HandExecutor, mapped: Iterator[Any]) -> list[Any]:
-    """What is there of a map: on the releaser it refuses to wait, and says so."""
+    """What is there of a map: on the scheduler it refuses to wait, and says so."""
     got = []
     with executor.as_releaser():
         while True:
@@ -171,7 +174,7 @@ def test_it_does_not_count_for_the_backlog() -> None:
     executor.mark("mark")
     executor.run_all()
     assert list(mapped) == list(range(10))
-    assert executor.releaser.backlog.unread == 1
+    assert executor.scheduler.backlog.unread == 1
     executor.end()
 
 
@@ -201,7 +204,7 @@ def test_closing_half_way_cancels_what_no_worker_has(how: str) -> None:
 
 
 def test_closing_before_the_claim_is_taken() -> None:
-    """1. A refill claims tickets; 2. the map is closed before the releaser has taken them: they are skipped."""
+    """1. A refill claims tickets; 2. the map is closed before the scheduler has taken them: they are skipped."""
     executor = HandExecutor(1)
     mapped: Any = executor.map(abs, range(5), buffersize=2)
     executor.run_all()
@@ -297,7 +300,7 @@ def test_a_broken_executor_fails_the_calls_of_a_map() -> None:
 def test_an_outcome_delivered_while_a_reader_goes_to_wait(timeout: float | None) -> None:
     """Map reader against deliver.
 
-    1. a reader looks, finds nothing, and goes to wait; 2. at any point of that the releaser delivers the outcomes; 3.
+    1. a reader looks, finds nothing, and goes to wait; 2. at any point of that the scheduler delivers the outcomes; 3.
     the reader goes on: it has them, or is woken for them.
     """
     rounds = 0
@@ -306,7 +309,7 @@ def test_an_outcome_delivered_while_a_reader_goes_to_wait(timeout: float | None)
         mapped: Any = executor.map(abs, range(2), timeout=timeout)
         assert isinstance(mapped, MapResults)
         intruder.act = executor.run_all
-        with stepping(intruder, _map, _intake, _parking):
+        with stepping(intruder, map_module, intake_module, waiting):
             assert next(mapped) == 0
             assert next(mapped) == 1
         rounds += 1
@@ -317,7 +320,7 @@ def test_an_outcome_delivered_while_a_reader_goes_to_wait(timeout: float | None)
 def test_a_reader_comes_while_an_outcome_is_delivered() -> None:
     """Deliver against map reader.
 
-    1. the releaser delivers; 2. at any point a reader sees that it would wait, or reads; 3. the releaser goes on. No
+    1. the scheduler delivers; 2. at any point a reader sees that it would wait, or reads; 3. the scheduler goes on. No
     outcome is lost or doubled.
     """
     for intruder in intruders():
@@ -327,7 +330,7 @@ def test_a_reader_comes_while_an_outcome_is_delivered() -> None:
         intruder.act = lambda got=got, executor=executor, mapped=mapped: (  # type: ignore[misc]
             got.extend(read_without_waiting(executor, mapped))
         )
-        with stepping(intruder, _map, _intake, _parking):
+        with stepping(intruder, map_module, intake_module, waiting):
             executor.run_all()
         intruder.come()
         got += list(mapped)
@@ -341,13 +344,13 @@ def test_closing_a_map_wakes_its_reader() -> None:
         executor = HandExecutor(1)
         mapped: Any = executor.map(abs, range(2))
         intruder.act = mapped.close
-        with stepping(intruder, _map, _intake, _parking):
+        with stepping(intruder, map_module, intake_module, waiting):
             assert list(mapped) == []
         executor.end()
 
 
 def test_a_reader_in_a_thread_is_woken() -> None:
-    """With a real releaser and a reader that waits: it gets everything, in order."""
+    """With a real scheduler and a reader that waits: it gets everything, in order."""
     executor = ThreadedExecutor(1)
     mapped = executor.map(abs, range(50), buffersize=5)
     executor.work_by_itself()

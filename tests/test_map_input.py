@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import _intake, _map, _parking
-from ordered_executor._parking import ParkingLot
+from ordered_executor._base import waiting
+from ordered_executor._base.waiting import ParkingLot
+from ordered_executor._core import intake as intake_module
+from ordered_executor._core import map as map_module
 
 from .fake import HandExecutor, ThreadedExecutor
 from .helpers import until
@@ -26,7 +28,7 @@ PATIENCE = 30.0
 @pytest.fixture(autouse=True)
 def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No input is slow, whatever else this machine does."""
-    monkeypatch.setattr(_intake, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(intake_module, "monotonic", lambda: 0.0)
 
 
 class Source:
@@ -271,7 +273,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("ordered_executor._intake.monotonic", lambda: self.now)
+        monkeypatch.setattr("ordered_executor._core.intake.monotonic", lambda: self.now)
 
     def slow(self, numbers: Iterable[int], seconds: Callable[[int], float]) -> Iterator[int]:
         """An input whose numbers take so long to come."""
@@ -285,10 +287,10 @@ def test_a_slow_input_holds_back_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = Clock(monkeypatch)
     executor = HandExecutor(1)
     mapped = executor.map(abs, clock.slow(range(10), lambda _: 1.0), buffersize=10)
-    assert executor.releaser.claims.tail == 1
+    assert executor.scheduler.claims.tail == 1
     for number in range(10):
         assert take(executor, mapped) == number
-        assert executor.releaser.claims.tail == number + 1
+        assert executor.scheduler.claims.tail == number + 1
     assert list(mapped) == []
     executor.end()
 
@@ -299,7 +301,7 @@ def test_what_was_drawn_runs_while_the_next_is_awaited(monkeypatch: pytest.Monke
     claimed: list[int] = []
 
     def burst(number: int) -> float:
-        claimed.append(executor.releaser.claims.tail)
+        claimed.append(executor.scheduler.claims.tail)
         return 1.0 if number in {20, 40} else 0.0
 
     executor = HandExecutor(1)
@@ -464,11 +466,11 @@ def test_a_reader_goes_to_wait_while_the_thread_draws(what: str) -> None:
             feed.put({"an input": -1, "an error": KeyError("x"), "the end": None}[what])
             until(lambda: mapped._intake.ended or mapped._intake.drawn > before)
             if what == "an input":
-                until(executor.releaser.claims.waiting)
+                until(executor.scheduler.claims.waiting)
             executor.run_all()
 
         intruder.act = draw
-        with stepping(intruder, _map, _parking):
+        with stepping(intruder, map_module, waiting):
             if what == "an input":
                 assert next(mapped) == 1
             else:

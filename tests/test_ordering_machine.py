@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ordered_executor import Future, ResultsTimeoutError, TaskKilledError
-from ordered_executor._dispatcher import Slice
-from ordered_executor._releaser import DEATHS_IN_VAIN
+from ordered_executor._core.dispatcher import Slice
+from ordered_executor._core.scheduler import DEATHS_IN_VAIN
 
 from .fake import FakeLane, HandExecutor, WorkerDied
 
@@ -152,10 +152,10 @@ class OrderingMachine(RuleBasedStateMachine):
             future.add_done_callback(lambda f: self.order.append(future_ticket(f)))
 
     def room(self) -> bool:
-        return self.backlog is None or self.executor.releaser.backlog.unread < self.backlog
+        return self.backlog is None or self.executor.scheduler.backlog.unread < self.backlog
 
     def note_claims_of(self, mapping: Mapping) -> None:
-        for number in range(self.tail, self.executor.releaser.claims.tail):
+        for number in range(self.tail, self.executor.scheduler.claims.tail):
             self.tickets[number] = Ticket(number, "call", self.retries)
             mapping.tickets.append(number)
 
@@ -164,8 +164,8 @@ class OrderingMachine(RuleBasedStateMachine):
     @rule(retries=st.none() | st.integers(0, 2), watched=st.booleans(), in_callback=st.booleans())
     def submit(self, retries: int | None, watched: bool, in_callback: bool) -> None:
         view = self.executor if retries is None else self.executor.options(retries=retries)
-        if self.closed or self.executor.releaser._broken:
-            with pytest.raises(BrokenProcessPool if self.executor.releaser._broken else RuntimeError):
+        if self.closed or self.executor.scheduler._broken:
+            with pytest.raises(BrokenProcessPool if self.executor.scheduler._broken else RuntimeError):
                 view.submit(nothing)
         elif in_callback or not self.room():
             with self.executor.as_releaser():
@@ -173,19 +173,19 @@ class OrderingMachine(RuleBasedStateMachine):
         else:
             self.add("task", view.submit(nothing), self.retries if retries is None else retries, watched)
 
-    @precondition(lambda self: not self.closed and not self.executor.releaser._broken and self.room())
+    @precondition(lambda self: not self.closed and not self.executor.scheduler._broken and self.room())
     @rule(watched=st.booleans(), count=st.integers(1, 40))
     def submit_many(self, watched: bool, count: int) -> None:
         for _ in range(count):
             if self.room():
                 self.add("task", self.executor.submit(nothing), self.retries, watched)
 
-    @precondition(lambda self: not self.closed and not self.executor.releaser._broken and self.room())
+    @precondition(lambda self: not self.closed and not self.executor.scheduler._broken and self.room())
     @rule(watched=st.booleans())
     def mark(self, watched: bool) -> None:
         self.add("mark", self.executor.mark(self.tail), 0, watched)
 
-    @precondition(lambda self: not self.closed and not self.executor.releaser._broken and len(self.maps) < 4)
+    @precondition(lambda self: not self.closed and not self.executor.scheduler._broken and len(self.maps) < 4)
     @rule(
         count=st.integers(0, 7) | st.none(),
         buffersize=st.integers(1, 4),
@@ -222,27 +222,27 @@ class OrderingMachine(RuleBasedStateMachine):
     @rule()
     def cancel_pending_interrupted(self) -> None:
         """Ctrl-C came before the lanes were recalled."""
-        self.executor.releaser._cancel_below = self.cancelled_below = self.executor.releaser.claims.tail
-        self.executor.releaser.post(self.executor.releaser._cancel_waiting)
+        self.executor.scheduler._cancel_below = self.cancelled_below = self.executor.scheduler.claims.tail
+        self.executor.scheduler.post(self.executor.scheduler._cancel_waiting)
 
     @precondition(lambda self: self.maps)
     @rule(pick=picks())
     def close_map_interrupted(self, pick: int) -> None:
         """The same for a map that is being closed."""
         mapping = self.maps[pick % len(self.maps)]
-        releaser = self.executor.releaser
+        scheduler = self.executor.scheduler
         spans = list(mapping.iterator._intake.spans)
         mapping.iterator._intake.spans.clear()
         mapping.iterator.close()
         mapping.closed = True
         for span in spans:
             span.cancelled = True
-            releaser.post(lambda span=span: releaser._drop_span(span))  # type: ignore[misc]
+            scheduler.post(lambda span=span: scheduler._drop_span(span))  # type: ignore[misc]
 
     @rule(kill=st.integers(0, 5))
     def cancel_pending(self, kill: int) -> None:
         self.executor.cancel_pending(kill=kill == 0)
-        self.cancelled_below = self.executor.releaser.claims.tail
+        self.cancelled_below = self.executor.scheduler.claims.tail
         if kill == 0:
             for ticket in self.tickets.values():
                 ticket.kill_asked = True
@@ -251,7 +251,7 @@ class OrderingMachine(RuleBasedStateMachine):
             for ticket in self.held():
                 assert ticket.future is not None
                 begun = self.has_begun(ticket.number)
-                assert ticket.kind == "mark" or ticket.future.done() or begun or self.executor.releaser._broken
+                assert ticket.kind == "mark" or ticket.future.done() or begun or self.executor.scheduler._broken
 
     @precondition(lambda self: self.held())
     @rule(pick=picks())
@@ -288,18 +288,18 @@ class OrderingMachine(RuleBasedStateMachine):
             ticket.future = None
 
     @rule(count=st.integers(1, 5))
-    def read_stream(self, count: int) -> None:
+    def read_log(self, count: int) -> None:
         for _ in range(count):
             expected = self.next_of_the_stream()
             try:
                 number, value, error = self.stream.next(timeout=0)
             except ResultsTimeoutError:
                 assert expected is None
-                assert self.head < self.executor.releaser.claims.tail
+                assert self.head < self.executor.scheduler.claims.tail
                 break
             except StopIteration:
                 assert expected is None
-                assert self.head == self.executor.releaser.claims.tail
+                assert self.head == self.executor.scheduler.claims.tail
                 break
             assert expected is not None
             assert number == expected.number
@@ -374,7 +374,7 @@ class OrderingMachine(RuleBasedStateMachine):
         self.executor.shutdown(wait=False, cancel_futures=cancel, kill_workers=kill == 0)
         self.closed = True
         if cancel:
-            self.cancelled_below = self.executor.releaser.claims.tail
+            self.cancelled_below = self.executor.scheduler.claims.tail
         self.kill_all |= kill == 0
 
     # --------------------------------------------------------------------------------------------------------- workers
@@ -497,7 +497,7 @@ class OrderingMachine(RuleBasedStateMachine):
             self.backend.break_down(BrokenProcessPool("no more workers"))
             self.broken = True
 
-    # -------------------------------------------------------------------------------------------------------- releaser
+    # -------------------------------------------------------------------------------------------------------- scheduler
 
     @rule()
     def step(self) -> None:
@@ -505,7 +505,7 @@ class OrderingMachine(RuleBasedStateMachine):
 
     @rule(order=st.lists(picks(), max_size=4))
     def step_hearing_some(self, order: list[int]) -> None:
-        """The releaser hears only a part of what has happened, in any order between the lanes."""
+        """The scheduler hears only a part of what has happened, in any order between the lanes."""
         for pick in order:
             lanes = [lane for lane in self.backend.lanes if lane.pipe]
             if lanes:
@@ -519,9 +519,9 @@ class OrderingMachine(RuleBasedStateMachine):
     # ------------------------------------------------------------------------------------------------------ invariants
 
     def order_and_bounds(self) -> None:
-        releaser = self.executor.releaser
-        sequencer = releaser.sequencer
-        assert self.head <= sequencer.head <= sequencer.tail <= releaser.claims.tail == self.tail
+        scheduler = self.executor.scheduler
+        sequencer = scheduler.sequencer
+        assert self.head <= sequencer.head <= sequencer.tail <= scheduler.claims.tail == self.tail
         self.head = sequencer.head
         assert self.backend.head == self.head
         released = [number for number in self.order if not self.is_cancelled(number)]
@@ -568,7 +568,7 @@ class OrderingMachine(RuleBasedStateMachine):
 
     def window(self) -> None:
         """What is early lies inside the window; its bytes too."""
-        sequencer, window = self.executor.releaser.sequencer, self.executor.releaser.window
+        sequencer, window = self.executor.scheduler.sequencer, self.executor.scheduler.window
         early = 0
         for first, segment in sequencer._waiting.items():
             if segment.passed and first != self.head:
@@ -587,7 +587,7 @@ class OrderingMachine(RuleBasedStateMachine):
             and not (ticket.cancelled and ticket.number < self.head)
             for ticket in self.tickets.values()
         )
-        assert self.executor.releaser.backlog.unread == unread
+        assert self.executor.scheduler.backlog.unread == unread
 
     def progress(self) -> None:
         """The head can always run, pass the gate, and be released."""
@@ -621,11 +621,11 @@ class OrderingMachine(RuleBasedStateMachine):
             self.executor.settle()
             self.check()
         assert self.head == self.tail, "not everything came to an end"
-        self.read_stream(len(self.tickets) + 1)
+        self.read_log(len(self.tickets) + 1)
         assert self.next_of_the_stream() is None
         for mapping in self.maps:
             while mapping.position < len(mapping.tickets) and not mapping.closed and self.read_one_of(mapping):
-                if self.executor.releaser.claims.tail > self.head:
+                if self.executor.scheduler.claims.tail > self.head:
                     mapping.iterator.close()
                     break
         self.executor.shutdown(wait=False, cancel_futures=True)
@@ -640,7 +640,7 @@ class OrderingMachine(RuleBasedStateMachine):
         assert self.backend.closed
         statistics = self.executor.statistics()
         assert (statistics.in_flight, statistics.early, statistics.early_bytes, statistics.waiting) == (0, 0, 0, 0)
-        assert not self.executor.releaser.dispatcher.lanes or self.kill_all or self.backend.closed
+        assert not self.executor.scheduler.dispatcher.lanes or self.kill_all or self.backend.closed
 
     def finish_all(self) -> None:
         for lane in self.lanes():

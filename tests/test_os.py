@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ordered_executor import _os, _os_lifeline, _os_memory, _os_process, _os_tree
-from ordered_executor._os_lifeline import Watchdog
-from ordered_executor._os_process import Process
+from ordered_executor._base import system
+from ordered_executor._base.system import lifeline, process, tree
+from ordered_executor._base.system import memory as system_memory
+from ordered_executor._base.system.lifeline import Watchdog
+from ordered_executor._base.system.process import Process
 from tests.helpers import until
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
@@ -55,14 +57,14 @@ def no_functions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system without: by number, and by the clock."""
-    monkeypatch.setattr(_os_process, "_pidfd_open", refuse)
+    monkeypatch.setattr(process, "_pidfd_open", refuse)
 
 
 def no_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same on macOS before Python 3.13, without a /proc."""
     no_pidfd(monkeypatch)
     lose(monkeypatch, os, "waitid")
-    monkeypatch.setattr(_os_tree, "_status", refuse)
+    monkeypatch.setattr(tree, "_status", refuse)
 
 
 HANDLES = [lambda _: None, no_functions, no_pidfd, no_waitid]
@@ -91,9 +93,9 @@ def test_a_handle_knows_that_it_stands(monkeypatch: pytest.MonkeyPatch, child: C
     lack(monkeypatch)
     process = Process(child.pid, child.poll)
     assert process.stop(patience=5.0)
-    assert _os_tree.state(child.pid) == "T"
+    assert tree.state(child.pid) == "T"
     process.resume()
-    until(lambda: _os_tree.state(child.pid) != "T")
+    until(lambda: tree.state(child.pid) != "T")
     process.close()
 
 
@@ -180,12 +182,12 @@ def test_descendants_by_ps() -> None:
     """Where there is no /proc, `ps` knows who has started whom."""
     grandchild = "import subprocess, sys; subprocess.run(['sleep', '600'])"
     with subprocess.Popen([sys.executable, "-S", "-c", grandchild]) as parent:
-        until(lambda: _os_tree.descendants([parent.pid]))
-        by_proc = dict(_os_tree._by_proc())
-        by_ps = dict(_os_tree._by_ps())
-        (heir,) = _os_tree.descendants([parent.pid])
+        until(lambda: tree.descendants([parent.pid]))
+        by_proc = dict(tree._by_proc())
+        by_ps = dict(tree._by_ps())
+        (heir,) = tree.descendants([parent.pid])
         assert by_proc[heir] == by_ps[heir] == parent.pid
-        _os.kill_all([heir])
+        system.kill_all([heir])
         parent.wait()
 
 
@@ -195,8 +197,8 @@ def test_descendants_by_ps() -> None:
 @pytest.fixture
 def watchdog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchdog]:
     """On a system that sends no signal of our choice for a pipe."""
-    monkeypatch.setattr(_os_lifeline, "_F_SETSIG", None)
-    monkeypatch.setattr(_os_lifeline, "_checked", None)
+    monkeypatch.setattr(lifeline, "_F_SETSIG", None)
+    monkeypatch.setattr(lifeline, "_checked", None)
     dog = Watchdog()
     yield dog
     dog.in_forked_child()
@@ -219,9 +221,7 @@ def test_a_watchdog_that_was_killed_has_a_successor(watchdog: Watchdog, child: C
     """It is started when it is next told something, and knows of all."""
     with subprocess.Popen(SLEEP) as first:
         watchdog.watch(first.pid)
-        (dog,) = [
-            pid for pid in _os_tree.descendants([os.getpid()]) if b"pids.discard" in _command(pid) and _is_mine(pid)
-        ]
+        (dog,) = [pid for pid in tree.descendants([os.getpid()]) if b"pids.discard" in _command(pid) and _is_mine(pid)]
         os.kill(dog, signal.SIGKILL)
         os.waitpid(dog, 0)
         watchdog.watch(child.pid)
@@ -260,26 +260,26 @@ PLACES = ["_memfd", "_file_in_shm", "_posix", "_file_on_disk"]
 def test_memory_from_the_next_place(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
     """Each gives memory without a name, as large as it is asked for, and reserved."""
     for name in PLACES[:missing]:
-        monkeypatch.setattr(_os_memory, name, refuse)
+        monkeypatch.setattr(system_memory, name, refuse)
     shared = set(os.listdir("/dev/shm"))
-    fd = _os.memory_file(1 << 20, 1 << 16)
+    fd = system.memory_file(1 << 20, 1 << 16)
     assert os.fstat(fd).st_size == 1 << 20
     assert os.fstat(fd).st_blocks * 512 >= 1 << 16
     assert os.fstat(fd).st_nlink == 0
     assert not os.get_inheritable(fd)
-    assert _os.reserve(fd, 1 << 16, 1 << 16)
+    assert system.reserve(fd, 1 << 16, 1 << 16)
     os.close(fd)
     assert not {name for name in os.listdir("/dev/shm") if name.startswith("oe-")} - shared
 
 
 def test_memory_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names each place, and the reason."""
-    monkeypatch.setattr(_os_memory, "_memfd", refuse)
-    monkeypatch.setattr(_os_memory, "_posix", refuse)
-    monkeypatch.setattr(_os_memory, "SHM_FOLDER", "/nowhere")
+    monkeypatch.setattr(system_memory, "_memfd", refuse)
+    monkeypatch.setattr(system_memory, "_posix", refuse)
+    monkeypatch.setattr(system_memory, "SHM_FOLDER", "/nowhere")
     monkeypatch.setattr("tempfile.tempdir", "/nowhere else")
     with pytest.raises(OSError, match=r"no memory for a lane: memfd_create: .*; /nowhere: No such .*/nowhere else: "):
-        _os.memory_file(4096)
+        system.memory_file(4096)
 
 
 @pytest.mark.parametrize("error", [None, errno.EINVAL, errno.EOPNOTSUPP])
@@ -293,8 +293,8 @@ def test_pages_are_reserved_by_zeros(monkeypatch: pytest.MonkeyPatch, error: int
         lose(monkeypatch, os, "posix_fallocate")
     else:
         monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
-    fd = _os.memory_file(4 << 20)
-    assert _os.reserve(fd, 4096, 3 << 20)
+    fd = system.memory_file(4 << 20)
+    assert system.reserve(fd, 4096, 3 << 20)
     assert os.fstat(fd).st_blocks * 512 >= 3 << 20
     os.close(fd)
 
@@ -308,7 +308,7 @@ def test_pages_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(number, "no")
 
         monkeypatch.setattr(os, "pwrite", fail)
-        assert _os.reserve(0, 0, 4096) is there
+        assert system.reserve(0, 0, 4096) is there
 
 
 # ---------------------------------------------------------------------------------------------------- descriptors
@@ -331,5 +331,5 @@ def test_a_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     poll = SimpleNamespace(register=lambda *_: None, poll=asked.append)
     monkeypatch.setattr(select, "poll", lambda: poll)
     for seconds in (None, 0.5, 1e300):
-        _os.can_be_read(0, seconds)
+        system.can_be_read(0, seconds)
     assert asked == [None, 500.0, None]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordered_executor import OrderedProcessPoolExecutor, Outcome, TerminatedWorkerError, Waits
-from ordered_executor._times import Times
+from ordered_executor._base.times import Times
 from tests.fake import HandExecutor
 from tests.helpers import Journal, Valve, fail, getpid, note_and_die, same, settled, stand
 

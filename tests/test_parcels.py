@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ordered_executor._parcels import _cannot_change
+from ordered_executor._processes.sent_batches import _cannot_change
 
 
 @pytest.mark.parametrize("values", [[], [1, 2.0, True, None, "a", b"b"], [(1, "a"), ()], [1, (b"", None)]])

@@ -23,21 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordered_executor import RemoteError
-from ordered_executor._errors import add_note, copy_error
-from ordered_executor._payload import (
-    BASIC,
-    LARGE_BYTES,
-    Large,
-    dumps,
-    dumps_whole,
-    loads,
-    pack_error,
-    pack_value,
-    unpack,
-    without_frames,
-)
-from ordered_executor._shorten import call_name
-from ordered_executor._ticket import Failure
+from ordered_executor._base.error_tools import add_note, copy_error
+from ordered_executor._base.tasks import Failure
+from ordered_executor._pickling.outcomes import pack_error, pack_value, unpack, without_frames
+from ordered_executor._pickling.picklers import BASIC, LARGE_BYTES, Large, dumps, dumps_whole, loads
+from ordered_executor._pickling.texts import call_name
 
 
 def note() -> str:
@@ -773,7 +763,7 @@ def test_names_of_callables() -> None:
     assert call_name(note) == f"{__name__}.note"
     assert call_name(partial(note)) == f"{__name__}.note"
     assert call_name(dict) == "dict"
-    assert call_name(RemoteError) == "ordered_executor._errors.RemoteError"
+    assert call_name(RemoteError) == "ordered_executor._base.errors.RemoteError"
     assert "Unpicklable" in call_name(Unpicklable)
     assert "append" in call_name([].append)
 
@@ -906,33 +896,33 @@ def test_what_changes_by_itself_and_what_is_kept_back() -> None:
     assert (error.args, error.password) == (("me",), None)
 
 
-class Told:
+class Waitable:
     """What `copyreg` is told how to pickle, late."""
 
 
 def test_what_copyreg_is_told_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Picklers that were made before know it, too."""
-    assert type(travel(Told())) is Told
-    monkeypatch.setitem(copyreg.dispatch_table, Told, lambda _: (str, ("told",)))
-    assert travel(Told()) == "told"
+    assert type(travel(Waitable())) is Waitable
+    monkeypatch.setitem(copyreg.dispatch_table, Waitable, lambda _: (str, ("told",)))
+    assert travel(Waitable()) == "told"
     monkeypatch.undo()
-    assert type(travel(Told())) is Told
+    assert type(travel(Waitable())) is Waitable
 
 
-def _as_text(text: str, _: Told) -> tuple[type[str], tuple[str]]:
+def _as_text(text: str, _: Waitable) -> tuple[type[str], tuple[str]]:
     return str, (text,)
 
 
 def test_what_copyreg_is_told_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry that takes the place of another is heeded, and so is what multiprocessing's own pickler is told."""
-    monkeypatch.setitem(copyreg.dispatch_table, Told, lambda _: (str, ("told",)))
-    assert travel(Told()) == "told"
-    monkeypatch.setitem(copyreg.dispatch_table, Told, lambda _: (str, ("told otherwise",)))
-    assert travel(Told()) == "told otherwise"
+    monkeypatch.setitem(copyreg.dispatch_table, Waitable, lambda _: (str, ("told",)))
+    assert travel(Waitable()) == "told"
+    monkeypatch.setitem(copyreg.dispatch_table, Waitable, lambda _: (str, ("told otherwise",)))
+    assert travel(Waitable()) == "told otherwise"
     monkeypatch.undo()
     for said in "registered", "registered again":
-        ForkingPickler.register(Told, partial(_as_text, said))
+        ForkingPickler.register(Waitable, partial(_as_text, said))
         try:
-            assert travel(Told()) == said
+            assert travel(Waitable()) == said
         finally:
-            del ForkingPickler._extra_reducers[Told]  # type: ignore[attr-defined]
+            del ForkingPickler._extra_reducers[Waitable]  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from ordered_executor._poller import EpollPoller, Poller, SelectorPoller, make_poller
+from ordered_executor._processes.poller import EpollPoller, Poller, SelectorPoller, make_poller
 
 needs_epoll = pytest.mark.skipif(not hasattr(select, "epoll") or not hasattr(os, "eventfd"), reason="not on Linux")
 KINDS = [pytest.param(EpollPoller, marks=needs_epoll), SelectorPoller]

@@ -16,17 +16,20 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import Future, _wire, _worker
-from ordered_executor._backend import Arrived, Returned
-from ordered_executor._gate import Window
-from ordered_executor._lane import SERVING, Lane, LaneKind
-from ordered_executor._lane_memory import STATE, STATE_NAMES, LaneMemory
-from ordered_executor._lanes import LokyBackend
-from ordered_executor._os import roomy_pipe
-from ordered_executor._parcels import Parcels
-from ordered_executor._payload import unpack
-from ordered_executor._postmortem import examine
-from ordered_executor._ticket import Batch, Options
+from ordered_executor import Future
+from ordered_executor._base.system import roomy_pipe
+from ordered_executor._base.tasks import Batch, Options
+from ordered_executor._channel import frames
+from ordered_executor._channel.shared_memory import STATE, STATE_NAMES, LaneMemory
+from ordered_executor._core.backend import Arrived, Returned
+from ordered_executor._core.window import Window
+from ordered_executor._pickling.outcomes import unpack
+from ordered_executor._processes.backend import LokyBackend
+from ordered_executor._processes.crash_report import examine
+from ordered_executor._processes.sent_batches import SentBatches
+from ordered_executor._processes.worker import main as worker_main
+from ordered_executor._processes.worker import runner
+from ordered_executor._processes.worker_handle import SERVING, Lane, LaneKind
 
 from .helpers import end_what_may_end
 
@@ -107,16 +110,16 @@ class Bench:
         self.backend = LokyBackend(LaneKind(None, None, (), None), Window(window, CREDIT, 1), 1)
         lane = self.lane = Lane(LaneKind(None, None, (), None))
         lane.memory = LaneMemory.create()
-        lane.parcels = Parcels(lane.memory)
+        lane.sent_batches = SentBatches(lane.memory)
         lane.state, lane.lease = SERVING, 1
         lane.pid, lane.process = 0, SimpleNamespace(exitcode=-9)  # type: ignore[assignment]
         to_worker, lane.writer_fd = roomy_pipe()
         lane.reader_fd, from_worker = roomy_pipe()
-        lane.reader, lane.writer = _wire.FrameReader(lane.reader_fd), _wire.FrameWriter(lane.writer_fd)
+        lane.reader, lane.writer = frames.FrameReader(lane.reader_fd), frames.FrameWriter(lane.writer_fd)
         self.backend._lanes.add(lane)
         self.backend._seated[lane.seat] = lane
         self.backend.open(0, window)
-        self.worker = _worker._Worker(_worker.LaneEnd(to_worker, from_worker, -1, os.dup(lane.memory.fd)))
+        self.worker = worker_main._Worker(worker_main.LaneEnd(to_worker, from_worker, -1, os.dup(lane.memory.fd)))
         self.worker._take_lease(1, 0, CREDIT, 0)
         self.home: list[Any] = []
 
@@ -127,13 +130,13 @@ class Bench:
             future: Future[Any] = Future(self, (run, (index, value), {}), Options())  # type: ignore[arg-type]
             future.first = index
             futures.append(future)
-        batch, inline = _wire.split(b"".join(self.lane.parcels.pack(Batch(3, 0, len(futures), futures), 0)[1]))
-        worker: Any = self.worker
+        batch, inline = frames.split(b"".join(self.lane.sent_batches.pack(Batch(3, 0, len(futures), futures), 0)[1]))
+        worker: Any = self.worker._runner
         worker._words = MortalWords(worker._words, self.mortal)
         send, worker._send = worker._send, self.send_or_die
         self.really_send = send
         worker._gate._wait = self.wait
-        worker._take_batch(inline, *batch)
+        worker.take_batch(inline, *batch)
 
     def send_or_die(self, kind: int, *body: Any) -> None:
         self.mortal.live()
@@ -215,7 +218,7 @@ BATCHES: dict[str, list[Any]] = {
 @pytest.fixture(autouse=True)
 def without_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No batch takes too long, however slow the machine is."""
-    monkeypatch.setattr(_worker, "OVERRUN_SECONDS", 1e9)
+    monkeypatch.setattr(runner, "OVERRUN_SECONDS", 1e9)
 
 
 @pytest.mark.parametrize("window", [100, 2, 1])

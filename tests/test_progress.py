@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError
-from ordered_executor._map import length_of
+from ordered_executor._core.map import length_of
 from ordered_executor.parallel_queue import ParallelQueue
 from tests.helpers import Journal, Valve, fail, note_and_die, same, stand, until
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._reach import Gated, Reach
+from ordered_executor._processes.reach import Gated, Reach
 
 
 @given(window=st.integers(1, 12), sizes=st.lists(st.integers(1, 5), min_size=1, max_size=30), data=st.data())

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ordered_executor import _os, _recall, _worker
-from ordered_executor._backend import ALL
-from ordered_executor._lane_memory import (
+from ordered_executor._base import system
+from ordered_executor._channel.shared_memory import (
     COUNT_BITS,
     COUNT_MASK,
     HELD,
@@ -29,7 +28,10 @@ from ordered_executor._lane_memory import (
     RUNNING,
     SENDING,
 )
-from ordered_executor._postmortem import examine
+from ordered_executor._core.backend import ALL
+from ordered_executor._processes import recall
+from ordered_executor._processes.crash_report import examine
+from ordered_executor._processes.worker import runner
 
 from .test_postmortem import BATCHES, Bench, Died, Mortal, ran
 
@@ -59,8 +61,8 @@ class Cut(Mortal):
 @pytest.fixture(autouse=True)
 def with_barriers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides are one thread, or two in turn; and no batch takes too long."""
-    monkeypatch.setattr(_os, "barrier", lambda: True)
-    monkeypatch.setattr(_worker, "OVERRUN_SECONDS", 1e9)
+    monkeypatch.setattr(system, "barrier", lambda: True)
+    monkeypatch.setattr(runner, "OVERRUN_SECONDS", 1e9)
 
 
 class Recalled(Bench):
@@ -81,7 +83,7 @@ class Recalled(Bench):
         assert seen <= self.settled
 
     def hear(self) -> None:
-        """As the releaser, which also hears what is handed back."""
+        """As the scheduler, which also hears what is handed back."""
         self.backend._on_frames(self.lane)
         for event in self.backend._events:
             if type(event).__name__ == "Returned":
@@ -256,38 +258,38 @@ def test_any_interleaving_of_both(name: str, window: int, before: int, between: 
 # ----------------------------------------------------------------------------------------------------------- the row
 
 
-def row(number: int, state: int, index: int, *, start: int = 0, held: bool = False) -> _recall.Row:
+def row(number: int, state: int, index: int, *, start: int = 0, held: bool = False) -> recall.Row:
     """A worker that has finished so many of a batch."""
     segment = (number & COUNT_MASK) << COUNT_BITS | start
-    return _recall.Row(segment, state, index << COUNT_BITS | 4 | (HELD if held else 0), segment)
+    return recall.Row(segment, state, index << COUNT_BITS | 4 | (HELD if held else 0), segment)
 
 
 @pytest.mark.parametrize("number", [5, COUNT_MASK, (1 << 40) + 2])
 def test_what_a_row_says(number: int) -> None:
     """Of its own batch, of those before and behind it; also where numbers wrap."""
-    assert _recall.begun(row(number, LOADING, 0), number) == 0
-    assert _recall.begun(row(number, RUNNING, 0), number) == 1
-    assert _recall.begun(row(number, RUNNING, 3), number) == 4
-    assert _recall.begun(row(number, RUNNING, 3, held=True), number) == 4
-    assert _recall.begun(row(number, HOLDING, 3, held=True), number) == 4
-    assert _recall.begun(row(number, SENDING, 3), number) == 3
-    assert _recall.begun(row(number, IDLE, 3), number) == 3
-    assert _recall.begun(row(number, RUNNING, 3), number + 1) == 0
-    assert _recall.begun(row(number, RUNNING, 3), number - 1) == ALL
+    assert recall.begun(row(number, LOADING, 0), number) == 0
+    assert recall.begun(row(number, RUNNING, 0), number) == 1
+    assert recall.begun(row(number, RUNNING, 3), number) == 4
+    assert recall.begun(row(number, RUNNING, 3, held=True), number) == 4
+    assert recall.begun(row(number, HOLDING, 3, held=True), number) == 4
+    assert recall.begun(row(number, SENDING, 3), number) == 3
+    assert recall.begun(row(number, IDLE, 3), number) == 3
+    assert recall.begun(row(number, RUNNING, 3), number + 1) == 0
+    assert recall.begun(row(number, RUNNING, 3), number - 1) == ALL
 
 
 def test_a_segment_that_begins() -> None:
     """Without PROGRESS it is FLOOR that says how far the worker is; before the first batch of a lease nothing does."""
     at = 5 << COUNT_BITS
-    assert _recall.begun(_recall.Row(at | 2, SENDING, 0, at | 4), 5) == 5
-    assert _recall.begun(_recall.Row(at | 2, LOADING, 0, at + (1 << COUNT_BITS)), 5) == ALL
-    assert _recall.begun(_recall.Row(NO_SEGMENT, IDLE, 0, at), 1 << 31) == 0
+    assert recall.begun(recall.Row(at | 2, SENDING, 0, at | 4), 5) == 5
+    assert recall.begun(recall.Row(at | 2, LOADING, 0, at + (1 << COUNT_BITS)), 5) == ALL
+    assert recall.begun(recall.Row(NO_SEGMENT, IDLE, 0, at), 1 << 31) == 0
 
 
 def test_a_worker_that_does_not_stand_still_is_not_believed() -> None:
     """Nor is anything without barriers: then nothing can be cancelled that was sent."""
     rows = iter(range(1000))
-    with mock.patch.object(_recall, "read_row", side_effect=rows):
-        assert _recall.settle(mock.Mock()) is None
-    with mock.patch.object(_os, "barrier", return_value=False):
-        assert _recall.settle(mock.Mock()) is None
+    with mock.patch.object(recall, "read_row", side_effect=rows):
+        assert recall.settle(mock.Mock()) is None
+    with mock.patch.object(system, "barrier", return_value=False):
+        assert recall.settle(mock.Mock()) is None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ordered_executor._parcels import PackedCall
+from ordered_executor._processes.sent_batches import PackedCall
 
 
 async def coroutine() -> None:

@@ -1,4 +1,4 @@
-"""The releaser: who wakes it, what user threads do in between, and faults that must cost one ticket only."""
+"""The scheduler: who wakes it, what user threads do in between, and faults that must cost one ticket only."""
 
 # ruff: noqa: D102 (stand-ins do what their originals do)
 
@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ordered_executor import Future, ShutdownTimeoutError, TaskKilledError
-from ordered_executor._claims import Claims
-from ordered_executor._releaser import DEATHS_IN_VAIN
+from ordered_executor._core.claims import Claims
+from ordered_executor._core.scheduler import DEATHS_IN_VAIN
 
 from .fake import HandExecutor, ThreadedExecutor, WorkerDied
 from .interleave import Intruder, LyingDeque, interruptions, intruders
@@ -103,7 +103,7 @@ def test_callbacks_may_use_the_executor() -> None:
 
 
 class Turn:
-    """One turn of a releaser that sleeps until it is woken, played against an intruder.
+    """One turn of a scheduler that sleeps until it is woken, played against an intruder.
 
     Its points: before it says that it is asleep, and each look at the posts.  Its sleep: the backend's `wait`.
     """
@@ -113,9 +113,9 @@ class Turn:
         self.intruder = intruder
         self.woken = False
         self.slept = False
-        posts = LyingDeque(executor.releaser._posts)
+        posts = LyingDeque(executor.scheduler._posts)
         posts.intruder = intruder
-        executor.releaser._posts = posts
+        executor.scheduler._posts = posts
         executor.backend.wake = self.wake  # type: ignore[method-assign]
         self.wait_before = executor.backend.wait
         executor.backend.wait = self.wait  # type: ignore[method-assign]
@@ -128,20 +128,20 @@ class Turn:
         if timeout != 0 and not self.woken:
             self.slept = True
             self.intruder.wake()
-            assert self.woken, "it came, and did not wake the releaser"
+            assert self.woken, "it came, and did not wake the scheduler"
         self.woken = False
         return self.wait_before(0)
 
     def play(self) -> None:
         self.intruder.pass_by()
         with self.executor.as_releaser():
-            self.executor.releaser.step(None)
+            self.executor.scheduler.step(None)
 
 
 def act_as_a_user(what: str, executor: HandExecutor, futures: list[Future[Any]], called: list[str]) -> None:
     """What a user thread does meanwhile; `called` says when it has had its effect."""
     if what == "post":
-        executor.releaser.post(lambda: called.append("post"))
+        executor.scheduler.post(lambda: called.append("post"))
     elif what == "claim":
         executor.mark("x").add_done_callback(lambda _: called.append("claim"))
     elif what == "cancel":
@@ -153,7 +153,7 @@ def act_as_a_user(what: str, executor: HandExecutor, futures: list[Future[Any]],
 
 @pytest.mark.parametrize("what", ["post", "claim", "cancel", "shutdown"])
 def test_a_wake_up_is_never_lost(what: str) -> None:
-    """The releaser never sleeps over a post or a claim.
+    """The scheduler never sleeps over a post or a claim.
 
     1. It says that it sleeps, looks whether something is to be done, and goes to sleep; 2. at any point a user thread
     posts or claims. It has seen it, or is woken.
@@ -181,9 +181,9 @@ def test_a_wake_up_is_never_lost(what: str) -> None:
 
 
 def test_an_interrupted_wake_up_leaves_the_releaser_awake_to_others() -> None:
-    """Ctrl-C in the middle of a wake-up does not make the releaser deaf.
+    """Ctrl-C in the middle of a wake-up does not make the scheduler deaf.
 
-    1. It sleeps; 2. a user thread posts, and Ctrl-C stops it before it has woken the releaser; 3. another post still
+    1. It sleeps; 2. a user thread posts, and Ctrl-C stops it before it has woken the scheduler; 3. another post still
     wakes it.
     """
     executor = HandExecutor(1)
@@ -193,7 +193,7 @@ def test_an_interrupted_wake_up_leaves_the_releaser_awake_to_others() -> None:
         wakes.append("interrupted")
         raise KeyboardInterrupt
 
-    executor.releaser._asleep = True  # step 1
+    executor.scheduler._asleep = True  # step 1
     executor.backend.wake = interrupted_wake  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         executor.mark(1)  # step 2
@@ -217,9 +217,9 @@ def test_an_interrupted_submit_still_wakes_the_releaser(what: str) -> None:
     calls: dict[str, Callable[[], object]] = {
         "submit": lambda: executor.submit(nothing),
         "map": lambda: executor.map(abs, [1]),
-        "post": lambda: executor.releaser.post(nothing),
+        "post": lambda: executor.scheduler.post(nothing),
     }
-    executor.releaser._asleep = True
+    executor.scheduler._asleep = True
     executor.backend.wake = wake  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         calls[what]()
@@ -238,15 +238,15 @@ def test_a_thread_that_cannot_be_started_holds_up_nothing(monkeypatch: pytest.Mo
     executor = HandExecutor(1)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="can't start"):
-        executor.releaser.start()
-    assert executor.releaser.finished.is_set()
+        executor.scheduler.start()
+    assert executor.scheduler.finished.is_set()
 
 
 def test_cancel_in_the_turn_of_the_claim() -> None:
     """Cancel against the turn.
 
-    1. the releaser has taken the claims of this turn and works on the posts; 2. a user thread submits and cancels at
-    once; 3. the releaser meets the skip of a ticket that it has not taken. It takes it, and ends.
+    1. the scheduler has taken the claims of this turn and works on the posts; 2. a user thread submits and cancels at
+    once; 3. the scheduler meets the skip of a ticket that it has not taken. It takes it, and ends.
     """
     executor = HandExecutor(1)
     futures: list[Future[Any]] = []
@@ -256,7 +256,7 @@ def test_cancel_in_the_turn_of_the_claim() -> None:
         futures[0].cancel()
         futures.append(executor.mark("behind"))
 
-    executor.releaser.post(submit_and_cancel)
+    executor.scheduler.post(submit_and_cancel)
     executor.step()
     executor.step()
     assert futures[0].cancelled()
@@ -272,14 +272,14 @@ def test_an_interrupted_claim_is_in_order(kind: str) -> None:
     once.
     """
     executor = HandExecutor(1, backlog=1)
-    executor.releaser._poke, before = interrupted, executor.releaser._poke  # type: ignore[method-assign]
+    executor.scheduler._poke, before = interrupted, executor.scheduler._poke  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         executor.submit(nothing) if kind == "submit" else executor.mark(None)
-    executor.releaser._poke = before  # type: ignore[method-assign]
+    executor.scheduler._poke = before  # type: ignore[method-assign]
     executor.run_all()
     assert executor.statistics().head == 1
     assert list(executor.results()) == [None]
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     executor.end()
 
 
@@ -324,7 +324,7 @@ def test_after_the_end_nothing_is_claimed() -> None:
 
 
 def test_claim_against_take_with_threads() -> None:
-    """Many threads claim while the releaser takes: tickets are dense, each is taken once, in order."""
+    """Many threads claim while the scheduler takes: tickets are dense, each is taken once, in order."""
     claims = Claims(0)
     start = threading.Barrier(5)
     done: deque[None] = deque()
@@ -808,14 +808,14 @@ def test_an_argument_that_cannot_be_packed_costs_its_ticket_only() -> None:
 
 
 def test_a_defect_of_ours_fails_everything_and_ends(caplog: pytest.LogCaptureFixture) -> None:
-    """If the releaser itself breaks down, nobody waits for ever: all that is pending fails, and shutdown returns."""
+    """If the scheduler itself breaks down, nobody waits for ever: all that is pending fails, and shutdown returns."""
     executor = ThreadedExecutor(1)
 
     def defect() -> None:
         raise ZeroDivisionError("a defect")
 
     futures = [executor.submit(nothing) for _ in range(3)]
-    executor.releaser.post(defect)
+    executor.scheduler.post(defect)
     errors = [future.exception(timeout=PATIENCE) for future in futures]
     assert all(isinstance(error, BrokenProcessPool) and "ZeroDivisionError" in str(error) for error in errors)
     executor.shutdown()
@@ -837,9 +837,9 @@ def test_what_a_defect_has_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
         dispatcher.close_lane(event.lane)
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("ordered_executor._releaser.settle_loss", defect)
+    monkeypatch.setattr("ordered_executor._core.scheduler.settle_loss", defect)
     lane.lose(blame=False)
-    executor.releaser.run()
+    executor.scheduler.run()
     assert first.result(timeout=0) == "first"
     for _ in range(3):
         with pytest.raises(BrokenProcessPool, match="ZeroDivisionError"):
@@ -853,8 +853,8 @@ def test_a_defect_in_delivery_loses_that_segment_only(caplog: pytest.LogCaptureF
     """If an outcome cannot be delivered, those behind it still are, and everybody's wait ends."""
     caplog.set_level(logging.CRITICAL)
     executor = ThreadedExecutor(1)
-    releaser: Any = executor.releaser
-    releaser._deliver = defective(releaser._deliver)
+    scheduler: Any = executor.scheduler
+    scheduler._deliver = defective(scheduler._deliver)
     lost = executor.mark("lost")
     behind = executor.submit(nothing)
     assert isinstance(behind.exception(timeout=PATIENCE), BrokenProcessPool)

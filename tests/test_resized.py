@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ordered_executor._lane_memory import LaneMemory
+from ordered_executor._channel.shared_memory import LaneMemory
 from tests.benchmarks.turns import bare, stubbed, turn_cost
 
 from .fake import HandExecutor
@@ -71,7 +71,7 @@ def test_window_and_bytes_are_shared_anew() -> None:
     before = wide.statistics().window
     for executor in (wide, narrow):
         resize(executor, 8)
-        assert executor.releaser.window.credit == 125
+        assert executor.scheduler.window.credit == 125
     assert wide.statistics().window == 4 * before
     assert narrow.statistics().window == 8
     assert wide.backend.limit == wide.statistics().window
@@ -111,7 +111,7 @@ def test_a_turn_does_not_grow_with_the_lanes() -> None:
 def test_batches_are_longer_where_there_are_many_workers() -> None:
     """Whoever sends them is one: a batch may take a millisecond for each worker, if that is more than usual."""
     executor = HandExecutor(2)
-    pace = executor.releaser.dispatcher.pace
+    pace = executor.scheduler.dispatcher.pace
     pace.seconds = 0.01
     assert pace.batch_size(10_000) == 5
     resize(executor, 1000)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import Future, Outcome, Results, ResultsTimeoutError, _parking, _results
-from ordered_executor._results import Stream
-from ordered_executor._ticket import Options
+from ordered_executor import Future, Outcome, Results, ResultsTimeoutError
+from ordered_executor._base import waiting
+from ordered_executor._base.tasks import Options
+from ordered_executor._core import stream as stream_module
+from ordered_executor._core.stream import Stream
 
 from .fake import HandExecutor, ThreadedExecutor
 from .interleave import Intruder, intruders, stepping
@@ -235,7 +237,7 @@ class Reading:
         return self.tail
 
     def release(self, value: str = "value") -> None:
-        """As the releaser does it."""
+        """As the scheduler does it."""
         future: Future[Any] = Future(self, (nothing, (), {}), Options())  # type: ignore[arg-type]
         future.first = self.first
         self.stream.keep(future)
@@ -243,7 +245,7 @@ class Reading:
         self.stream.publish(self.first + 1)
 
     def take(self, *, follow: bool = False, timeout: float | None = None) -> Any:
-        with stepping(self.intruder, _results, _parking):
+        with stepping(self.intruder, stream_module, waiting):
             future = self.stream.take(timeout, follow, self.read_tail)
         return future.result()
 
@@ -256,7 +258,7 @@ class Reading:
 def test_an_outcome_released_while_a_reader_goes_to_wait(first: int, timeout: float | None) -> None:
     """Reader against publish.
 
-    1. a reader looks, finds nothing, and goes to wait; 2. at any point of that the releaser keeps, finishes and
+    1. a reader looks, finds nothing, and goes to wait; 2. at any point of that the scheduler keeps, finishes and
     publishes the outcome; 3. the reader goes on: it has it, or is woken for it.
     """
     rounds = 0
@@ -274,7 +276,7 @@ def test_the_end_while_a_reader_goes_to_wait() -> None:
         reading = Reading(intruder)
         reading.tail = 0
         intruder.act = reading.stream.end
-        with pytest.raises(_results.End):
+        with pytest.raises(stream_module.End):
             reading.take(follow=True)
 
 
@@ -289,7 +291,7 @@ def test_the_last_outcome_and_the_end_while_a_reader_goes_to_wait() -> None:
         intruder.act = lambda reading=reading: (reading.release(), reading.stream.end())  # type: ignore[misc]
         assert reading.take(follow=True) == "value"
         intruder.come()
-        with pytest.raises(_results.End):
+        with pytest.raises(stream_module.End):
             reading.take(follow=True)
 
 
@@ -316,7 +318,7 @@ def test_letting_go_while_a_reader_takes() -> None:
                 yielded.append(future.ticket)
 
         intruder.act = read_all
-        with stepping(intruder, _results):
+        with stepping(intruder, stream_module):
             stream.let_go(futures[1])
         intruder.come()
         stream.publish(30)  # sparse now: the reader jumps
@@ -398,7 +400,7 @@ def test_a_cancelled_asynchronous_reader_loses_nothing() -> None:
 
 
 def test_a_watcher_of_a_closed_loop_harms_nobody() -> None:
-    """A reader whose event loop was closed while it waited does not disturb the releaser."""
+    """A reader whose event loop was closed while it waited does not disturb the scheduler."""
     executor = HandExecutor(1)
     executor.submit(nothing)
     executor.open_lanes(1)

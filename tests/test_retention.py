@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import Future, _retention
-from ordered_executor._retention import Handed
+from ordered_executor import Future
+from ordered_executor._core import retention as retention_module
+from ordered_executor._core.retention import Handed
 
 from .fake import HandExecutor, ThreadedExecutor
 from .helpers import until
@@ -72,7 +73,7 @@ def wait_meanwhile(executor: HandExecutor, future: Future[Any]) -> None:
     """`wait()` waits while the task returns."""
     thread = threading.Thread(target=wait, args=([future],))
     thread.start()
-    until(lambda: future._audience is not None and future._audience.waiters)
+    until(lambda: future._own_waiters is not None and future._own_waiters.waiters)
     finish(executor, future)
     thread.join(PATIENCE)
     del thread
@@ -139,11 +140,11 @@ def test_what_is_used_and_dropped_is_let_go(why: str, use: Use) -> None:
     executor, future = running(backlog=1)
     use(executor, future)
     assert executor.statistics().unread == 0
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     del future
     executor.submit(nothing)  # does not wait
     executor.settle()
-    assert executor.releaser.stream._handed._held == {}
+    assert executor.scheduler.stream._handed._held == {}
     executor.end()
 
 
@@ -182,9 +183,9 @@ def test_a_stream_that_is_asked_for_first_misses_nothing(why: str, use: Use) -> 
     results = executor.results()
     use(executor, future)
     del future
-    assert executor.releaser.backlog.unread == 1
+    assert executor.scheduler.backlog.unread == 1
     assert list(results) == ["value"]
-    assert executor.releaser.backlog.unread == 0
+    assert executor.scheduler.backlog.unread == 0
     executor.end()
 
 
@@ -206,7 +207,7 @@ def test_everything_unread_is_kept_if_you_say_so(why: str, use: Use) -> None:
     use(executor, future)
     del future
     assert executor.statistics().unread == 1
-    assert executor.releaser.backlog.unread == 1
+    assert executor.scheduler.backlog.unread == 1
     assert list(executor.results()) == ["value"]
     executor.end()
 
@@ -279,7 +280,7 @@ def test_many_are_counted_and_some_are_named() -> None:
         mark.add_done_callback(lambda f: f.result())
         del mark
         executor.step()
-    assert executor.releaser.stream._handed._held == {}
+    assert executor.scheduler.stream._handed._held == {}
     with pytest.raises(RuntimeError, match=r"tickets 0, 1, .*, 8, 9 and 30 more were read in a done-callback, and"):
         next(executor.results())
     executor.end()
@@ -289,14 +290,14 @@ def test_when_the_executor_is_gone_nobody_is_told() -> None:
     """Nobody can ask for the stream: nothing is remembered of it, and users of futures go on."""
     executor, future = running()
     executor.shutdown(wait=False)
-    releaser = executor.releaser
+    scheduler = executor.scheduler
     del executor
     future.cancel()
-    releaser.backend.finish(0, "value")  # type: ignore[attr-defined]
-    while not releaser.finished.is_set() and not future.done():
-        releaser.step(0)
+    scheduler.backend.finish(0, "value")  # type: ignore[attr-defined]
+    while not scheduler.finished.is_set() and not future.done():
+        scheduler.step(0)
     assert future.result(timeout=0) == "value"
-    assert releaser.stream.unread() == 0
+    assert scheduler.stream.unread() == 0
 
 
 def test_hand_over_against_ask() -> None:
@@ -304,7 +305,7 @@ def test_hand_over_against_ask() -> None:
     executor = HandExecutor(1)
     mark = executor.mark("value")
     executor.step()
-    handed = executor.releaser.stream._handed
+    handed = executor.scheduler.stream._handed
     before = Handed.add
 
     def add(self: Handed, future: Future[Any], why: str) -> None:
@@ -333,7 +334,7 @@ def test_a_loop_does_not_stand_still_at_the_backlog() -> None:
     executor = ThreadedExecutor(2, backlog=3)
     executor.work_by_itself()
     assert asyncio.run(gather(executor)) == list(range(40))
-    until(lambda: executor.releaser.backlog.unread == 0)
+    until(lambda: executor.scheduler.backlog.unread == 0)
     executor.shutdown()
 
 
@@ -355,7 +356,7 @@ def test_a_loop_that_reads_the_stream_does_not_stand_still_either() -> None:
 def test_a_loop_waits_for_ends_at_the_backlog() -> None:
     """No more than `backlog` are on their way, whatever lies unread."""
     executor = HandExecutor(1, backlog=2)
-    backlog = executor.releaser.backlog
+    backlog = executor.scheduler.backlog
 
     async def main() -> None:
         executor.submit(nothing)
@@ -385,8 +386,8 @@ def test_a_loop_waits_for_ends_at_the_backlog() -> None:
 @pytest.fixture
 def low(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Bounds that a test meets."""
-    monkeypatch.setattr(_retention, "MANY_UNREAD", 8)
-    monkeypatch.setattr(_retention, "MUCH_UNREAD", 4_000_000)
+    monkeypatch.setattr(retention_module, "MANY_UNREAD", 8)
+    monkeypatch.setattr(retention_module, "MUCH_UNREAD", 4_000_000)
     caplog.set_level(logging.WARNING, "ordered_executor")
     return caplog
 
@@ -401,7 +402,7 @@ def drop_marks(executor: HandExecutor, count: int) -> None:
 def test_many_unread_outcomes_are_mentioned_once(low: pytest.LogCaptureFixture) -> None:
     """Many that nobody holds and nobody asked for are logged, once, with both remedies.  It is no warning.
 
-    That might be raised on the releaser.
+    That might be raised on the scheduler.
     """
     executor = HandExecutor(1)
     drop_marks(executor, 7)

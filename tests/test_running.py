@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, TaskKilledError, TerminatedWorkerError
-from ordered_executor._counts import MARKS, Counts
+from ordered_executor._core.counts import MARKS, Counts
 from tests.fake import HandExecutor
 from tests.helpers import Journal, Valve, fail, note_and_die, same, settled, stand, stand_with_pid, until
 
@@ -122,7 +122,7 @@ def test_the_age_of_the_head_begins_anew_with_each_head() -> None:
     assert executor.statistics().head_seconds == 0.0
     executor.submit(parse, "a")
     executor.open_lanes(1)
-    executor.releaser.counts.head_since -= 12.0
+    executor.scheduler.counts.head_since -= 12.0
     assert executor.statistics().head_seconds == pytest.approx(12.0, abs=1.0)
     executor.submit(parse, "b")
     executor.finish(0, "a")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._sequencer import Sequencer
-from ordered_executor._ticket import SKIP, Segment
+from ordered_executor._base.tasks import SKIP, Segment
+from ordered_executor._core.reorder_buffer import Sequencer
 
 JUST_BELOW_THE_WRAP = 2**64 - 3
 

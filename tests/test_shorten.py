@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._shorten import LONGEST, as_call, call_text, error_text, short
+from ordered_executor._pickling.texts import LONGEST, as_call, call_text, error_text, short
 
 
 class Hostile:

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._sketch import ERROR, Sketch
+from ordered_executor._base.quantiles import ERROR, Sketch
 
 durations = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=300)
 SHARES = [0.0, 0.1, 0.5, 0.9, 0.99, 1.0]

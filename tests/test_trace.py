@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, timeline, trace
-from ordered_executor import _trace as trace_module
+from ordered_executor._core import trace as trace_module
 from ordered_executor.parallel_queue import ParallelQueue
 from tests.helpers import Journal, Script, Valve, fail, note_and_die, same, settled, stand
 
@@ -235,7 +235,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 def _observers(executor: Any) -> Any:
     executor.submit(same, 0).result()  # the trace has begun then
-    return executor._releaser.observers._all
+    return executor._scheduler.observers._all
 
 
 # ------------------------------------------------------------------------------------------------------------ timeline

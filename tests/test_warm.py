@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor import _warm
-from ordered_executor._warm import LEAST_BYTES, WarmBuffers
+from ordered_executor._pickling import buffer_pool
+from ordered_executor._pickling.buffer_pool import LEAST_BYTES, BufferPool
 
 SIZE = 2 * LEAST_BYTES
 
@@ -45,7 +45,7 @@ class Mapped(bytearray):
 def ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """What the buffers map."""
     made = Ledger()
-    monkeypatch.setattr(_warm, "mmap", made)
+    monkeypatch.setattr(buffer_pool, "mmap", made)
     yield made
     assert made.mapped == 0, "buffers outlive those who use them"
 
@@ -58,7 +58,7 @@ def source(size: int) -> memoryview:
 @pytest.mark.parametrize("size", [0, 256, LEAST_BYTES - 256, LEAST_BYTES, SIZE + 256])
 def test_a_copy_is_writable_and_its_own(size: int) -> None:
     """Of any size: equal to its source, and nobody else sees what is written to it."""
-    warm = WarmBuffers()
+    warm = BufferPool()
     warm.hold(warm)
     copies = [warm.copy(source(size)) for _ in range(3)]
     assert all(bytes(copy) == bytes(source(size)) for copy in copies)
@@ -69,7 +69,7 @@ def test_a_copy_is_writable_and_its_own(size: int) -> None:
 
 def test_what_was_let_go_is_used_again(ledger: Ledger) -> None:
     """One buffer does for any number of copies that follow each other; a view of a copy keeps it from that."""
-    warm = WarmBuffers()
+    warm = BufferPool()
     warm.hold(warm)
     for _ in range(10):
         warm.copy(source(SIZE))
@@ -84,7 +84,7 @@ def test_what_was_let_go_is_used_again(ledger: Ledger) -> None:
 
 def test_nothing_is_kept_when_nobody_uses_them(ledger: Ledger) -> None:
     """With the last user goes what is kept, and what ends later is not kept."""
-    warm, first, second = WarmBuffers(), object(), object()
+    warm, first, second = BufferPool(), object(), object()
     warm.hold(first)
     warm.hold(second)
     late = warm.copy(source(SIZE))
@@ -99,8 +99,8 @@ def test_nothing_is_kept_when_nobody_uses_them(ledger: Ledger) -> None:
 
 def test_no_more_is_kept_than_the_most(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are let go of at once."""
-    monkeypatch.setattr(_warm, "KEPT_BYTES", 3 * SIZE)
-    warm = WarmBuffers()
+    monkeypatch.setattr(buffer_pool, "KEPT_BYTES", 3 * SIZE)
+    warm = BufferPool()
     warm.hold(warm)
     many = [warm.copy(source(SIZE)) for _ in range(10)]
     del many
@@ -113,8 +113,8 @@ def test_no_more_is_mapped_than_was_in_use_at_once(steps: list[tuple[int, bool]]
     """Copies of any sizes come and go: kept memory is never on top of the most that was in use."""
     with pytest.MonkeyPatch.context() as patch:
         ledger = Ledger()
-        patch.setattr(_warm, "mmap", ledger)
-        warm = WarmBuffers()
+        patch.setattr(buffer_pool, "mmap", ledger)
+        warm = BufferPool()
         warm.hold(warm)
         alive: list[object] = []
         in_use: list[int] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ordered_executor._wire import DONE, HEADER, FrameReader, FrameWriter, read_frame, write_all
+from ordered_executor._channel.frames import DONE, HEADER, FrameReader, FrameWriter, read_frame, write_all
 
 
 @pytest.mark.parametrize("parts", [1, 3, 64, 65, 1100, 5000])
@@ -53,7 +53,7 @@ def test_a_frame_that_is_cut_off_is_none() -> None:
 @pytest.mark.parametrize("sizes", [[3000], [100, 3000, 5], [1000, 1000, 1000, 1], [10] * 200])
 def test_no_write_is_larger_than_the_system_takes(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
     """On macOS one of 2 GiB and more is refused; here one of more than a thousand bytes is."""
-    monkeypatch.setattr("ordered_executor._wire._MOST_BYTES", 1000)
+    monkeypatch.setattr("ordered_executor._channel.frames._MOST_BYTES", 1000)
     writev, write = os.writev, os.write
 
     def refuse_much(fd: int, parts: Any) -> int:

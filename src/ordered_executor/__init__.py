@@ -36,12 +36,12 @@ __all__ = [
     "trace",
 ]
 
-# A worker loads this package for `_worker` alone, and what users see only when a task asks for it: most of its start is
-# the loading of modules.  All others load it at once: later it may be too late (at the exit of the interpreter, after a
-# fork).  That a process is being made somebody's worker has no public name; tests/test_private_names.py notices when
-# this one goes.
+# A worker loads this package for `_processes.worker.main` alone, and what users see only when a task asks for it: most
+# of its start is the loading of modules.  All others load it at once: later it may be too late (at the exit of the
+# interpreter, after a fork).  That a process is being made somebody's worker has no public name;
+# tests/test_private_names.py notices when this one goes.
 if TYPE_CHECKING or not getattr(current_process(), "_inheriting", False):
-    from ._public import *
+    from ordered_executor._public import *
 
 if not TYPE_CHECKING:
 
@@ -51,11 +51,11 @@ if not TYPE_CHECKING:
 
             globals()[name] = version("ordered-executor")
         elif name in ("CurrentTask", "current_task"):
-            from . import _current  # noqa: PLC0415 (for tasks: they need no more of this package)
+            from ordered_executor._base import current_task  # noqa: PLC0415 (for tasks: they need no more of this package)
 
-            globals()[name] = getattr(_current, name)
+            globals()[name] = getattr(current_task, name)
         elif name in __all__:
-            from . import _public  # noqa: PLC0415
+            from ordered_executor import _public  # noqa: PLC0415
 
             globals().update({each: getattr(_public, each) for each in __all__})
         else:

@@ -1,8 +1,7 @@
 """What users see, from where it is."""
 
-from ._current import CurrentTask, current_task
-from ._depot import end_idle_workers
-from ._errors import (
+from ordered_executor._base.current_task import CurrentTask, current_task
+from ordered_executor._base.errors import (
     RemoteError,
     ResultsTimeoutError,
     ShutdownTimeoutError,
@@ -10,14 +9,15 @@ from ._errors import (
     TaskTimeoutError,
     TerminatedWorkerError,
 )
-from ._executor import OptionsView, OrderedExecutor
-from ._future import Future
-from ._outcome import Outcome, Waits
-from ._results import Results
-from ._running import Running
-from ._statistics import Statistics
-from ._trace import trace
-from .process_pool import OrderedProcessPoolExecutor
+from ordered_executor._core.executor import OptionsView, OrderedExecutor
+from ordered_executor._core.future import Future
+from ordered_executor._core.outcome import Outcome, Waits
+from ordered_executor._core.results import Results
+from ordered_executor._core.running import Running
+from ordered_executor._core.statistics import Statistics
+from ordered_executor._core.trace import trace
+from ordered_executor._processes.idle_workers import end_idle_workers
+from ordered_executor.process_pool import OrderedProcessPoolExecutor
 
 __all__ = [
     "CurrentTask",

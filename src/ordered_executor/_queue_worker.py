@@ -15,7 +15,7 @@ from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.synchronize import SemLock
 from typing import Any, cast
 
-from ._payload import CloudPickler
+from ordered_executor._pickling.picklers import CloudPickler
 
 
 class _Pickler(CloudPickler):

@@ -19,8 +19,8 @@ MISSING = 2  # the exit status of a wrong call
 def main(arguments: list[str] | None = None) -> int:
     """Run the command with these arguments, or with those of the program; returns its exit status."""
     try:
-        from ._command.interface import parse  # noqa: PLC0415 (the extra may be missing)
-        from ._command.run import run  # noqa: PLC0415 (the same)
+        from ordered_executor._command.interface import parse  # noqa: PLC0415 (the extra may be missing)
+        from ordered_executor._command.run import run  # noqa: PLC0415 (the same)
 
         options = parse(arguments)
         return options if isinstance(options, int) else run(options)

@@ -1,9 +1,10 @@
 """`OrderedDaskExecutor`: ordered execution on a Dask cluster.
 
-The backend of a `distributed.Client` (see `_cluster`): a part of a batch is one Dask task, with `priority=-ticket`.
+The backend of a `distributed.Client` (see `_clusters.backend`): a part of a batch is one Dask task, with
+`priority=-ticket`.
 
-All of it runs on the releaser, but the coroutines, which run on the client's loop and only put into `_posts`.  The
-releaser finds out by itself that the client was closed.
+All of it runs on the scheduler, but the coroutines, which run on the client's loop and only put into `_posts`.  The
+scheduler finds out by itself that the client was closed.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ import dask
 import distributed
 from distributed.protocol import dask_deserialize, dask_serialize
 
-from ._check import check_count, check_optional_count, check_seconds
-from ._cluster import ClusterBackend, Fetched
-from ._cluster_parts import Part, send_references
-from ._cluster_store import Common
-from ._cluster_task import Cargo, Carried, Home, run_part
-from ._executor import OptionsView, OrderedExecutor
-from ._gate import Window
-from ._payload import PROTOCOL
-from ._ticket import Options
-from .process_pool import DEFAULT_WINDOW_BYTES
+from ordered_executor._base.checks import check_count, check_optional_count, check_seconds
+from ordered_executor._base.tasks import Options
+from ordered_executor._clusters.backend import ClusterBackend, Fetched
+from ordered_executor._clusters.parts import Part, send_references
+from ordered_executor._clusters.store import Common
+from ordered_executor._clusters.task import Cargo, Carried, Home, run_part
+from ordered_executor._core.executor import OptionsView, OrderedExecutor
+from ordered_executor._core.window import Window
+from ordered_executor._pickling.picklers import PROTOCOL
+from ordered_executor.process_pool import DEFAULT_WINDOW_BYTES
 
 __all__ = ["OrderedDaskExecutor"]
 

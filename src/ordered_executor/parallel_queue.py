@@ -19,7 +19,7 @@ Who ends a wait in `put`: `get` (after each outcome taken), `stop`, and the exit
 executor, whose stream ends after `stop`.
 
 The exit of the interpreter.  Like every executor, a queue ends when the main thread does, before Python waits for other
-threads.  `_exit` tells the queues first, and then waits for their executors, as for all others.
+threads.  `_base.exit_hook` tells the queues first, and then waits for their executors, as for all others.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import Any, NoReturn
 
-from . import _exit, _os
-from ._atomic import snapshot
-from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
-from ._errors import RemoteError, ResultsTimeoutError
-from ._locks import Lock
-from ._parking import Latch, ParkingLot
-from ._queue_worker import begin, call, rehearse
-from .process_pool import OrderedProcessPoolExecutor
+from ordered_executor._base import exit_hook, system
+from ordered_executor._base.atomic import snapshot
+from ordered_executor._base.checks import check_callable, check_count, check_flag, check_optional_count, check_seconds
+from ordered_executor._base.errors import RemoteError, ResultsTimeoutError
+from ordered_executor._base.locks import Lock
+from ordered_executor._base.waiting import Latch, ParkingLot
+from ordered_executor._queue_worker import begin, call, rehearse
+from ordered_executor.process_pool import OrderedProcessPoolExecutor
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -73,7 +73,7 @@ class _Queue:
         worker_init_f: Callable[[], object] | None,
         consumer_buffer_max: int | None,
     ) -> None:
-        workers = _os.default_workers() if num_workers is None else check_count("num_workers", num_workers, 1)
+        workers = system.default_workers() if num_workers is None else check_count("num_workers", num_workers, 1)
         window = check_optional_count("consumer_buffer_max", consumer_buffer_max, 1)
         if worker_init_f is not None:
             check_callable("worker_init_f", worker_init_f)
@@ -130,7 +130,7 @@ class _Queue:
         return self._puts - self._outcomes.position < self._bound or self._ended is not None
 
     def _submitted(self, submit: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Submit; False if the queue has ended, or the executor without us: in a forked child, or by `_exit`."""
+        """Submit; False if the queue has ended, or the executor without us: in a forked child, or at the exit."""
         if self._ended is not None:
             return False
         try:
@@ -138,7 +138,7 @@ class _Queue:
         except BrokenProcessPool:
             raise
         except RuntimeError as error:
-            self._ended = str(error) if self._executor._releaser.abandoned else MAIN_THREAD_ENDED
+            self._ended = str(error) if self._executor._scheduler.abandoned else MAIN_THREAD_ENDED
             return False
         return True
 
@@ -194,11 +194,11 @@ class _Queue:
 
         Results need not be got for that.  Without `stop` before it, it waits until somebody else calls `stop`.
         """
-        self._executor._releaser.finished.wait(check_seconds("timeout", timeout, zero=True))
+        self._executor._scheduler.finished.wait(check_seconds("timeout", timeout, zero=True))
 
     def is_alive(self) -> bool:
         """Whether tasks or workers are left (or may still come, if the queue was not stopped)."""
-        return not self._executor._releaser.finished.is_set()
+        return not self._executor._scheduler.finished.is_set()
 
     def _end(self, what: str) -> NoReturn:
         """Say that it is over, and why."""
@@ -210,7 +210,7 @@ class _Queue:
         raise ShutDown(f"{what}: {self._ended}")
 
     def _interpreter_exits(self) -> bool:
-        return _exiting or not (self._stopped or self._executor._releaser.abandoned)
+        return _exiting or not (self._stopped or self._executor._scheduler.abandoned)
 
 
 class ParallelQueue(_Queue):
@@ -332,11 +332,11 @@ _hooked = False
 
 
 class _Ending:
-    """For all queues together, what `_exit` asks of everything that lives until the interpreter exits."""
+    """For all queues together, what `_base.exit_hook` asks of everything that lives until the interpreter exits."""
 
     def __init__(self) -> None:
         self.queues: weakref.WeakSet[_Queue] = weakref.WeakSet()
-        self.droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # releasers of daemons: they outlive a queue let go
+        self.droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # schedulers of daemons: they outlive a queue let go
         self.finished = Latch()
         self.finished.set()  # the executors are waited for themselves
 
@@ -344,8 +344,8 @@ class _Ending:
         global _hooked
         self.queues.add(new)
         if new._daemon:
-            self.droppable.add(new._executor._releaser)
-        _exit.watch(self)
+            self.droppable.add(new._executor._scheduler)
+        exit_hook.watch(self)
         if not _hooked:
             # Registered after the executors' own, and so run before: whoever puts is told of the queue, not of those.
             _hooked = True
@@ -361,9 +361,9 @@ class _Ending:
         _exiting = True
         for each in snapshot(self.queues):
             each._stop(MAIN_THREAD_ENDED)
-        for releaser in snapshot(self.droppable):
-            releaser.close_claims()
-            releaser.kill_all()
+        for scheduler in snapshot(self.droppable):
+            scheduler.close_claims()
+            scheduler.kill_all()
 
     def cancel_waiting(self) -> None:
         """After Ctrl-C: that is the executors' affair."""

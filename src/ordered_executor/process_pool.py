@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from . import _os
-from ._check import check_callable, check_count, check_flag, check_optional_count, check_seconds
-from ._executor import OrderedExecutor
-from ._gate import Window
-from ._lane import LaneKind
-from ._lanes import LokyBackend
+from ordered_executor._base import system
+from ordered_executor._base.checks import check_callable, check_count, check_flag, check_optional_count, check_seconds
+from ordered_executor._core.executor import OrderedExecutor
+from ordered_executor._core.window import Window
+from ordered_executor._processes.backend import LokyBackend
+from ordered_executor._processes.worker_handle import LaneKind
 
 DEFAULT_WINDOW_BYTES = 64 * 1024 * 1024
 
@@ -77,7 +77,7 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
         env: Mapping[str, str] | None = None,
         forward_logs: bool = False,
     ) -> None:
-        workers = _os.default_workers() if max_workers is None else check_count("max_workers", max_workers, 1)
+        workers = system.default_workers() if max_workers is None else check_count("max_workers", max_workers, 1)
         _check_context(mp_context)
         if initializer is not None:
             check_callable("initializer", initializer)
@@ -124,9 +124,9 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
 
         Its worker is killed after 5 seconds, or by `kill_workers()`.
         """
-        self._releaser.close_claims()
-        self._releaser.cancel_waiting()
-        self._releaser.kill_all(self._backend.terminate)
+        self._scheduler.close_claims()
+        self._scheduler.cancel_waiting()
+        self._scheduler.kill_all(self._backend.terminate)
 
 
 def _check_context(context: object) -> None:

@@ -22,14 +22,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from ._check import check_optional_count, check_seconds
-from ._executor import OrderedExecutor
-from ._map import length_of
-from ._parking import Latch
-from ._running import Running
-from ._statistics import Statistics
-from .parallel_queue import ParallelQueue, ParallelSingleTaskQueue
-from .process_pool import OrderedProcessPoolExecutor
+from ordered_executor._base.checks import check_optional_count, check_seconds
+from ordered_executor._base.waiting import Latch
+from ordered_executor._core.executor import OrderedExecutor
+from ordered_executor._core.map import length_of
+from ordered_executor._core.running import Running
+from ordered_executor._core.statistics import Statistics
+from ordered_executor.parallel_queue import ParallelQueue, ParallelSingleTaskQueue
+from ordered_executor.process_pool import OrderedProcessPoolExecutor
 
 try:
     from tqdm.auto import tqdm

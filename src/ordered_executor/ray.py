@@ -1,9 +1,10 @@
 """`OrderedRayExecutor`: ordered execution on a Ray cluster.
 
-The backend of a Ray cluster (see `_cluster`): a part of a batch is one Ray task.  It returns two objects: how large its
-outcomes are, which comes by itself, and the outcomes, which stay in the object store until the window reaches them.
+The backend of a Ray cluster (see `_clusters.backend`): a part of a batch is one Ray task.  It returns two objects: how
+large its outcomes are, which comes by itself, and the outcomes, which stay in the object store until the window
+reaches them.
 
-All of it runs on the releaser, but for the ends of tasks, which Ray tells on a thread of its own, and the clerk, a
+All of it runs on the scheduler, but for the ends of tasks, which Ray tells on a thread of its own, and the clerk, a
 thread for the calls that may wait; both only put into `_posts`.
 """
 
@@ -18,14 +19,14 @@ from typing import Any
 
 import ray
 
-from ._check import check_count, check_optional_count
-from ._cluster import ClusterBackend, Fetched
-from ._cluster_parts import Part, send_references
-from ._cluster_store import Common
-from ._cluster_task import run_and_tell
-from ._executor import OptionsView, OrderedExecutor
-from ._gate import Window
-from .process_pool import DEFAULT_WINDOW_BYTES
+from ordered_executor._base.checks import check_count, check_optional_count
+from ordered_executor._clusters.backend import ClusterBackend, Fetched
+from ordered_executor._clusters.parts import Part, send_references
+from ordered_executor._clusters.store import Common
+from ordered_executor._clusters.task import run_and_tell
+from ordered_executor._core.executor import OptionsView, OrderedExecutor
+from ordered_executor._core.window import Window
+from ordered_executor.process_pool import DEFAULT_WINDOW_BYTES
 
 __all__ = ["OrderedRayExecutor"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HEAD_ROW = 10_000  # as `_trace` has it
+HEAD_ROW = 10_000  # as `_core.trace` has it
 # Shares of the workers' time that are worth a word.
 MUCH = 0.15
 # So many times longer than the typical task is a task that others wait for.
@@ -73,7 +73,7 @@ def _events(path: Path) -> list[dict[str, Any]]:
     if not text.startswith("["):
         raise ValueError(f"{path} is no trace: it does not begin with a list of events")
     events = []
-    for line in text[1:].split("\n"):  # an event a line, as `_trace` writes them
+    for line in text[1:].split("\n"):  # an event a line, as `_core.trace` writes them
         part = line.strip().rstrip(",").rstrip("]")
         if not part:
             continue

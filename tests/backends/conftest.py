@@ -85,9 +85,9 @@ def make(backend: tuple[str, Make]) -> Iterator[Make]:
 
 @pytest.fixture
 def valve(backend: tuple[str, Make], make: Make, tmp_path: Path) -> Iterator[Valve]:
-    """Tasks can stand at it.  Not on the fake, whose tasks run on the releaser."""
+    """Tasks can stand at it.  Not on the fake, whose tasks run on the scheduler."""
     if backend[0] == "fake":
-        pytest.skip("a task cannot wait here: it runs on the releaser")
+        pytest.skip("a task cannot wait here: it runs on the scheduler")
     one = Valve(tmp_path / "valve")
     yield one
     one.open()

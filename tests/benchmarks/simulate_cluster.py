@@ -2,8 +2,9 @@
 
 The model: `workers` run batches, each of so many seconds (drawn from an exponential distribution round that: the worst
 that is common).  A free worker takes the next that waits on the cluster, at once.  That a batch has ended the parent
-hears half a round trip later; when as many as `_cluster` says have gone it sends as many as are missing, which are
-there half a round trip later, and cost the scheduler's one thread some time each.  Workers wait where nothing waits.
+hears half a round trip later; when as many as `_clusters.backend` says have gone it sends as many as are missing,
+which are there half a round trip later, and cost the scheduler's one thread some time each.  Workers wait where
+nothing waits.
 
 `python -m tests.benchmarks.simulate_cluster` prints, for workers, round trip and length of a batch, the share of the
 time in which workers are busy: with no batch waiting on the cluster, and by how many for each worker.  And the window,
@@ -17,7 +18,7 @@ import itertools
 import random
 from dataclasses import dataclass
 
-from ordered_executor._cluster import AHEAD_LEAST, AHEAD_PER_WORKER
+from ordered_executor._clusters.backend import AHEAD_LEAST, AHEAD_PER_WORKER
 
 WORKERS = (64, 512, 4096)
 ROUND_TRIPS = (0.0002, 0.002, 0.020)

@@ -3,8 +3,8 @@
 Nothing runs in a worker, and nothing waits.  All lanes are busy; in each turn two of them come home with a task, which
 is released, and get the next.  The others are silent, as those of a large cluster are most of the time.
 
-- *core*: the releaser on a backend that does nothing.
-- *lanes*: the releaser on the backend of worker processes; the lanes have no process, and their pipes are stubs.
+- *core*: the scheduler on a backend that does nothing.
+- *lanes*: the scheduler on the backend of worker processes; the lanes have no process, and their pipes are stubs.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-from ordered_executor import OrderedExecutor, _wire
-from ordered_executor._backend import Arrived, Event, Ready
-from ordered_executor._gate import Window
-from ordered_executor._lane import SERVING, Lane, LaneKind
-from ordered_executor._lane_memory import LaneMemory
-from ordered_executor._lanes import LokyBackend
-from ordered_executor._parcels import Parcels
-from ordered_executor._releaser import Releaser
-from ordered_executor._ticket import Batch
+from ordered_executor import OrderedExecutor
+from ordered_executor._base.tasks import Batch
+from ordered_executor._channel import frames
+from ordered_executor._channel.shared_memory import LaneMemory
+from ordered_executor._core.backend import Arrived, Event, Ready
+from ordered_executor._core.scheduler import Scheduler
+from ordered_executor._core.window import Window
+from ordered_executor._processes.backend import LokyBackend
+from ordered_executor._processes.sent_batches import SentBatches
+from ordered_executor._processes.worker_handle import SERVING, Lane, LaneKind
 
 LANES = (2, 16, 128, 1024, 4096)
 HOME = 2  # lanes that come home in a turn
@@ -77,7 +78,7 @@ class StubLane(Lane):
     def __init__(self, memory: LaneMemory) -> None:
         super().__init__(KIND)
         self.memory = memory
-        self.parcels = Parcels(memory)
+        self.sent_batches = SentBatches(memory)
         self.state = SERVING
         self.lease = 1
         self.reader_fd = self.writer_fd = -1
@@ -91,9 +92,9 @@ class StubLane(Lane):
 
     def finish(self) -> None:
         """Its worker says that the batch is done."""
-        sent = self.parcels.sent[0]
-        head = _wire.DONE_HEAD.pack(sent.number, 0, sent.count, 0, 8 * sent.count, sent.count * 10**9, 0)
-        self._frames.append((_wire.DONE, 1, memoryview(head + pickle.dumps([None] * sent.count))))
+        sent = self.sent_batches.sent[0]
+        head = frames.DONE_HEAD.pack(sent.number, 0, sent.count, 0, 8 * sent.count, sent.count * 10**9, 0)
+        self._frames.append((frames.DONE, 1, memoryview(head + pickle.dumps([None] * sent.count))))
 
     def frames(self) -> list[tuple[int, int, memoryview]]:
         """What its worker has said."""
@@ -138,7 +139,7 @@ class Bare(OrderedExecutor):
     """An executor without a thread on such a backend."""
 
     def __init__(self, backend: Any, window: Window, lanes: int) -> None:
-        with mock.patch.object(Releaser, "start"):
+        with mock.patch.object(Scheduler, "start"):
             super().__init__(
                 backend,
                 window,
@@ -153,7 +154,7 @@ class Bare(OrderedExecutor):
 
     def turns(self, count: int) -> Iterator[float]:
         """So many turns; how long each took."""
-        step, come_home = self._releaser.step, self.backend.come_home
+        step, come_home = self._scheduler.step, self.backend.come_home
         for _ in range(count):
             for _ in range(HOME):
                 come_home()
@@ -182,7 +183,7 @@ def turn_cost(make: Callable[[int], Bare], lanes: int, turns: int = TURNS) -> fl
     executor = make(lanes)
     for _ in range(lanes + HOME * (turns + 20)):
         executor.submit(int)
-    executor._releaser.step(0)
+    executor._scheduler.step(0)
     gc.collect()
     list(executor.turns(20))
     return median(executor.turns(turns)) * 1e6

@@ -11,7 +11,7 @@ import pytest
 from ordered_executor import OrderedProcessPoolExecutor
 from tests.helpers import until
 
-# After an error its callbacks read nothing.  Such outcomes are let go when there are many (see `_retention`).
+# After an error its callbacks read nothing.  Such outcomes are let go when there are many (see `_core.retention`).
 LEFT_BY_JOBLIB = 20
 
 HERE = Path(__file__).parent

@@ -80,11 +80,11 @@ LACKS: dict[str, list[Callable[[], None]]] = {
 # What is changed in a module of ours when that was loaded.
 LATER: dict[str, dict[str, Callable[[Any], None]]] = {
     "syscall": {
-        "ordered_executor._os_process": no_pidfd_by_number,
-        "ordered_executor._os_barrier": no_barrier,
+        "ordered_executor._base.system.process": no_pidfd_by_number,
+        "ordered_executor._base.system.barrier": no_barrier,
     },
-    "proc": {"ordered_executor._os_tree": no_proc},
-    "shm": {"ordered_executor._os_memory": no_shm},
+    "proc": {"ordered_executor._base.system.tree": no_proc},
+    "shm": {"ordered_executor._base.system.memory": no_shm},
 }
 
 

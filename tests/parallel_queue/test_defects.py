@@ -18,7 +18,7 @@ import pytest
 
 import ordered_executor.parallel_queue
 from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError
-from ordered_executor._parking import ParkingLot
+from ordered_executor._base.waiting import ParkingLot
 from ordered_executor.parallel_queue import ParallelQueue, ShutDown
 from tests.helpers import PATIENCE, Journal, fail, is_dead, note_and_die, same, settled, stand, until
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import ordered_executor
-from ordered_executor import _os, _worker
+from ordered_executor._base import system
+from ordered_executor._processes.worker import runner
 from tests.helpers import Journal, Valve, getpid, note, note_and_die, same, stand_with_pid
 
 T = TypeVar("T")
@@ -381,16 +382,16 @@ def work(seconds: float, value: T) -> T:
 
 def block_signals_and_take_time() -> None:
     """The initializer: no signal comes through but SIGKILL and SIGSTOP, and a batch may take as long as it likes."""
-    _worker.OVERRUN_SECONDS = 1e9
+    runner.OVERRUN_SECONDS = 1e9
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 def outlive_its_sentence(what: str) -> str:
     """Return what it is given; if "condemned", once it is to be killed; in a worker that is to be killed, never."""
     if what == "condemned":
-        while _os.STACK_SIGNAL not in signal.sigpending():
+        while system.STACK_SIGNAL not in signal.sigpending():
             time.sleep(0.001)
-    elif _os.STACK_SIGNAL in signal.sigpending():
+    elif system.STACK_SIGNAL in signal.sigpending():
         wait_for_ever()
     return what
 

@@ -185,7 +185,7 @@ def test_worker_killed_while_it_sends_a_large_result(pool: MakePool, valve: Make
     """A result too large for lane memory dies with its worker half way: the error says that it had finished.
 
     1. Both workers stand in a task.
-    2. The head finishes; its callback holds the releaser, which reads nothing from here on.
+    2. The head finishes; its callback holds the scheduler, which reads nothing from here on.
     3. The other task returns 300 MiB: its worker stands in a write to the full pipe, and is killed there.
     """
     executor = pool(2, window_bytes=2**40)

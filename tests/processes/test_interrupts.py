@@ -100,7 +100,7 @@ def close_map(executor: OrderedProcessPoolExecutor) -> None:
     results.close()
 
 
-def read_stream(executor: OrderedProcessPoolExecutor) -> None:
+def read_log(executor: OrderedProcessPoolExecutor) -> None:
     """Read all there is."""
     for number in range(3):
         executor.submit(same, number)
@@ -152,7 +152,7 @@ CALLS = [
     cancel_sent,
     cancel_pending,
     close_map,
-    read_stream,
+    read_log,
     read_outcomes,
     read_map,
     leave_map,
@@ -177,7 +177,7 @@ def test_an_interrupted_call_stops_nobody(pool: MakePool, call: Callable[[Any], 
             pytest.fail(f"nothing comes any more after an interrupt in {interruption.where}")
         rounds += 1
     assert rounds >= 10
-    read_stream(it)
+    read_log(it)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -192,10 +192,10 @@ def test_a_handler_may_wait_in_the_middle_of_a_call(pool: MakePool, call: Callab
         except TimeoutError:
             pytest.fail(f"a handler waits for ever in {interruption.where}")
     assert len(got) >= 10
-    read_stream(it)
+    read_log(it)
 
 
-@pytest.mark.parametrize("call", [submit, cancel, read_stream])
+@pytest.mark.parametrize("call", [submit, cancel, read_log])
 def test_a_handler_may_shut_down_in_the_middle_of_a_call(pool: MakePool, call: Callable[[Any], None]) -> None:
     """A program that ends by a signal: whatever it is in the middle of, the executor ends."""
     pools = [pool(1)]
@@ -253,20 +253,20 @@ def test_real_interrupts_stop_nobody(pool: MakePool, call: Callable[[Any], None]
             assert it.submit(same, 1).result(PATIENCE) == 1
         except TimeoutError:
             pytest.fail(f"nothing comes any more after {came} interrupts")
-        read_stream(it)
+        read_log(it)
 
 
 def test_interrupts_cost_no_room(pool: MakePool) -> None:
     """With a backlog: whatever was interrupted, when all is read there is as much room as before."""
     it = pool(1, backlog=1000)
     it.submit(same, 0).result(PATIENCE)
-    for call in (result, read_stream, mark, cancel, wait_for_all):
+    for call in (result, read_log, mark, cancel, wait_for_all):
         for interruption in interruptions():
             interruption.press(lambda: call(it))  # noqa: B023 (called at once)
             it.submit(same, 1).result(PATIENCE)
             for _ in it.results():
                 pass
-            assert it._releaser.backlog.unread == 0, f"{call.__name__}: {interruption.where}"
+            assert it._scheduler.backlog.unread == 0, f"{call.__name__}: {interruption.where}"
 
 
 def test_an_interrupted_map_goes_on(pool: MakePool) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError, _depot, _worker, end_idle_workers
-from ordered_executor._clock import look_for_outcomes
-from ordered_executor._lane import SERVING, STARTING
+from ordered_executor import OrderedProcessPoolExecutor, TerminatedWorkerError, end_idle_workers
+from ordered_executor._processes import idle_workers
+from ordered_executor._processes.timers import look_for_outcomes
+from ordered_executor._processes.worker import runner
+from ordered_executor._processes.worker_handle import SERVING, STARTING
 from tests.helpers import until
 
 from .conftest import MakePool
@@ -29,13 +31,13 @@ LATE_TO_FLUSH, LATE_TO_ASK = ("_flush",), ("_ask",)  # kept: a warm worker is le
 
 def be_late(method: str) -> None:
     """The initializer: from now on this worker takes a while before it does that."""
-    really: Callable[..., None] = getattr(_worker._Worker, method)
+    really: Callable[..., None] = getattr(runner.Runner, method)
 
     def late(*args: Any, **kwargs: Any) -> None:
         time.sleep(SECONDS)
         really(*args, **kwargs)
 
-    setattr(_worker._Worker, method, late)
+    setattr(runner.Runner, method, late)
 
 
 def make(what: tuple[str, int] | float) -> str:
@@ -85,14 +87,14 @@ def test_a_worker_at_the_gate_is_not_kept_warm() -> None:
 
 def be_late_to_say_that_all_ran() -> None:
     """The initializer: the last task of a batch has ended, and for a while the worker does not go on."""
-    really: Callable[..., tuple[int, Any]] = _worker._Worker._sail
+    really: Callable[..., tuple[int, Any]] = runner.Runner._run_unhindered
 
     def late(*args: Any, **kwargs: Any) -> tuple[int, Any]:
         stopped_at = really(*args, **kwargs)
         time.sleep(SECONDS)
         return stopped_at
 
-    _worker._Worker._sail = late  # type: ignore[method-assign]
+    runner.Runner._run_unhindered = late  # type: ignore[method-assign]
 
 
 def test_nothing_runs_any_more_when_its_time_is_looked_at(pool: MakePool) -> None:
@@ -119,7 +121,7 @@ def test_an_initializer_that_runs_at_shutdown_is_not_cut_short(tmp_path: Path) -
         assert [future.result() for future in futures] == ["slept"] * 2
         until((tmp_path / "begun").exists)
     assert (tmp_path / "ended").exists()
-    assert [lane.state for _, lane in _depot._lanes] == [SERVING, SERVING]
+    assert [lane.state for _, lane in idle_workers._lanes] == [SERVING, SERVING]
     end_idle_workers()
 
 
@@ -144,7 +146,7 @@ def test_a_worker_that_starts_at_shutdown_is_gone_then(tmp_path: Path, reuse: bo
     with OrderedProcessPoolExecutor(2, env={"PYTHONPATH": str(tmp_path)}, reuse=reuse) as executor:
         futures = [executor.submit(make, 0.0) for _ in range(2)]
         assert [future.result() for future in futures] == ["slept"] * 2
-        backend: Any = executor._releaser.backend
+        backend: Any = executor._scheduler.backend
         (starting,) = [lane.pid for lane in backend._lanes if lane.state == STARTING]
         begun = time.monotonic()
     assert time.monotonic() - begun < 5
@@ -196,7 +198,7 @@ def test_what_was_fetched_counts_when_it_comes(pool: MakePool, monkeypatch: pyte
         fetched.append(peeked is not None)
         return peeked
 
-    monkeypatch.setattr("ordered_executor._lanes.look_for_outcomes", note)
+    monkeypatch.setattr("ordered_executor._processes.backend.look_for_outcomes", note)
     executor = pool(2, window_bytes=200_000)
     calls: list[Any] = [*[("x", 3_000)] * 10, 0.06, ("x", 70_000), *[("x", 1)] * 10, None] * 8
     futures = [executor.submit(make_or_exit, call) for call in calls]
@@ -206,5 +208,5 @@ def test_what_was_fetched_counts_when_it_comes(pool: MakePool, monkeypatch: pyte
         else:
             assert future.result() == make(0.0 if isinstance(call, float) else call)
     assert any(fetched)
-    backend: Any = executor._releaser.backend
+    backend: Any = executor._scheduler.backend
     until(lambda: not any(seat.unreleased for seat in [*backend._free_seats, *backend._seated]))

@@ -7,8 +7,9 @@ from textwrap import dedent
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, _depot
-from ordered_executor._lane_memory import LEFT, STATE
+from ordered_executor import OrderedProcessPoolExecutor
+from ordered_executor._channel.shared_memory import LEFT, STATE
+from ordered_executor._processes import idle_workers
 from tests.helpers import getpid, same, until
 
 from .conftest import MakePool, StartScript
@@ -99,10 +100,10 @@ def test_worker_that_leaves_as_it_is_lent(monkeypatch: pytest.MonkeyPatch, pool:
     """1. A worker has left; 2. the parent has not noticed, and lends it; 3. what it was sent goes to another."""
     with OrderedProcessPoolExecutor(1, idle_timeout=0.01) as executor:
         first = executor.submit(getpid).result()
-    (lane,) = [lane for _, lane in _depot._lanes if lane.pid == first]
+    (lane,) = [lane for _, lane in idle_workers._lanes if lane.pid == first]
     until(lambda: lane.memory.words[STATE] == LEFT)
     monkeypatch.setattr(type(lane), "lives", lambda _: True)
-    monkeypatch.setattr(_depot, "_bury_the_dead_locked", lambda: None)
+    monkeypatch.setattr(idle_workers, "_bury_the_dead_locked", lambda: None)
     executor = pool(1)
     futures = [executor.submit(same, number) for number in range(3)]
     assert [future.result() for future in futures] == [0, 1, 2]
@@ -113,9 +114,9 @@ def test_workers_that_left_are_let_go_of_by_the_next(pool: MakePool) -> None:
     """Their descriptors and exit codes are, too, when an executor is used again."""
     with OrderedProcessPoolExecutor(1, idle_timeout=0) as executor:
         pid = executor.submit(getpid).result()
-    until(lambda: all(lane.process.gone() for _, lane in _depot._lanes))
-    assert pid in [lane.pid for _, lane in _depot._lanes]
+    until(lambda: all(lane.process.gone() for _, lane in idle_workers._lanes))
+    assert pid in [lane.pid for _, lane in idle_workers._lanes]
     assert pool(1).submit(same, 1).result() == 1
-    assert pid not in [lane.pid for _, lane in _depot._lanes]
+    assert pid not in [lane.pid for _, lane in idle_workers._lanes]
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -338,8 +338,8 @@ def divide(number: int) -> float:
 @pytest.mark.parametrize("kept", ["open", "warm"])
 def test_memory_of_idle_workers_goes_back(pool: MakePool, monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
     """What large arguments and results took, in workers and between them and us, is the system's after a while."""
-    monkeypatch.setattr("ordered_executor._lane.TRIM_SECONDS", 0.2)
-    monkeypatch.setattr("ordered_executor._clock.TRIM_SECONDS", 0.2)
+    monkeypatch.setattr("ordered_executor._processes.worker_handle.TRIM_SECONDS", 0.2)
+    monkeypatch.setattr("ordered_executor._processes.timers.TRIM_SECONDS", 0.2)
     executor = pool(2, idle_timeout=60)
     size = 50_000_000
     pids = {executor.submit(add_to, bytearray(size)).result()[0] for _ in range(4)}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import OrderedProcessPoolExecutor, Outcome
-from ordered_executor._lanes import LokyBackend
+from ordered_executor._processes.backend import LokyBackend
 from tests.helpers import Valve, fail, getpid, same, stand, take_a_while
 
 from .conftest import MakePool, MakeValve

@@ -340,7 +340,7 @@ def test_larger_than_lane_memory(pool: MakePool) -> None:
 @pytest.mark.parametrize("room", [0, 100_000])
 def test_many_buffers_without_room_in_lane_memory(pool: MakePool, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     """Arguments that find no room there go behind the frame, hundreds of them in one, and are the task's own."""
-    monkeypatch.setattr("ordered_executor._lane_memory.BUFFER_BYTES", room)
+    monkeypatch.setattr("ordered_executor._channel.shared_memory.BUFFER_BYTES", room)
     executor = pool(1)
     arrays = [np.full(5000, number) for number in range(300)]
     assert list(executor.map(add_one, arrays, chunksize=300)) == [5000 * (number + 1) for number in range(300)]

@@ -19,9 +19,9 @@ from ordered_executor import (
     ShutdownTimeoutError,
     TaskKilledError,
     TerminatedWorkerError,
-    _lanes,
     end_idle_workers,
 )
+from ordered_executor._processes import backend
 from tests.helpers import (
     PATIENCE,
     Journal,
@@ -281,7 +281,7 @@ def test_a_task_that_stays_after_sigterm_is_killed(
     pool: MakePool, journal: Journal, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After some seconds, or by the next call."""
-    monkeypatch.setattr(_lanes, "TERMINATE_SECONDS", 0.2 if how == "time" else 1000.0)
+    monkeypatch.setattr(backend, "TERMINATE_SECONDS", 0.2 if how == "time" else 1000.0)
     executor = pool(1)
     stuck = executor.submit(stand_until_terminated, journal, "stay")
     pid = int(journal.read())

@@ -26,7 +26,8 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, ResultsTimeoutError, _lane
+from ordered_executor import OrderedProcessPoolExecutor, ResultsTimeoutError
+from ordered_executor._processes import worker_handle
 from tests.helpers import PATIENCE, Journal, Valve, fail, is_dead, note, same, stand, take_a_while, until
 
 from .conftest import MakePool, MakeValve, StartScript
@@ -211,7 +212,7 @@ def test_what_asyncio_awaits_is_read(pool: MakePool, done: bool, caplog: pytest.
                     await awaited
             else:
                 assert await awaited == number
-            assert executor._releaser.backlog.unread == 0
+            assert executor._scheduler.backlog.unread == 0
 
     asyncio.run(main())
     executor.shutdown()
@@ -536,7 +537,7 @@ def test_nobody_forks_while_a_lane_gets_its_descriptors() -> None:
         done.set()
 
     forker = threading.Thread(target=fork)
-    with _lane._unforked():
+    with worker_handle._unforked():
         forker.start()
         assert not done.wait(0.2)
     assert done.wait(PATIENCE)
@@ -546,18 +547,18 @@ def test_nobody_forks_while_a_lane_gets_its_descriptors() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_fork_that_did_not_wait_is_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """1. A lane gets its descriptors, and takes long; 2. another thread forks all the same; 3. so may the child."""
-    monkeypatch.setattr(_lane, "FORK_SECONDS", 0.05)
+    monkeypatch.setattr(worker_handle, "FORK_SECONDS", 0.05)
     begun, over = threading.Event(), threading.Event()
 
     def take_long() -> None:
-        with _lane._unforked():
+        with worker_handle._unforked():
             begun.set()
             over.wait(PATIENCE)
 
     other = threading.Thread(target=take_long)
     other.start()
     begun.wait(PATIENCE)
-    assert in_forked_child(lambda: not list(_lane._alive) and in_forked_child(lambda: True) == 0) == 0
+    assert in_forked_child(lambda: not list(worker_handle._alive) and in_forked_child(lambda: True) == 0) == 0
     over.set()
     other.join(PATIENCE)
     assert in_forked_child(lambda: True) == 0

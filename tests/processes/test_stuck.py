@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ordered_executor import TaskKilledError, TaskTimeoutError, TerminatedWorkerError, _os
+from ordered_executor import TaskKilledError, TaskTimeoutError, TerminatedWorkerError
+from ordered_executor._base import system
 from tests.helpers import (
     Journal,
     getpid,
@@ -338,16 +339,16 @@ def test_the_main_thread_takes_the_signal(script: StartScript, tmp_path: Path) -
     counts = script("-c", COUNT_UNTIL_KILLED, str(path))
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 4096) as counter:
         until(lambda: any(counter[:8]))
-        process = _os.Process(counts.process.pid, counts.process.poll)
+        process = system.Process(counts.process.pid, counts.process.poll)
         assert process.stop()
         before = counter[:8]
-        assert process.signal_main_thread(_os.STACK_SIGNAL)
+        assert process.signal_main_thread(system.STACK_SIGNAL)
         waiting = Path(f"/proc/{process.pid}/status").read_text()
         process.resume()
-        assert counts.wait()[0] == -_os.STACK_SIGNAL
+        assert counts.wait()[0] == -system.STACK_SIGNAL
         assert counter[:8] == before
     process.close()
-    mask = f"{1 << (_os.STACK_SIGNAL - 1):016x}"
+    mask = f"{1 << (system.STACK_SIGNAL - 1):016x}"
     assert f"SigPnd:\t{mask}" in waiting  # else it is in ShdPnd, for any thread
 
 

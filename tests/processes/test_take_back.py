@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from ordered_executor import Future, OrderedProcessPoolExecutor, TaskKilledError, _os
+from ordered_executor import Future, OrderedProcessPoolExecutor, TaskKilledError
+from ordered_executor._base import system
 from tests.helpers import PATIENCE, Valve, same, stand, take_a_while, until
 
 from .conftest import MakePool, MakeValve
@@ -152,7 +153,7 @@ def shut_down(executor: OrderedProcessPoolExecutor, begun: Begun) -> None:
 
 
 def in_a_callback(executor: OrderedProcessPoolExecutor, begun: Begun) -> None:
-    """On the releaser, which cannot wait for itself."""
+    """On the scheduler, which cannot wait for itself."""
     futures = [executor.submit(slow, begun, number) for number in range(MANY)]
     answers: list[bool] = []
     futures[0].add_done_callback(lambda _: answers.extend(future.cancel() for future in futures[1:]))
@@ -226,7 +227,7 @@ def test_what_has_not_begun_does_not_begin(
 
 
 def test_a_callback_that_takes_long_does_not_hold_up_taking_back(pool: MakePool, begun: Begun) -> None:
-    """The word is written by whoever closes the map, not by the releaser, which is in a callback of the user's."""
+    """The word is written by whoever closes the map, not by the scheduler, which is in a callback of the user's."""
     executor = behind_short_tasks(pool)
     first = executor.submit(same, 1)
     first.add_done_callback(lambda _: time.sleep(10 * SLOW))
@@ -242,7 +243,7 @@ def test_without_barriers_it_comes_back_when_the_running_task_has_ended(
     pool: MakePool, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody knows what has begun: `cancel` says no. The worker heeds the recall all the same."""
-    monkeypatch.setattr(_os, "barrier", lambda: False)
+    monkeypatch.setattr(system, "barrier", lambda: False)
     executor = behind_short_tasks(pool)
     futures = [executor.submit(slow, begun, number) for number in range(MANY)]
     futures[0].result()

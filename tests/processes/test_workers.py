@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from ordered_executor import OrderedProcessPoolExecutor, _os
+from ordered_executor import OrderedProcessPoolExecutor
+from ordered_executor._base import system
 from tests.helpers import Journal, getpid, note_and_die, same, stand, until
 
 from .conftest import MakePool, MakeValve
@@ -100,7 +101,7 @@ def test_worker_that_cannot_be_started_leaves_nothing(pool: MakePool, method: st
         for _ in range(short):
             os.close(fds.pop())
         future = executor.submit(same, 1)
-        time.sleep(0.05)  # the releaser is at it
+        time.sleep(0.05)  # the scheduler is at it
     finally:
         for fd in fds:
             os.close(fd)
@@ -121,11 +122,11 @@ def test_error_that_does_not_pass_breaks_the_executor(
         made: tuple[int, int] = next(pipes)()
         return made
 
-    pipes: Iterator[Callable[[], Any]] = iter([_os.roomy_pipe, refuse] if fails == "the second pipe" else [refuse])
+    pipes: Iterator[Callable[[], Any]] = iter([system.roomy_pipe, refuse] if fails == "the second pipe" else [refuse])
     if fails == "the process":
         monkeypatch.setattr("loky.backend.fork_exec.fork_exec", refuse)
     else:
-        monkeypatch.setattr(_os, "roomy_pipe", next_pipe)
+        monkeypatch.setattr(system, "roomy_pipe", next_pipe)
     executor = pool(1, reuse=False)
     future = executor.submit(same, 1)
     with pytest.raises(BrokenProcessPool, match="too many of something"):
@@ -298,7 +299,7 @@ def test_last_worker_ends_when_its_tasks_are_used_up(pool: MakePool) -> None:
 
 def test_worker_that_does_not_end_is_killed_with_its_children(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker waits at its end for a child process that a task has left to it: both are gone after a while."""
-    monkeypatch.setattr("ordered_executor._lanes.END_SECONDS", 0.5)
+    monkeypatch.setattr("ordered_executor._processes.backend.END_SECONDS", 0.5)
     executor = pool(1, max_tasks_per_child=1)
     child = executor.submit(start_a_child).result()
     executor.shutdown()

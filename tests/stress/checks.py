@@ -43,7 +43,7 @@ def _tickets(record: Record) -> Iterator[str]:
 
 
 def _callbacks(record: Record, court: Court) -> Iterator[str]:
-    """One callback for each future; those on the releaser in the order of tickets."""
+    """One callback for each future; those on the scheduler in the order of tickets."""
     for one, other in itertools.pairwise(record.released):
         if one >= other:
             yield f"the callback of ticket {one} ran before that of {other}"

@@ -118,7 +118,7 @@ def pipeline(client: Any, rng: random.Random, done: Counter[str]) -> list[str]:
 
 def tell(executor: Any, client: Any) -> None:
     """What an executor that stands still has on the cluster."""
-    backend = executor._releaser.backend
+    backend = executor._scheduler.backend
     parts = [part for parts in list(backend._lanes.values()) for part in list(parts)]
     print(f"stands still: {executor.statistics()}, threads {client.nthreads()}", flush=True)
     for part in sorted(parts, key=lambda part: part.ticket)[:20]:

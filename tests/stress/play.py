@@ -18,14 +18,14 @@ from typing import Any
 from loky.backend import get_context  # knows those of multiprocessing, too
 
 from ordered_executor import OrderedProcessPoolExecutor
-from ordered_executor._statistics import take_statistics
+from ordered_executor._core.statistics import take_statistics
 
 from . import cargo, tasks
 from .endings import end
 from .journal import read
 from .mischief import Troublemaker
 from .plan import ARGUMENT_FAULTS, Map, Plan, Task
-from .readers import FUTURE_READERS, IMPATIENCE, InputError, read_future, read_map, read_stream, read_stream_async
+from .readers import FUTURE_READERS, IMPATIENCE, InputError, read_future, read_log, read_map, read_stream_async
 from .record import Delivery, MapRecord, Record
 from .watchdog import Watchdog
 
@@ -121,12 +121,12 @@ class Play:
             executor = make_executor(self.plan, self._book)
             self._executor = weakref.ref(executor)
             self.watch.beat(f"pipeline {self.plan.number} of seed {self.plan.seed}", executor)
-            releaser = executor._releaser  # for its last statistics, when nobody holds the executor any more
+            scheduler = executor._scheduler  # for its last statistics, when nobody holds the executor any more
             self._begin(executor)
             held = [executor]
             del executor
             end(self, held)
-            self._finish(releaser)
+            self._finish(scheduler)
         finally:
             logging.getLogger("ordered_executor").removeHandler(logs)
         return self.record
@@ -172,7 +172,7 @@ class Play:
         else:
             errors = "yield" if kind == "results, errors yielded" else "raise"
             results = executor.results(timeout=timeout, errors=errors, follow=follow)
-        reader = read_stream_async if kind.startswith("async") else read_stream
+        reader = read_stream_async if kind.startswith("async") else read_log
         self.threads.append(self.start(reader, self, results, deliveries))
 
     # ------------------------------------------------------------------------------------------------------ submit
@@ -238,7 +238,7 @@ class Play:
         self.record.called_back.append(uid)
         if not future.done():
             self.record.complain(f"task {uid} had its callback before it was done")
-        if threading.current_thread().name == "ordered-executor-releaser" and not future.cancelled():
+        if threading.current_thread().name == "ordered-executor-scheduler" and not future.cancelled():
             self.record.released.append(future.ticket)
 
     def pick_future(self, pick: float) -> tuple[int, Any]:
@@ -248,14 +248,14 @@ class Play:
 
     # ------------------------------------------------------------------------------------------------------ the end
 
-    def _finish(self, releaser: Any) -> None:
+    def _finish(self, scheduler: Any) -> None:
         """The executor was shut down: wait until everybody has noticed, and take stock."""
         self.over.set()
         for thread in [*self.submitters, *self.threads, *self.maps, self._trouble]:
             thread.join()
-        if not releaser.finished.wait(60):  # "dropped" waits for nobody
+        if not scheduler.finished.wait(60):  # "dropped" waits for nobody
             self.record.complain("the executor is not finished after a minute")
-        self.record.statistics = take_statistics(releaser)
+        self.record.statistics = take_statistics(scheduler)
         for uid, future in self.futures.items():
             self.record.later_tickets[uid] = future.ticket
             if not future.done():

@@ -35,7 +35,7 @@ def read_future(future: Any, timeout: float | None = None) -> Final:
 # ------------------------------------------------------------------------------------------------- the stream
 
 
-def read_stream(play: Play, results: Results[Any], deliveries: list[Delivery]) -> None:
+def read_log(play: Play, results: Results[Any], deliveries: list[Delivery]) -> None:
     """Read a stream to its end; without `follow`, ask again until all was submitted."""
     while True:
         last = play.submitted.is_set()

@@ -57,7 +57,7 @@ class Record:
     refusals: list[BaseException] = field(default_factory=list)  # what submit raised
     finals: dict[int, Final] = field(default_factory=dict)  # uid -> how its future ended
     unfinished: list[int] = field(default_factory=list)  # uids whose future was not done at the end
-    released: list[int] = field(default_factory=list)  # tickets, in the order of the callbacks on the releaser
+    released: list[int] = field(default_factory=list)  # tickets, in the order of the callbacks on the scheduler
     called_back: list[int] = field(default_factory=list)  # uids, once for each callback
     streams: list[list[Delivery]] = field(default_factory=list)  # one for each reader
     reads: dict[int, Final] = field(default_factory=dict)  # uid -> what a reader of futures got

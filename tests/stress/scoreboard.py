@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ordered_executor import _lane_memory as lane_memory
-from ordered_executor._lane import ENDING, STARTING
+from ordered_executor._channel import shared_memory
+from ordered_executor._processes.worker_handle import ENDING, STARTING
 
 _NAMES = {
-    lane_memory.STARTING: "starting",
-    lane_memory.INITIALIZING: "starting",
-    lane_memory.IDLE: "idle",
-    lane_memory.LOADING: "loading",
-    lane_memory.RUNNING: "running",
-    lane_memory.HOLDING: "holding",
-    lane_memory.GATED: "gated",
-    lane_memory.SENDING: "sending",
+    shared_memory.STARTING: "starting",
+    shared_memory.INITIALIZING: "starting",
+    shared_memory.IDLE: "idle",
+    shared_memory.LOADING: "loading",
+    shared_memory.RUNNING: "running",
+    shared_memory.HOLDING: "holding",
+    shared_memory.GATED: "gated",
+    shared_memory.SENDING: "sending",
 }
 
 
@@ -35,7 +35,7 @@ def rows(executor: Any) -> list[Row]:
     """All workers of an executor."""
     found = []
     try:
-        for lane in tuple(executor._releaser.backend._lanes):
+        for lane in tuple(executor._scheduler.backend._lanes):
             row = _row(lane)
             if row is not None:
                 found.append(row)
@@ -47,8 +47,8 @@ def rows(executor: Any) -> list[Row]:
 def _row(lane: Any) -> Row | None:
     try:
         words = lane.memory.words
-        state = _NAMES[words[lane_memory.STATE]]
-        details = f"segment {words[lane_memory.SEGMENT]:x} progress {words[lane_memory.PROGRESS]:x}"
+        state = _NAMES[words[shared_memory.STATE]]
+        details = f"segment {words[shared_memory.LOG_START]:x} progress {words[shared_memory.PROGRESS]:x}"
         pid = lane.pid
         if lane.state == STARTING:
             state = "starting"

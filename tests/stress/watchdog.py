@@ -62,8 +62,8 @@ class Watchdog:
         executor = self._executor()
         if executor is not None:
             with contextlib.suppress(Exception):
-                releaser = executor._releaser
-                sequencer, dispatcher = releaser.sequencer, releaser.dispatcher
+                scheduler = executor._scheduler
+                sequencer, dispatcher = scheduler.sequencer, scheduler.dispatcher
                 say(f"head {sequencer.head}, tail {sequencer.tail}, waiting {dispatcher.waiting_tickets}")
                 for queue in dispatcher.lanes.values():
                     say(f"  pid {queue.key.pid} quota {queue.quota}: {[_short(batch) for batch in queue.batches]}")

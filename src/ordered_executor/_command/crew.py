@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from ordered_executor import OrderedProcessPoolExecutor, ShutdownTimeoutError
-from ordered_executor._os import default_workers
+from ordered_executor._base.system import default_workers
 
 from . import worker
 from .options import Options

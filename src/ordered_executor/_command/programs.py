@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO
 
-from ordered_executor import _os
+from ordered_executor._base import system
 
 IN_MEMORY = 1024 * 1024  # output of one program that is kept in memory; the rest goes to disk
 _CHUNK = 64 * 1024
@@ -81,7 +81,7 @@ def _input(data: bytes | None) -> int:
     """A descriptor to read the data from: a file without a name, which nobody needs to feed."""
     if data is None:
         return os.open(os.devnull, os.O_RDONLY)
-    fd = _os.memory_file(0)
+    fd = system.memory_file(0)
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

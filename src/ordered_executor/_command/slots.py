@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-from ordered_executor import _os
+from ordered_executor._base import system
 
 HEADER_BYTES = 64 * 1024
 GRAIN = 64 * 1024  # areas are multiples of it: where a mapping may begin, on any system
@@ -73,7 +73,7 @@ class Slots:
     @classmethod
     def create(cls, window_bytes: int, workers: int) -> Slots:
         count, area = layout(window_bytes, workers)
-        near = _os.memory_file(HEADER_BYTES + count * (NOTES_BYTES + 2 * area))
+        near = system.memory_file(HEADER_BYTES + count * (NOTES_BYTES + 2 * area))
         with tempfile.TemporaryFile(buffering=0) as file:
             far = os.dup(file.fileno())
         return cls(near, far, count, area)
@@ -157,7 +157,7 @@ class Slots:
         if slot in self._reserved:
             return
         at, size = HEADER_BYTES + slot * self._stride, NOTES_BYTES + self.area
-        if hasattr(os, "posix_fallocate") and not _os.reserve(self.near, at, size):
+        if hasattr(os, "posix_fallocate") and not system.reserve(self.near, at, size):
             raise OSError("no memory: the system would not give another slot of shared memory")
         self._reserved.add(slot)
 

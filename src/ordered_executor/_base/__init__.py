@@ -1,0 +1,1 @@
+"""Values, errors, checks, locks and waits.  Nothing here knows another package."""

@@ -1,0 +1,1 @@
+"""The backends of clusters: what Dask and Ray share.  Knows neither of them."""

@@ -1,0 +1,480 @@
+"""A backend on a cluster of others: lanes are slots for batches, and results stay there until the window reaches them.
+
+    send --> [_unsent] --> start --> a worker runs the part --> its outcomes stay on the cluster
+                                                                     |  "ended" (a message, no outcomes)
+    scheduler <-- [_posts] <-- fetch <-- inside the window? <---------+
+
+Dask and Ray share this; what they do differently, they say in the methods of `Site`.  It imports neither.
+
+Guarantees: outcomes travel to the parent only when all their tickets are before `head + window` and their bytes fit,
+the lowest first, and those of a lane in the order they were sent.  What is further ahead stays on the cluster, where it
+keeps no worker from running other things: so the head always gets a worker, and nothing can wait in a circle.
+
+Why lanes never end here: the cluster replaces its workers by itself, so a loss concerns a part, and never a lane.
+There are more lanes than workers: batches wait on the cluster for whoever is free, lowest ticket first.  They are sent
+several at a time, when half of those that wait are gone: a message costs the cluster as much as some tasks.
+
+All of it runs on the scheduler, but `wake`; whatever hears of the cluster puts into `_posts`.  The scheduler's wait is
+ended by one of these, or by the clock, when it looks whether the cluster is there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+from ordered_executor._base.error_tools import copy_error
+from ordered_executor._base.errors import TaskTimeoutError, TerminatedWorkerError
+from ordered_executor._base.tasks import Batch, Failure
+from ordered_executor._clusters.parts import Parcel, Part, Slot
+from ordered_executor._clusters.store import Common, Store
+from ordered_executor._clusters.task import Home, come_home
+from ordered_executor._core.backend import ALL, Arrived, Broken, Event, Ready, Resized, Row
+from ordered_executor._core.demand import Demand
+from ordered_executor._core.dispatcher import AHEAD_WINDOW_PER_LANE
+from ordered_executor._core.window import Window
+
+# How often to look whether the cluster is there, and how large it is, while it has something to do.
+LOOK_SECONDS = 0.5
+# How fast a large outcome is forgotten when the size of the next ones is guessed.
+FORGET = 0.8
+# How often a part is run again after losses that are nobody's fault.
+ACCIDENTS_MOST = 10
+# Batches that wait on the cluster: so many for each worker, and so many besides.  They are filled up when half is gone.
+# Fewer: the cluster's messages cost more than its tasks.  More: what was sent cannot be cancelled any more.
+AHEAD_PER_WORKER = 2
+AHEAD_LEAST = 8
+# On a cluster that grows with what there is to do, as many as it would run in so many seconds.
+GROW_SECONDS = 10.0
+LANES_MOST = 4096
+HELD_STEP = 16
+
+
+class Fetched(NamedTuple):
+    """A part, its task when it was fetched, and its outcomes or why there are none."""
+
+    part: Part
+    task: Any
+    home: Home | None
+    error: BaseException | None
+
+
+class ClusterBackend:
+    """See the module, and `_core.backend.Backend`."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self.demand = Demand()
+        self._held = 0  # parts that are held back because nobody reads
+        self._narrow = False
+        self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
+        self._unsent: list[Part] = []
+        self._ready: list[tuple[int, int, Part]] = []  # a heap: the first of their lanes, and ended
+        self._numbers = itertools.count()
+        self._busy = 0  # parts
+        self._posts: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._events: list[Event] = []
+        self._head = 0
+        self._limit = 0
+        self._unreleased = 0  # bytes that are home and not released
+        self._travelling = 0  # bytes expected on their way
+        self._each: float | None = None  # bytes of an outcome, guessed from the last ones: rather too many
+        self._seconds: float | None = None  # that a part takes
+        self._alarms: list[tuple[float, int, Part, int]] = []  # a heap: when which task will have run too long
+        self._stall_seconds = math.inf  # how long the head may stand before somebody looks at the worker that has it
+        self._stalled_since = time.monotonic()
+        self._workers = 0
+        self._elastic = False
+        self._size: tuple[int, int, int] | None = None  # as the core was told
+        self._looked = 0.0
+        self._store = Store()
+        self._closing = False
+        self._broken = False
+
+    # ----------------------------------------------------------------------------------- what a cluster must be able to
+
+    def _start(self, parts: list[Part]) -> None:
+        """Have the cluster run them: set `task`, and post `_on_ended` when it is done with it.  Does not wait."""
+        raise NotImplementedError
+
+    def _fetch(self, parts: list[Part]) -> None:
+        """Fetch the outcomes of these, which have ended, and post `_on_fetched`.  Does not wait."""
+        raise NotImplementedError
+
+    def _forget(self, task: Any) -> None:
+        """What has not begun need not begin, what is kept may go.  Does not wait."""
+        raise NotImplementedError
+
+    def _put(self, common: Common) -> None:
+        """Put a buffer onto the cluster, and post `_on_put`.  Does not wait."""
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """See how large the cluster is, and post `_on_workers`; call `_break` if it is gone.  Does not wait."""
+        raise NotImplementedError
+
+    def _is_accident(self, error: BaseException) -> bool:
+        """Whether a loss is nobody's fault."""
+        raise NotImplementedError
+
+    def _own_failure(self, part: Part, error: BaseException) -> BaseException | None:
+        """What its only ticket ends with if it is not lost, but could not begin: something it needs has failed."""
+        raise NotImplementedError
+
+    def _stop(self, parts: list[Part]) -> None:
+        """Stop what runs of them, if the cluster can.  Does not wait."""
+
+    def _look_after(self, part: Part) -> None:
+        """It has the head, which has not moved for long: see whether its worker is alive.  Does not wait."""
+
+    # ------------------------------------------------------------------------------------------------------ the lanes
+
+    def want(self, lanes: int) -> None:
+        for number in range(len(self._lanes), lanes):
+            slot = Slot(number)
+            self._lanes[slot] = deque()
+            self._events.append(Ready(slot))
+
+    def retire(self, lane: Any) -> None:
+        raise AssertionError("lanes on a cluster have no quota")
+
+    def send(self, lane: Any, batch: Batch) -> None:
+        parcel = Parcel(batch, self._store.share)
+        for start, count in parcel.runs():
+            part = Part(parcel, lane, start, count)
+            self._lanes[lane].append(part)
+            self._busy += 1
+            self._unsent.append(part)
+
+    def done(self, lane: Hashable, batch: Batch) -> None:
+        """Nothing is kept for it but its parts, which are gone."""
+
+    def _flush(self) -> None:
+        """Send what there is to send."""
+        parts, self._unsent = self._unsent, []
+        startable = [part for part in parts if not part.gone and part.failure is None and not self._waits(part)]
+        if not startable or self._closing:
+            return
+        try:
+            self._start(startable)
+        except Exception as error:
+            for part in startable:
+                self._give_up(part)
+                part.failure = error
+                self._advance(part.slot)
+            self._look()
+
+    def _waits(self, part: Part) -> bool:
+        """Whether a buffer of it is on its way to the cluster: then it is sent when that is there."""
+        for common in part.shared():
+            if not common.asked:
+                common.asked = True
+                self._put(common)
+            if not common.settled:
+                common.waiting.append(part)
+                return True
+        return False
+
+    def _on_put(self, common: Common, ref: Any) -> None:
+        """It lies there; or it could not be put there (`ref` is None), and travels with each task."""
+        common.ref, common.settled = ref, True
+        self._unsent += common.waiting
+        common.waiting = []
+
+    def _again(self, part: Part) -> None:
+        part.ended = part.offered = False
+        self._unsent.append(part)
+
+    def _give_up(self, part: Part) -> None:
+        if part.task is not None:
+            self._forget(part.task)
+            part.task = None
+
+    # --------------------------------------------------------------------------------------------------- its size
+
+    def _on_workers(self, workers: int, elastic: bool) -> None:
+        """So many run at a time; `elastic`: there will be more if there is more to do."""
+        self._workers, self._elastic = workers, elastic
+
+    def _resize(self) -> None:
+        """Tell the core how many batches may be on the cluster."""
+        workers = max(1, self._workers)
+        # In a window so narrow that it matters who sits behind whom, nothing waits there.
+        ahead = 0 if self._narrow_for(workers) else AHEAD_PER_WORKER * workers + AHEAD_LEAST
+        if self._elastic or not self._workers:
+            # What nobody knows, Dask takes for half a second.
+            ahead = max(ahead, int(GROW_SECONDS * workers / max(self._seconds or 0.5, 1e-3)))
+        # Of what is held back because nobody reads, a lane more for each: the cluster goes on working.
+        held = -(-self._held // HELD_STEP) * HELD_STEP
+        size = workers, min(workers + ahead + held, max(LANES_MOST, 2 * workers)), workers + ahead // 2 + held
+        if size != self._size:
+            self._size = size
+            self._events.append(Resized(*size))
+
+    def _narrow_for(self, workers: int) -> bool:
+        return not self._window.wide and self._window.tickets < AHEAD_WINDOW_PER_LANE * workers
+
+    # ----------------------------------------------------------------------------------------------------- the window
+
+    def open(self, head: int, limit: int) -> None:
+        if head != self._head:
+            self._stalled_since = time.monotonic()
+        self._head, self._limit = head, limit  # `wait` comes next, and lets in who may
+
+    def give_back(self, lane: Hashable, size: int) -> None:
+        self._unreleased -= size
+
+    def _advance(self, slot: Hashable) -> None:
+        """Something has become of the first of a lane: what has failed goes, what has ended is offered."""
+        parts = self._lanes[slot]  # type: ignore[index]
+        while parts and parts[0].failure is not None:
+            self._busy -= 1
+            self._fail(parts.popleft())
+        if parts and parts[0].ended and not parts[0].offered:
+            parts[0].offered = True
+            heapq.heappush(self._ready, (parts[0].ticket, next(self._numbers), parts[0]))
+
+    def _let_in(self) -> None:
+        """Fetch, at once, what is at the front of its lane and inside the window, the lowest first."""
+        self.demand.settle()
+        self.demand.blocked = False
+        chosen: list[Part] = []
+        while self._ready:
+            part = self._ready[0][2]
+            if _is_offered(part):
+                if not self._passes(part):
+                    break
+                part.guess = self._guess(part)
+                self._travelling += part.guess
+                chosen.append(part)
+            heapq.heappop(self._ready)
+        self._held = len(self._ready) if self.demand.blocked else 0
+        if chosen:
+            self._fetch(chosen)
+
+    def _guess(self, part: Part) -> int:
+        """How large its outcomes are."""
+        return int(part.count * (self._window.bytes if self._each is None else self._each))
+
+    def _passes(self, part: Part) -> bool:
+        before, size = self._unreleased + self._travelling, self._guess(part)
+        if part.ticket != self._head and (part.ticket + part.count > self._limit or before + size > self._window.bytes):
+            return False
+        if self._each is None:
+            size = 0  # nobody knows; the first comes alone
+        self.demand.blocked = not self.demand.allows(part.ticket, before, size)
+        return not self.demand.blocked
+
+    def _fail(self, part: Part) -> None:
+        assert part.failure is not None
+        outcomes = [Failure(copy_error(part.failure)) for _ in range(part.count)]
+        # "rescued", as it passed no gate
+        self._events.append(Arrived(part.slot, part.parcel.batch.number, part.start, outcomes, 0, 0.0, rescued=True))
+
+    # --------------------------------------------------------------------------------------------- from the cluster
+
+    def wait(self, timeout: float | None) -> list[Event]:
+        self._flush()
+        self._let_in()
+        if self._events:
+            timeout = 0
+        elif self._busy:
+            soon = min(LOOK_SECONDS, max(0.0, self._alarms[0][0] - time.monotonic())) if self._alarms else LOOK_SECONDS
+            timeout = soon if timeout is None else min(timeout, soon)
+        try:
+            self._posts.get(timeout=timeout)() if timeout != 0 else self._posts.get_nowait()()
+            while True:
+                self._posts.get_nowait()()
+        except queue.Empty:
+            pass
+        if not self._closing:
+            self._look_at_clock(time.monotonic())
+        self._resize()
+        events, self._events = self._events, []
+        return events
+
+    def _look_at_clock(self, now: float) -> None:
+        if self._busy and now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look()
+            if now - self._stalled_since >= self._stall_seconds / 2 and (part := self._part_at_head()) is not None:
+                self._look_after(part)
+        while self._alarms and self._alarms[0][0] <= now:
+            _, attempt, part, index = heapq.heappop(self._alarms)
+            if part.attempt == attempt and part.task is not None and not part.ended:
+                self._overrun(part, index)
+
+    def _part_at_head(self) -> Part | None:
+        """What the head is in, if the cluster has it."""
+        for parts in self._lanes.values():
+            for part in parts:
+                if part.ticket <= self._head < part.ticket + part.count:
+                    return part if part.task is not None else None
+        return None
+
+    def _on_begun(self, part: Part, attempt: int, index: int) -> None:
+        """The worker has begun with this ticket of a part."""
+        timeout = part.timeout(index)
+        if part.attempt == attempt and timeout is not None:
+            heapq.heappush(self._alarms, (time.monotonic() + timeout, attempt, part, index))
+
+    def _overrun(self, part: Part, index: int) -> None:
+        ticket = part.ticket + index
+        text = f"ticket {ticket} ran longer than its timeout of {part.timeout(index)} s and was stopped"
+        self.kill(part.slot, part.parcel.batch.number, part.start + index, TaskTimeoutError(text, ticket))
+
+    def wake(self) -> None:
+        self._posts.put(_nothing)
+
+    def _on_ended(self, part: Part, task: Any) -> None:
+        if part.task is task:
+            part.ended = True
+            self._advance(part.slot)
+
+    def _on_fetched(self, fetched: list[Fetched]) -> None:
+        for part, task, home, error in fetched:
+            assert part.guess is not None
+            self._travelling -= part.guess
+            part.guess = None
+            if part.task is task:  # else it was closed meanwhile, or stopped
+                self._give_up(part)
+                if home is not None:
+                    self._arrive(part, home)
+                else:
+                    assert error is not None
+                    self._on_lost(part, error)
+
+    def _arrive(self, part: Part, home: Home) -> None:
+        parts = self._lanes[part.slot]  # type: ignore[index]
+        assert parts[0] is part
+        parts.popleft()
+        self._busy -= 1
+        self._unreleased += home.size
+        self._each = max(home.size / part.count, FORGET * (self._each or 0.0))
+        self._seconds = home.seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * home.seconds
+        outcomes = [come_home(outcome) for outcome in home.outcomes]
+        slot = Slot(part.slot.number, home.pid)  # type: ignore[attr-defined]
+        self._events.append(Arrived(slot, part.parcel.batch.number, part.start, outcomes, home.size, home.seconds))
+        self._advance(part.slot)
+
+    def _on_lost(self, part: Part, error: BaseException) -> None:
+        """The cluster has given it up: its workers died, somebody cancelled it, or it could not be loaded there."""
+        if self._is_accident(error) and part.accidents < ACCIDENTS_MOST:
+            part.accidents += 1
+            self._store.forget_places()
+            self._again(part)
+        elif part.count > 1:
+            self._take_apart(part)
+        else:
+            part.failure = self._judge(part, error)
+            if part.failure is None:
+                self._again(part)
+        self._advance(part.slot)
+
+    def _judge(self, part: Part, error: BaseException) -> BaseException | None:
+        """What its ticket ends with; None: it is run again."""
+        if (killed := part.parcel.killed(part.start)) is not None:
+            return killed
+        if (own := self._own_failure(part, error)) is not None:
+            return own
+        part.losses += 1
+        if part.losses <= part.parcel.options(part.start).retries:
+            return None
+        text = f"the task of ticket {part.ticket} was lost on the cluster: {type(error).__name__}: {error}"
+        failure = TerminatedWorkerError(text, part.ticket)
+        failure.__cause__ = error
+        return failure
+
+    def _take_apart(self, part: Part) -> None:
+        """From now on each of its tickets is a part; one that was stopped ends with the reason instead."""
+        parts = self._lanes[part.slot]  # type: ignore[index]
+        place = parts.index(part)
+        del parts[place]
+        part.gone = True
+        self._busy += part.count - 1
+        for index in range(part.start, part.start + part.count):
+            single = Part(part.parcel, part.slot, index, 1)
+            single.accidents = part.accidents
+            parts.insert(place + index - part.start, single)
+            single.failure = part.parcel.killed(index)
+            if single.failure is None:
+                self._unsent.append(single)
+
+    def _break(self, text: str) -> None:
+        if not self._broken and not self._closing:
+            self._broken = True
+            self._events.append(Broken(BrokenProcessPool(text)))
+
+    # ------------------------------------------------------------------------------------------------- kill and close
+
+    def recall(self, lane: Hashable) -> None:
+        """A cluster tells nobody which of its tasks have begun: what was sent is sent."""
+
+    def begun(self, lane: Hashable, number: int) -> int:
+        return ALL
+
+    def settled(self, lane: Hashable, number: int) -> int:
+        return ALL
+
+    def hurry(self, on: bool) -> None:
+        """Nor does anybody know which of them are slow."""
+
+    def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
+        for part in self._lanes[lane]:
+            if part.parcel.batch.number == number and part.start <= index < part.start + part.count:
+                part.parcel.kills[index] = reason
+                if not part.ended and part.failure is None:
+                    if part.task is not None:
+                        self._stop([part])
+                    self._give_up(part)
+                    self._take_apart(part)
+                    self._advance(lane)
+                return
+
+    def close(self, kill: bool) -> None:
+        self._closing = True
+        mine = [part for parts in self._lanes.values() for part in parts]
+        if kill and (running := [part for part in mine if part.task is not None and not part.ended]):
+            self._stop(running)
+        for part in mine:
+            self._give_up(part)
+        self._lanes.clear()
+        self._busy = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._closing
+
+    def release(self) -> None:
+        """There is nothing: the cluster is its maker's."""
+
+    def abandon(self) -> None:
+        # What names the cluster's tasks stays referenced: letting go of one would tell the parent's cluster.
+        self._posts = queue.SimpleQueue()
+
+    def rows(self) -> list[Row]:
+        # What a task does over there, the cluster's own dashboard shows.
+        sent = [(slot, parts[0]) for slot, parts in list(self._lanes.items()) if parts]
+        return [
+            Row(slot, slot.number, None, "sent", batch=part.parcel.batch.number & 0xFFFFFFFF, index=part.start)
+            for slot, part in sent
+        ]
+
+    def snapshot(self) -> dict[str, Any]:
+        gated = sum(_is_offered(part) for _, _, part in self._ready.copy())
+        return {"workers": self._workers, "gated": gated, "pids": ()}
+
+
+def _is_offered(part: Part) -> bool:
+    return part.offered and part.task is not None and part.guess is None and not part.gone
+
+
+def _nothing() -> None:
+    """What wakes whoever waits for posts."""

@@ -1,0 +1,1 @@
+"""The backend of worker processes: the parent's side."""

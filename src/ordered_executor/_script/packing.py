@@ -1,0 +1,181 @@
+"""Packing what a worker does not have yet of a plan.
+
+Each name has a pickle of its own, so that one that cannot be pickled, or unpickled in the worker, costs only who uses
+it.  An object that is also a global of its own, which the worker has, goes as that: it stays one object there.
+
+Large buffers are not copied: they are written from where they are.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType, ModuleType
+from typing import Any
+
+from ordered_executor._base import slow
+from ordered_executor._pickling.exceptions import class_name, message_of
+from ordered_executor._pickling.picklers import BASIC, SMALL_BUFFER, CloudPickler
+from ordered_executor._pickling.reducers import CACHE
+from ordered_executor._script.plan import Plan, record_of
+from ordered_executor._script.records import ABSENT, Defining, Need, Needs, Record, is_stable
+
+Name = tuple[str, str]  # module, name
+# kind, where it belongs, sizes of its pickle and of its buffers
+Entry = tuple[str, tuple[Any, ...], list[int]]
+
+# A buffer that is smaller is copied: the user may change it while it is being written.
+COPIED_BYTES = 1024 * 1024
+
+
+# Containers that are there, still empty, before what is in them is made.  Large ones are not filled a second time.
+_SHELLS = (list, dict, set)
+_MOST_IN_SHELL = 10_000
+
+
+class Unpicklable(Exception):
+    """One of them cannot be pickled, as its record says now: to be tried again without it."""
+
+
+def _rank(record: Record) -> int:
+    """What others need while they are made goes first."""
+    obj = record.value() if record.is_name else record.obj
+    if isinstance(obj, ModuleType):
+        return 0
+    if isinstance(obj, type):
+        return 6 if record.is_name else 5
+    if type(obj) in (FunctionType, CACHE):
+        return 2 if record.is_name else 1
+    return 3 if record.is_name and is_stable(obj) else 7
+
+
+def _name_of(where: tuple[Any, ...], record: Record) -> str:
+    label = where[1] if record.is_name else f"{getattr(record.obj, '__qualname__', 'an object')}.{where[1]}"
+    return f"{label!r} of the script"
+
+
+class _AliasPickler(CloudPickler):
+    """Asks about every object whether it is a global that the worker has."""
+
+    aliases: dict[int, Name]
+
+    def persistent_id(self, obj: Any) -> Name | None:
+        return self.aliases.get(id(obj))
+
+
+class Packing:
+    """See the module.  Raises `Unpicklable`."""
+
+    def __init__(self, has: dict[Need, int], plan: Plan) -> None:
+        self.sent: dict[Need, int] = {}
+        self.entries: list[Entry] = []
+        self.parts: list[Any] = []
+        self.orders: list[tuple[Any, ...]] = []
+        self._has = has
+        self._plan = plan
+        self._new = Needs()
+        self._aliases: dict[int, Name] = {}
+        self._pickle: list[bytes] = []
+        self._buffers: list[Any] = []
+        records = sorted(plan.records, key=_rank)
+        self._prepare(records)
+        for record in records:
+            self._pack(record)
+            if record.is_name and record.error is None and not is_stable(record.value()):
+                self._aliases[id(record.value())] = record.need[1], record.need[2]
+
+    def __contains__(self, need: Need) -> bool:
+        """Whether the worker has it: then things refer to it."""
+        if need in self._has or need in self.sent:
+            return True
+        record = record_of(need)
+        return record is not None and record.error is not None
+
+    @property
+    def more(self) -> Needs | None:
+        """What showed only now to be needed, because it is in something large."""
+        known = {record.need for record in self._plan.records} | self._plan.others
+        self._new.all -= known
+        return self._new if self._new.all else None
+
+    def _prepare(self, records: list[Record]) -> None:
+        """Where classes will be made: code of theirs may run then, and use globals that come later in the frame.
+
+        A metaclass may count them, or enter them into a list that they are in.
+        """
+        new = [record for record in records if record.need not in self._has and record.error is None]
+        if not any(isinstance(record.obj, type) for record in new):
+            return
+        for record in new:
+            value = record.value()
+            if type(value) in BASIC:
+                self.orders.append(("preset", *record.need[1:], value))
+            elif type(value) in _SHELLS and len(value) <= _MOST_IN_SHELL:
+                self.orders.append(("shell", *record.need[1:], type(value).__name__))
+
+    def _pack(self, record: Record) -> None:
+        had = self._has.get(record.need, -1)
+        if record.error is not None or had >= record.stamp or record.need in self.sent:
+            return
+        if not record.is_name:
+            self._pack_thing(record, had)
+        elif record.value() is not ABSENT:
+            _, home, name = record.need
+            self._add(record, "bind", (home, name, record.stamp), record.value())
+        elif had >= 0:
+            self.orders.append(("delete", *record.need[1:]))
+        self.sent[record.need] = record.stamp
+
+    def _pack_thing(self, record: Record, had: int) -> None:
+        key = record.need[1]
+        if had < 0:
+            obj = record.obj
+            if obj is not None:
+                self._add(record, "thing", (key,), obj)
+            return
+        for label, stamp in list(record.stamps.items()):
+            if stamp > had and label in record.parts:
+                self._add(record, "set", (key, label), record.parts[label])
+            elif stamp > had:
+                self._add(record, "unset", (key, label), None)
+
+    def _add(self, record: Record, kind: str, where: tuple[Any, ...], value: Any) -> None:
+        pickler = _AliasPickler(self, self._take_buffer) if self._aliases else CloudPickler(self, self._take_buffer)
+        needs = pickler.references = Defining(self, record.need)
+        needs.use(pickler)
+        if self._aliases:
+            pickler.aliases = self._aliases
+        try:
+            pickler.dump(value)
+        except BaseException as error:
+            # the text only: the error has frames, which hold the object
+            record.error = f"{class_name(type(error))}: {message_of(error)}"
+            raise Unpicklable from None
+        finally:
+            pickler.references = None  # no cycle: the pickler holds all that it has pickled
+        for need in needs.defined:
+            found = record_of(need)
+            if found is not None:
+                self.sent[need] = found.stamp
+        self._new.merge(needs)
+        size = sum(map(len, self._pickle)) + sum(map(len, self._buffers))
+        if record.need in self._has and kind != "thing":
+            slow.note(_name_of(where, record), size, slow.SET_ANEW)
+        pickled, self._pickle = self._pickle, []
+        if sum(map(len, pickled)) < COPIED_BYTES:
+            pickled = [b"".join(pickled)]
+        buffers, self._buffers = self._buffers, []
+        self.entries.append((kind, where, [sum(map(len, pickled)), *map(len, buffers)]))
+        self.parts += pickled
+        self.parts += buffers
+
+    # ------------------------------------------------------------------------------------- what the pickler writes to
+
+    def write(self, part: Any) -> int:
+        self._pickle.append(part if type(part) is bytes else bytes(part))
+        return len(part)
+
+    def _take_buffer(self, buffer: Any) -> bool:
+        view = buffer.raw()
+        if view.nbytes < SMALL_BUFFER:
+            return True
+        self._buffers.append(bytes(view) if view.nbytes < COPIED_BYTES else view)
+        return False
