@@ -19,17 +19,17 @@ import ordered_executor
 from ordered_executor._base.locks import AT_ONCE, Lock
 
 SOURCE = Path(ordered_executor.__file__).parent
-MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "_locks")
+MODULES = sorted(str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if path.stem != "locks")
 
 # What `threading`, `queue` and `multiprocessing` have that is, or holds, a lock of another kind.
 OTHERS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "Queue", "SimpleQueue"}
 # Who has some all the same, with its argument there.
 MAY_USE = {
-    "_parking": {"Lock", "acquire"},  # of one sleeper, who alone waits there
-    "_own_waiters": {"acquire"},  # of the condition shim for a condition, which is none
-    "_lane": {"RLock", "acquire"},  # its waits end by the clock
-    "_cluster": {"SimpleQueue"},  # in C, and made for signal handlers and finalizers
-    "parallel_queue": {"Event"},  # where a thread is to stay for ever
+    "_base/waiting.py": {"Lock", "acquire"},  # of one sleeper, who alone waits there
+    "_core/waiters.py": {"acquire"},  # of the condition shim for a condition, which is none
+    "_processes/worker_handle.py": {"RLock", "acquire"},  # its waits end by the clock
+    "_clusters/backend.py": {"SimpleQueue"},  # in C, and made for signal handlers and finalizers
+    "parallel_queue.py": {"Event"},  # where a thread is to stay for ever
 }
 
 
@@ -79,7 +79,7 @@ def held(tree: ast.AST) -> list[ast.Try]:
 @pytest.mark.parametrize("module", MODULES)
 def test_locks_are_held_in_a_form_that_no_interrupt_parts(module: str) -> None:
     """By the operators of `_base.locks`, not in a `with` block, nor by a call of `acquire`; and each block lets go."""
-    tree = ast.parse((SOURCE / f"{module}.py").read_text())
+    tree = ast.parse((SOURCE / module).read_text())
     taking = letting_go = 0
     named: set[str] = set()
     for node in ast.walk(tree):

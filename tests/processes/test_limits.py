@@ -51,7 +51,7 @@ def test_few_descriptors(script: StartScript) -> None:
     import logging, resource
     logging.getLogger("ordered_executor").setLevel("CRITICAL")
     from ordered_executor import OrderedProcessPoolExecutor
-    from ordered_executor import _starter
+    from ordered_executor._processes import start as _starter
     _starter.SOON_SECONDS = (0.01, 0.01)
     executor = OrderedProcessPoolExecutor(2)
     resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))

@@ -185,7 +185,8 @@ SMALL = dedent("""
     del os.memfd_create
     tempfile.tempdir = {folder!r}
     logging.basicConfig(level="ERROR")
-    from ordered_executor import OrderedProcessPoolExecutor, _os_memory
+    from ordered_executor import OrderedProcessPoolExecutor
+    from ordered_executor._base.system import memory as _os_memory
     _os_memory.SHM_FOLDER, _os_memory._posix = {folder!r}, _os_memory._file_on_disk
     from tests.helpers import same
 

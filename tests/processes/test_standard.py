@@ -506,7 +506,8 @@ def test_child_forked_while_a_worker_starts_does_not_keep_it_alive(script: Start
     started = script(
         "-c",
         "import os, time\n"
-        "from ordered_executor import OrderedProcessPoolExecutor, _lane\n"
+        "from ordered_executor import OrderedProcessPoolExecutor\n"
+        "from ordered_executor._processes import worker_handle as _lane\n"
         "start, others = _lane._start_trackers, []\n"
         "def fork_and_start():\n"
         "    others.append(os.fork())\n"

@@ -43,13 +43,19 @@ from .tasks import (
 def test_a_worker_loads_what_it_needs(pool: MakePool) -> None:
     """Of this package no more than its own half: the start of a worker is mostly the loading of modules."""
     loaded = pool(1).submit(eval, "list(__import__('sys').modules)").result()
-    needed = {"_worker", "_loading", "_functions", "_payload", "_faithful", "_by_value", "_errors", "_ticket", "_gate"}
-    needed |= {"_lane_memory", "_wire", "_os", "_warm", "_exit", "_loky", "_keys", "_rebuild", "_reducers", "_home"}
-    needed |= {"_os_barrier", "_os_descriptors", "_os_lifeline", "_os_memory", "_os_process", "_os_tree", "_locks"}
-    needed |= {"_current", "_times", "_witness", "_outbox", "_atomic"}
-    assert {name for name in loaded if name.startswith("ordered_executor.")} == {
-        f"ordered_executor.{n}" for n in needed
+    packages = {"_base", "_base.system", "_channel", "_pickling", "_processes", "_processes.worker", "_script"}
+    needed = {f"_base.{name}" for name in ("atomic", "current_task", "error_tools", "errors", "exit_hook", "locks")}
+    needed |= {f"_base.{name}" for name in ("loky_private", "tasks", "times")}
+    needed |= {f"_base.system.{name}" for name in ("barrier", "descriptors", "lifeline", "memory", "process", "tree")}
+    needed |= {f"_channel.{name}" for name in ("arena", "frames", "gate", "shared_memory")}
+    needed |= {
+        f"_pickling.{name}" for name in ("buffer_pool", "by_value", "exceptions", "functions", "keys", "outcomes")
     }
+    needed |= {f"_pickling.{name}" for name in ("picklers", "rebuild", "reducers")}
+    needed |= {f"_processes.worker.{name}" for name in ("loading", "main", "outbox", "runner", "witness")}
+    needed |= {"_script.at_home", "_script.home"}
+    ours = {name.removeprefix("ordered_executor.") for name in loaded if name.startswith("ordered_executor.")}
+    assert ours == packages | needed
 
 
 def test_a_task_may_use_the_package(pool: MakePool) -> None:
