@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from typing import Any
 from unittest import mock
 
@@ -116,7 +117,7 @@ def test_what_comes_home_can_be_written_to() -> None:
 
 def test_a_bad_call_costs_itself() -> None:
     """What cannot be packed keeps its place; what cannot be loaded or raises, too."""
-    made = batch((abs, -1), (id, iter(lambda: 0, 1)), (abs, "x"))
+    made = batch((abs, -1), (id, threading.Lock()), (abs, "x"))
     part = Part(Parcel(made, mock.Mock()), Slot(0), 0, 3)
     assert list(made.failed) == [1]
     home = run_part(part.cargo())
