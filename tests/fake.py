@@ -655,7 +655,7 @@ class HandExecutor(_FakeExecutor):
             super().__init__(*args, **kwargs)
 
     @contextmanager
-    def as_releaser(self) -> Iterator[None]:
+    def as_scheduler(self) -> Iterator[None]:
         """What is called here is called on the scheduler, as a done-callback is."""
         before, self.scheduler._ident = self.scheduler._ident, threading.get_ident()
         try:
@@ -665,7 +665,7 @@ class HandExecutor(_FakeExecutor):
 
     def step(self) -> None:
         """One turn of the scheduler."""
-        with self.as_releaser():
+        with self.as_scheduler():
             self.scheduler.step(0)
 
     def open_lanes(self, count: int, quota: int | None = None) -> list[FakeLane]:

@@ -147,11 +147,11 @@ def test_pure_parts_know_no_clock_and_no_thread(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["_core.claims", "_core.future", "_processes.recall"])
-def test_nothing_is_called_under_a_lock_that_the_releaser_needs(module: str) -> None:
-    """Nor is there a branch: a signal handler would come in there, and wait for the releaser (see `_claims`)."""
+def test_nothing_is_called_under_a_lock_that_the_scheduler_needs(module: str) -> None:
+    """Nor is there a branch: a signal handler would come in there, and wait for the scheduler (see `_claims`)."""
     blocks = [
         block for block in held(tree(module)) if "nothing" not in ast.unparse(block)
-    ]  # `take` is the releaser's own
+    ]  # `take` is the scheduler's own
     assert len(blocks) >= 2
     assignments = (ast.Assign, ast.AugAssign)
     harmless = (ast.Name, ast.Attribute, ast.Constant, ast.BoolOp, ast.BinOp, ast.Subscript, ast.Compare, ast.Is)

@@ -334,7 +334,7 @@ def test_a_callback_may_want_what_a_waiting_submit_holds() -> None:
     executor.shutdown()
 
 
-def test_a_submit_goes_on_where_the_releaser_does_not() -> None:
+def test_a_submit_goes_on_where_the_scheduler_does_not() -> None:
     """Forced: the scheduler is at one turn all the time.  Without a turn, or at another one, the submit waits on."""
     turns: list[int | None] = [None, None, 5, 6, 7, None, 8, 8]
     backlog = Backlog(1, lambda: False, busy_turn=lambda: turns.pop(0))

@@ -434,7 +434,7 @@ def test_a_lost_task_is_sent_again(processes: Any, tmp_path: Path) -> None:
 
 
 def test_wrong_arguments_are_named(client: Any) -> None:
-    """What is not a client, and a time limit, are refused."""
+    """What is not a client, and what is no window or time limit, is refused."""
     with pytest.raises(TypeError, match="client"):
         OrderedDaskExecutor("tcp://127.0.0.1:8786")
     with pytest.raises(ValueError, match="window"):
@@ -442,5 +442,5 @@ def test_wrong_arguments_are_named(client: Any) -> None:
     with OrderedDaskExecutor(client) as executor:
         assert isinstance(executor, OrderedExecutor)
         with pytest.raises(ValueError, match="timeout"):
-            executor.options(timeout=1.0)
+            executor.options(timeout=0)
         assert executor.options(retries=2).submit(abs, -1).result() == 1

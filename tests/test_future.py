@@ -687,7 +687,7 @@ def test_what_was_taken_back_is_pending() -> None:
 
 
 @pytest.mark.parametrize("second", [True, False])
-def test_cancel_against_the_releaser(second: bool) -> None:
+def test_cancel_against_the_scheduler(second: bool) -> None:
     """Cancel against taking back and sending anew.
 
     1. A task is cancelled; 2. at any point of that the scheduler takes it back and sends it in another batch, where it

@@ -48,7 +48,7 @@ def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def read_without_waiting(executor: HandExecutor, mapped: Iterator[Any]) -> list[Any]:
     """What is there of a map: on the scheduler it refuses to wait, and says so."""
     got = []
-    with executor.as_releaser():
+    with executor.as_scheduler():
         while True:
             try:
                 got.append(next(mapped))
@@ -370,7 +370,7 @@ def test_a_callback_does_not_wait_for_another_reader_of_its_map() -> None:
     reader = threading.Thread(target=lambda: got.append(next(mapped)))
     reader.start()
     until(lambda: mapped._delivery.reader.parked)
-    with executor.as_releaser(), pytest.raises(RuntimeError, match="never end"):
+    with executor.as_scheduler(), pytest.raises(RuntimeError, match="never end"):
         next(mapped)
     executor.open_lanes(1)
     executor.run_all()

@@ -69,7 +69,7 @@ def take(executor: HandExecutor, mapped: Iterator[Any]) -> Any:
     while True:
         executor.run_all()
         try:
-            with executor.as_releaser():
+            with executor.as_scheduler():
                 return next(mapped)
         except RuntimeError as refusal:
             if "never end" not in str(refusal):

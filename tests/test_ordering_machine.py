@@ -168,7 +168,7 @@ class OrderingMachine(RuleBasedStateMachine):
             with pytest.raises(BrokenProcessPool if self.executor.scheduler._broken else RuntimeError):
                 view.submit(nothing)
         elif in_callback or not self.room():
-            with self.executor.as_releaser():
+            with self.executor.as_scheduler():
                 self.add("task", view.submit(nothing), self.retries if retries is None else retries, watched)
         else:
             self.add("task", view.submit(nothing), self.retries if retries is None else retries, watched)
@@ -329,7 +329,7 @@ class OrderingMachine(RuleBasedStateMachine):
         error: BaseException | None = None
         value = None
         try:
-            with self.executor.as_releaser():
+            with self.executor.as_scheduler():
                 value = next(mapping.iterator)
         except StopIteration:
             assert mapping.closed or (mapping.position == len(mapping.tickets) and expected is None)

@@ -134,7 +134,7 @@ class Turn:
 
     def play(self) -> None:
         self.intruder.pass_by()
-        with self.executor.as_releaser():
+        with self.executor.as_scheduler():
             self.executor.scheduler.step(None)
 
 
@@ -180,7 +180,7 @@ def test_a_wake_up_is_never_lost(what: str) -> None:
     assert slept == 1
 
 
-def test_an_interrupted_wake_up_leaves_the_releaser_awake_to_others() -> None:
+def test_an_interrupted_wake_up_leaves_the_scheduler_awake_to_others() -> None:
     """Ctrl-C in the middle of a wake-up does not make the scheduler deaf.
 
     1. It sleeps; 2. a user thread posts, and Ctrl-C stops it before it has woken the scheduler; 3. another post still
@@ -204,7 +204,7 @@ def test_an_interrupted_wake_up_leaves_the_releaser_awake_to_others() -> None:
 
 
 @pytest.mark.parametrize("what", ["submit", "map", "post"])
-def test_an_interrupted_submit_still_wakes_the_releaser(what: str) -> None:
+def test_an_interrupted_submit_still_wakes_the_scheduler(what: str) -> None:
     """Ctrl-C between the claim and the wake-up: what was claimed does not wait for the next submit."""
     executor = HandExecutor(1)
     wakes: list[str] = []

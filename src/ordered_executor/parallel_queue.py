@@ -40,7 +40,7 @@ from typing import Any, NoReturn
 from ordered_executor._base import exit_hook, system
 from ordered_executor._base.atomic import snapshot
 from ordered_executor._base.checks import check_callable, check_count, check_flag, check_optional_count, check_seconds
-from ordered_executor._base.errors import RemoteError, ResultsTimeoutError
+from ordered_executor._base.errors import RemoteError, ResultsTimeoutError, TerminatedWorkerError
 from ordered_executor._base.locks import Lock
 from ordered_executor._base.waiting import Latch, ParkingLot
 from ordered_executor._queue_worker import begin, call, rehearse
@@ -320,7 +320,7 @@ def _dressed(ticket: int, error: BaseException) -> BaseException:
 def _stack_trace(error: BaseException) -> str:
     if isinstance(error, RemoteError):
         return error.traceback_text
-    if isinstance(error.__cause__, _RemoteTraceback):
+    if isinstance(error.__cause__, _RemoteTraceback) and not isinstance(error, TerminatedWorkerError):
         return str(error.__cause__).strip('\n"')
     return "".join(traceback.format_exception(error))
 

@@ -399,12 +399,12 @@ def outlive_its_sentence(what: str) -> str:
 # A program with idle threads, which counts in the first word of a file until it is killed as a worker is.
 COUNT_UNTIL_KILLED = """
 import mmap, sys, threading
-from ordered_executor import _os
+from ordered_executor._base import system
 file = open(sys.argv[1], "r+b")
 counter = memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
 for _ in range(20):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-_os.dump_stack_on_signal(file.fileno(), 4096)
+system.dump_stack_on_signal(file.fileno(), 4096)
 while True:
     counter[0] += 1
 """

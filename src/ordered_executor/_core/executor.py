@@ -1,10 +1,10 @@
 """The executor: submit here, read there, in the same order.
 
-    submit           claim             dispatch         run         gate             release       future / results
-    _executor   ->   _releaser    ->   _dispatcher  ->  _worker ->  _gate     ->     _sequencer -> _future, _results
-                     waits: backlog    batches, lanes               waits: window    in order
-    |<----------------- parent process -------------->|<--- worker process --->|<--------- parent process -------->|
-                        ^_________________________________________________^_____ the head moves: room, window _____|
+    submit         claim          dispatch         run         gate              release           future / results
+    executor  ->   scheduler  ->  dispatcher   ->  worker  ->  _channel.gate ->  reorder_buffer -> future, results
+                   waits: backlog batches, lanes               waits: window     in order
+    |<---------------- parent process ------------>|<--- worker process ----->|<--------- parent process ----------->|
+                      ^_______________________________________________^_______ the head moves: room, window _____|
 
     A moment with window=4 and three workers, while ticket 5 is slow:
 

@@ -4,8 +4,8 @@ It takes claims and posts from user threads, hears from the backend, puts outcom
 their callbacks, sends batches.  So nothing of it needs a lock, no lock is held while user code runs, and Ctrl-C in a
 user thread cannot interrupt it.
 
-    user threads --claim--> _claims  --+
-      (_front)   --post---> _posts   --+--> step(): hear, number, release, dispatch --> backend
+    user threads --claim--> claims   --+
+      (inbox)    --post---> _posts   --+--> step(): hear, number, release, dispatch --> backend
     backend.wait() ----------events----+
 """
 
