@@ -18,7 +18,8 @@ import ordered_executor
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDS = {"dask.md": "distributed", "recipes.md": "tqdm"}  # page -> what must be installed, or its examples are not run
+# Pages whose examples need something else installed, or they are not run.
+NEEDS = {"clusters.md": "distributed", "dask.md": "distributed", "ray.md": "ray", "recipes.md": "tqdm"}
 
 
 def program(page: Path) -> str:
