@@ -18,7 +18,8 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "unit", "processes", "docs", "doctest"]
 
 # Folders of tests that start worker processes.  The others are pure, or drive the core by hand.
-WITH_PROCESSES = ["processes", "parallel_queue", "conformance"]
+WITH_PROCESSES = ["processes", "parallel_queue", "conformance", "command", "backends"]
+TAKES_LONG = ["clients"]  # libraries of others: they run when they are named
 
 
 def install(session: nox.Session, extras: str) -> None:
@@ -31,7 +32,7 @@ def install(session: nox.Session, extras: str) -> None:
 def unit(session: nox.Session) -> None:
     """Tests without worker processes."""
     install(session, "test")
-    ignored = [f"--ignore=tests/{folder}" for folder in WITH_PROCESSES]
+    ignored = [f"--ignore=tests/{folder}" for folder in (*WITH_PROCESSES, *TAKES_LONG)]
     session.run("python", "-m", "pytest", "-q", "-n", "auto", *ignored, *session.posargs)
 
 
