@@ -19,7 +19,13 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Pages whose examples need something else installed, or they are not run.
-NEEDS = {"clusters.md": "distributed", "dask.md": "distributed", "ray.md": "ray", "recipes.md": "tqdm"}
+NEEDS = {
+    "clients.md": "joblib",
+    "clusters.md": "distributed",
+    "dask.md": "distributed",
+    "ray.md": "ray",
+    "recipes.md": "tqdm",
+}
 
 
 def program(page: Path) -> str:

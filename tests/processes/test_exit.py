@@ -367,7 +367,7 @@ def test_ctrl_c_leaves_no_hole_in_the_order(script: StartScript) -> None:
                     time.sleep(0.001)
 
             signal.signal(signal.SIGINT, interrupt)
-            executor = OrderedProcessPoolExecutor(1)
+            executor = OrderedProcessPoolExecutor(1, keep_results=True)
             def submit():
                 global inside
                 inside = True
