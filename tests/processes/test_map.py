@@ -186,3 +186,16 @@ def test_ctrl_c_while_inputs_are_read_loses_none(pool: MakePool) -> None:
     with pytest.raises(KeyboardInterrupt):
         got.extend(iter(results.__next__, None))
     assert [*got, *results] == list(range(100))
+
+
+@pytest.mark.parametrize("errors", ["raise", "yield", "outcome"])
+def test_a_map_that_shutdown_cuts_short_raises(pool: MakePool, errors: str) -> None:
+    """Also where errors are yielded: a reader must not take a part of the input for all of it."""
+    executor = pool(1)
+    results = executor.map(abs, itertools.count(), buffersize=4, errors=errors)
+    next(results)
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule"):
+        list(results)
+    with pytest.raises(StopIteration):
+        next(results)

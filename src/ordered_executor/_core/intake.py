@@ -32,7 +32,7 @@ from ordered_executor._base.atomic import snapshot
 from ordered_executor._base.checks import iterate
 from ordered_executor._base.tasks import Options
 from ordered_executor._base.waiting import ParkingLot
-from ordered_executor._core.map import Claimer, Delivery, MapResults, Passed, Span, length_of
+from ordered_executor._core.map import Claimer, Delivery, MapResults, Passed, Refused, Span, length_of
 
 # How long one pull may draw before what was drawn is claimed.
 PULL_SECONDS = 0.001
@@ -209,10 +209,10 @@ class Intake:
 
     # --------------------------------------------------------------------------------------------------------- places
 
-    def place(self, error: BaseException) -> None:
+    def place(self, error: BaseException, kind: type[Passed] = Passed) -> None:
         """Put an error behind what was drawn."""
         self.drawn += 1
-        self.errors.append((self.drawn - 1, Passed(error)))
+        self.errors.append((self.drawn - 1, kind(error)))
 
     def _claim_all(self) -> None:
         """Claim tickets for what was drawn; put errors of earlier stages into their places."""
@@ -247,7 +247,7 @@ class Intake:
             # The executor was shut down or broke: that has its place behind what was claimed, as an error of the input.
             self._unclaimed = []
             self._found = []
-            self.place(error.with_traceback(None))
+            self.place(error.with_traceback(None), Refused)
             self.ended = True
             self._let_go_of_source()
             return
@@ -256,21 +256,21 @@ class Intake:
 
     # ------------------------------------------------------------------------------------------------------- a thread
 
-    def begin_in_thread(self, acknowledged: Callable[[], object]) -> None:
+    def begin_in_thread(self, told: Callable[[], object]) -> None:
         """Have a thread draw.  It calls `told` when it has drawn something.
 
         It ends with the input, or when the map is dropped (but not before the input has given what is awaited).
         """
         self._begun = self.in_thread = True
         self._catches = BaseException
-        threading.Thread(target=self._run, args=(acknowledged,), name="ordered-executor-map-input", daemon=True).start()
+        threading.Thread(target=self._run, args=(told,), name="ordered-executor-map-input", daemon=True).start()
 
-    def _run(self, acknowledged: Callable[[], object]) -> None:
+    def _run(self, told: Callable[[], object]) -> None:
         while not self.ended:
             self.space.park(lambda: self.ended or self.room > 0)
             if (room := self.room) > 0 and not self.ended:
                 self.pull(room)
-                acknowledged()
+                told()
         if self._dropped:
             self.drop()  # what was drawn meanwhile
 

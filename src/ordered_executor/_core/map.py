@@ -37,6 +37,12 @@ class Passed:
         self.error = error
 
 
+class Refused(Passed):
+    """The executor takes no more of the input.  It is raised, also where errors are yielded: the map is cut short."""
+
+    __slots__ = ()
+
+
 class Delivery:
     """Where the scheduler puts a map's outcomes.  Apart from the reader, so that a reader nobody holds can go."""
 
@@ -238,6 +244,13 @@ class MapResults(Iterator[Any]):
             return self._outcome(outcome)
         value: Any
         error: BaseException | None
+        if type(outcome) is Refused:
+            refusal = outcome.error
+            del outcome
+            try:
+                raise refusal
+            finally:
+                del refusal  # no cycle through the traceback
         if type(outcome) is Passed:
             value, error = None, outcome.error
         else:
