@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -57,6 +58,8 @@ def open_streams() -> None:
 
     Raises `EarlyEnd` if there is no standard output.
     """
+    # A file that was opened since the start may have the number: only Python knows what was open then.
+    closed.update(fd for fd, stream in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)) if stream is None)
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)

@@ -16,6 +16,7 @@ from ordered_executor._pickling.by_value import NeedsCloudpickle
 from ordered_executor._pickling.exceptions import FaithfulPickler, class_name, faithful, is_simple, message_of
 from ordered_executor._pickling.picklers import (
     BASIC,
+    EXITS,
     LARGE_BYTES,
     MOST_HEAD_BYTES,
     PROTOCOL,
@@ -72,7 +73,9 @@ def pack_value(value: Any) -> bytes | Large:
         return KIND_BYTES + value if len(value) < LARGE_BYTES else Large(KIND_BYTES, [value])
     try:
         packed = dumps(value, _outcomes)
-    except BaseException as error:
+    except BaseException as raised:
+        # An exit is the task's own, as with the standard executor; of an argument it would end the scheduler.
+        error = raised.__cause__ if isinstance(raised.__cause__, EXITS) else raised
         add_note(error, f"The task went well, but its result, of type {class_name(type(value))}, could not be pickled.")
         return pack_error(error)
     if type(packed) is Large and len(packed.head) < MOST_HEAD_BYTES:
