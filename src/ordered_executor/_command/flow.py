@@ -110,9 +110,9 @@ class Flow:
     # ---------------------------------------------------------------------------------------------------------- hearing
 
     def _hear(self) -> None:
-        acknowledged = self._crew.telling.heard()
-        running = {piece.slot: piece for piece in self._board.running.values()} if acknowledged else {}
-        for what, slot in acknowledged:
+        told = self._crew.telling.heard()
+        running = {piece.slot: piece for piece in self._board.running.values()} if told else {}
+        for what, slot in told:
             if what != TURNED:
                 self._told += 1
             elif slot in running and running[slot].task is not None:

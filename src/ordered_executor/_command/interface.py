@@ -1,6 +1,6 @@
 """The command line, by click: options stand anywhere, and shells complete them.
 
-Click and not typer, which is click with annotations in front and rich behind: half as much again to load, and its help
+Click and not typer, which is click with annotations in front and rich behind: it brings more to load, and its help
 pages do not fit a screen.
 """
 
