@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -219,14 +218,23 @@ def test_the_watchdog_kills_who_is_watched(watchdog: Watchdog, child: Child) -> 
 
 def test_a_watchdog_that_was_killed_has_a_successor(watchdog: Watchdog, child: Child) -> None:
     """It is started when it is next told something, and knows of all."""
+    before = _watchdogs()
     with subprocess.Popen(SLEEP) as first:
-        watchdog.watch(first.pid)
-        (dog,) = [pid for pid in tree.descendants([os.getpid()]) if b"pids.discard" in _command(pid) and _is_mine(pid)]
-        os.kill(dog, signal.SIGKILL)
-        os.waitpid(dog, 0)
-        watchdog.watch(child.pid)
-        watchdog.in_forked_child()
-        assert first.wait(30) == child.wait(30) == -signal.SIGKILL
+        try:
+            watchdog.watch(first.pid)
+            until(lambda: _watchdogs() - before)  # a process has its command line a moment after it was started
+            (dog,) = _watchdogs() - before
+            os.kill(dog, signal.SIGKILL)
+            os.waitpid(dog, 0)
+            watchdog.watch(child.pid)
+            watchdog.in_forked_child()
+            assert first.wait(30) == child.wait(30) == -signal.SIGKILL
+        finally:
+            first.kill()
+
+
+def _watchdogs() -> set[int]:
+    return {pid for pid in tree.descendants([os.getpid()]) if b"pids.discard" in _command(pid)}
 
 
 def _command(pid: int) -> bytes:
@@ -235,11 +243,6 @@ def _command(pid: int) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def _is_mine(pid: int) -> bool:
-    """Started a moment ago: that of other tests is older."""
-    return time.time() - os.stat(f"/proc/{pid}").st_ctime < 20  # noqa: PTH116
 
 
 def test_no_watchdog_where_the_system_kills(child: Child) -> None:

@@ -219,6 +219,8 @@ class MapResults(Iterator[Any]):
                 outcome = self._current.pop()
             except IndexError:
                 continue  # another thread was faster
+            if self._refills and self._intake.in_thread:
+                self._tell_of_room(outcome)
             if type(outcome) in BASIC:
                 return outcome
             try:
@@ -229,14 +231,22 @@ class MapResults(Iterator[Any]):
     def _refill(self) -> None:
         intake = self._intake
         if intake.in_thread:
-            intake.space.unpark_all()
-        elif intake.ended:
+            return
+        if intake.ended:
             self._refills = False
         elif not intake.slow and self._reading @ AT_ONCE:  # else another thread is at it
             try:
                 intake.refill()
             finally:
                 -self._reading
+
+    def _tell_of_room(self, outcome: Any) -> None:
+        """Wake the thread that draws.  After the outcome was taken: before that the thread finds no room."""
+        try:
+            self._intake.space.unpark_all()
+        except BaseException:  # Ctrl-C: it is the next again
+            self._current.append(outcome)
+            raise
 
     def _unpack(self, outcome: Any) -> Any:
         ticket = self._behind - len(self._current) - 1
@@ -327,7 +337,7 @@ class MapResults(Iterator[Any]):
         an input takes if it can be had without losing much, a quarter of what the input takes on the whole.
         """
         intake = self._intake
-        intake.space.unpark_all()  # only now it is sure that there is room for a thread that draws
+        intake.space.unpark_all()  # whoever took the last outcome may have been interrupted before it told of the room
         if intake.taken < intake.drawn or (intake.in_thread and not intake.ended):
             if intake.in_thread or intake.ended or (room := intake.room) <= 0:
                 self._wait(None)
