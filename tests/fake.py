@@ -41,7 +41,6 @@ from ordered_executor._core.backend import (
     Slow,
 )
 from ordered_executor._core.demand import Demand
-from ordered_executor._core.dispatcher import Slice
 from ordered_executor._core.scheduler import Scheduler
 from ordered_executor._core.window import Window
 from ordered_executor._pickling.outcomes import pack_error, pack_value
@@ -135,19 +134,9 @@ class FakeLane:
         ticket = self.batches[0].first + self.done if self.batches else 0
         return range(ticket - len(self.stream), ticket)
 
-    @property
-    def owner(self) -> Any:
-        """The future or slice of the ticket that runs."""
-        batch = self.batches[0]
-        return batch.owners[0] if type(batch.owners[0]) is Slice else batch.owners[self.done]
-
     def call(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """The call that runs."""
-        owner = self.owner
-        if type(owner) is Slice:
-            return owner.span.fn, arguments(owner, self.done), {}
-        fn, args, kwargs = owner.call
-        return fn, args, kwargs
+        return self.batches[0].calls()[self.done]
 
     # ---------------------------------------------------------------------------------------------- what the test says
 
@@ -343,12 +332,6 @@ class FakeLane:
         return True
 
 
-def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
-    """The arguments of one call of a map."""
-    args = piece.span.args[piece.start + index]
-    return (args,) if piece.span.single else args
-
-
 class FakeBackend:
     """See the module.  `_core.backend.Backend` says what each call means."""
 
@@ -448,7 +431,7 @@ class FakeBackend:
                 assert not set(tickets) & set(other.tickets), f"{other} has it already"
         if lane.tickets:
             assert lane.tickets[-1] < batch.first, "a lane runs in ticket order"
-        self._check_owners(batch)
+        self._look_at_calls(batch)
         self.sent.append(tickets)
         if lane.alive and lane.generation == lane.own_generation:
             lane.batches.append(batch)
@@ -456,21 +439,11 @@ class FakeBackend:
                 lane.go_on()
         # else: it is dead, or has handed everything back, and the parent has not heard of it yet
 
-    def _check_owners(self, batch: Batch) -> None:
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            assert len(batch.owners) == 1
-            assert (owner.first, owner.count) == (batch.first, batch.count)
-            calls: list[Any] = [(owner.span.fn, arguments(owner, index), {}) for index in range(batch.count)]
-        else:
-            assert [future.first for future in batch.owners] == [batch.first + i for i in range(batch.count)]
-            assert all(future.running() for future in batch.owners), "a future that does not run was sent"
-            calls = [future.call for future in batch.owners]
-            for index, future in enumerate(batch.owners):
-                if future.killed is not None:
-                    batch.failed[index] = future.killed
+    def _look_at_calls(self, batch: Batch) -> None:
+        calls = batch.calls()
+        assert len(calls) == batch.count
         for index, call in enumerate(calls):
-            error = self.refuses(call)
+            error = self.refuses(call) or batch.killed(index)
             if error is not None:
                 batch.failed[index] = error
 

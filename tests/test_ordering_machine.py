@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ordered_executor import Future, ResultsTimeoutError, TaskKilledError
-from ordered_executor._core.dispatcher import Slice
 from ordered_executor._core.scheduler import DEATHS_IN_VAIN
 
 from .fake import FakeLane, HandExecutor, WorkerDied
@@ -451,7 +450,7 @@ class OrderingMachine(RuleBasedStateMachine):
     def travels_together(self, lane: FakeLane) -> bool:
         """Whether a lane's batch may be in one pickle."""
         batch = lane.batches[0]
-        return not batch.apart and (type(lane.owner) is Slice or batch.count > 1)
+        return not batch.apart and (batch.one_function or batch.count > 1)
 
     @precondition(lambda self: self.lanes())
     @rule(pick=picks(), how=st.sampled_from(["blame", "blame", "suspect", "spared", "idle"]))
@@ -462,7 +461,7 @@ class OrderingMachine(RuleBasedStateMachine):
             lane.lose(blame=False)
             self.vain += 1
             return
-        loads = type(lane.owner) is Slice or self.travels_together(lane)
+        loads = lane.batches[0].one_function or self.travels_together(lane)
         suspect = how == "suspect" and loads and not lane.done and gated is None and not lane.started
         if gated is not None:
             if lane.holds_large:

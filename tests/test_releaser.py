@@ -536,7 +536,7 @@ def test_lost_against_arrived() -> None:
     executor.open_lanes(1)
     executor.finish(0, "0")
     lane = executor.backend.lane_of(1)
-    while len(lane.batches[0].owners) < 4:
+    while lane.batches[0].count < 4:
         for ticket in lane.tickets:
             executor.finish(ticket, str(ticket))
     first = lane.batches[0].first

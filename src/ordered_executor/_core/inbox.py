@@ -16,10 +16,10 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from ordered_executor._base import system
-from ordered_executor._base.tasks import Batch
 from ordered_executor._base.waiting import Latch
 from ordered_executor._core.backend import Backend
 from ordered_executor._core.backlog import Backlog
+from ordered_executor._core.batches import CoreBatch
 from ordered_executor._core.claims import Claims
 from ordered_executor._core.dispatcher import Dispatcher
 from ordered_executor._core.future import READ_IN_CALLBACK, Future, in_callback
@@ -124,7 +124,7 @@ class Inbox:
     def skip(self, future: Future[Any]) -> None:
         self.post(lambda: self._skip(future))
 
-    def recall(self, batch: Batch, index: int) -> bool:
+    def recall(self, batch: CoreBatch, index: int) -> bool:
         """Whether the task with that index has not begun, and does not begin in that batch any more.
 
         The first time for a batch its lane is recalled: what else it has not begun comes back, and is sent again.
@@ -136,7 +136,7 @@ class Inbox:
             batch.settled = self.backend.settled(batch.lane, batch.number)
         return index >= batch.settled
 
-    def settled(self, batch: Batch) -> int:
+    def settled(self, batch: CoreBatch) -> int:
         """From which index on nothing of a batch begins any more, of a lane that was recalled."""
         if batch.settled is None:
             batch.settled = self.backend.settled(batch.lane, batch.number)

@@ -21,11 +21,12 @@ from typing import Any
 
 from ordered_executor._base import exit_hook
 from ordered_executor._base.errors import TaskKilledError
-from ordered_executor._base.tasks import SKIP, Batch, Failure, Run, Segment
+from ordered_executor._base.tasks import SKIP, Failure, Run, Segment
 from ordered_executor._core.backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
+from ordered_executor._core.batches import CoreBatch, Slice
 from ordered_executor._core.counts import Counts
 from ordered_executor._core.demand import Weighed
-from ordered_executor._core.dispatcher import Dispatcher, Slice
+from ordered_executor._core.dispatcher import Dispatcher
 from ordered_executor._core.future import Future
 from ordered_executor._core.inbox import Inbox, Marked
 from ordered_executor._core.last_resort import take_down
@@ -336,26 +337,15 @@ class Scheduler(Inbox):
             self.backend.done(event.lane, batch)
             self._retire(lane)
 
-    def _take_home(self, batch: Batch, known: int, outcomes: list[Any], event: Arrived) -> None:
+    def _take_home(self, batch: CoreBatch, known: int, outcomes: list[Any], event: Arrived) -> None:
         count, start = len(outcomes), event.start + known
         for index, error in batch.failed.items():
             if start <= index < start + count:
                 outcomes[index - start] = Failure(error)
-        failed = event.failures or batch.failed
+        failed = event.failures or bool(batch.failed)
         if failed:
             self._count_failures(outcomes)
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            begin = owner.start + start
-            owner.span.let_go(begin, outcomes if failed else None, count)
-            owners: Any = batch.owners
-        else:
-            owners = batch.owners if count == batch.count else batch.owners[start : start + count]
-            for future, outcome in zip(owners, outcomes, strict=True):  # the arguments may go; messages name the rest
-                future.sent = None
-                if not self.keeps_calls and not (failed and is_failure(outcome)):
-                    call = future.call
-                    future.call = call[:1] if type(call) is tuple else (call.fn,)
+        batch.come_home(start, outcomes, failed=failed, keeps_calls=self.keeps_calls)
         first, lane, times = batch.first + start, event.lane, event.times
         run = Run(
             getattr(lane, "pid", None),
@@ -364,6 +354,7 @@ class Scheduler(Inbox):
             times.behind(known) if times is not None else None,
             time.monotonic(),
         )
+        owners = batch.owners(start, count)
         self.sequencer.put(Segment(first, count, owners, outcomes, lane, event.size, not event.rescued, run))
 
     def _on_slow(self, event: Slow) -> None:
