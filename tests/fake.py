@@ -29,6 +29,7 @@ from ordered_executor._base.tasks import Batch
 from ordered_executor._core.backend import (
     ALL,
     Arrived,
+    Backend,
     Blame,
     Broken,
     Ended,
@@ -39,8 +40,8 @@ from ordered_executor._core.backend import (
     Returned,
     Row,
     Slow,
+    Snapshot,
 )
-from ordered_executor._core.demand import Demand
 from ordered_executor._core.scheduler import Scheduler
 from ordered_executor._core.window import Window
 from ordered_executor._pickling.outcomes import pack_error, pack_value
@@ -332,10 +333,8 @@ class FakeLane:
         return True
 
 
-class FakeBackend:
+class FakeBackend(Backend):
     """See the module.  `_core.backend.Backend` says what each call means."""
-
-    demand: Demand | None = None
 
     def __init__(self, window: Window, max_lanes: int) -> None:
         self.window = window
@@ -579,13 +578,11 @@ class FakeBackend:
             rows.append(Row(lane, lane.pid - 1000, lane.pid, state, 0.5, batch, lane.done))
         return rows
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """For statistics."""
-        return {
-            "workers": len(self.lanes),
-            "gated": sum(lane.held is not None for lane in self.lanes),
-            "pids": tuple(lane.pid for lane in self.lanes),
-        }
+        return Snapshot(
+            len(self.lanes), sum(lane.held is not None for lane in self.lanes), tuple(lane.pid for lane in self.lanes)
+        )
 
 
 class _FakeExecutor(OrderedExecutor):

@@ -132,6 +132,7 @@ BACKENDS = [
     *(FILES[module] for module in MODULES if package_of(module) in {"_processes", "_processes.worker", "_clusters"}),
     *(FILES[module] for module in ("dask", "ray")),
     Path(__file__).parent / "fake.py",
+    Path(__file__).parent / "examples" / "thread_backend.py",
     *sorted((Path(__file__).parent / "backends").glob("*.py")),
 ]
 

@@ -66,11 +66,11 @@ class OrderedExecutor(Executor):
         window: Window,
         max_workers: int,
         *,
-        backlog: int | None,
-        retries: int,
-        timeout: float | None,
-        keep_results: bool | None,
-        unseen_errors: str,
+        backlog: int | None = None,
+        retries: int = 0,
+        timeout: float | None = None,
+        keep_results: bool | None = None,
+        unseen_errors: str = "log",
     ) -> None:
         backlog = check_optional_count("backlog", backlog, 1)
         retries = check_count("retries", retries, 0)
