@@ -627,11 +627,11 @@ class HandExecutor(_FakeExecutor):
     @contextmanager
     def as_scheduler(self) -> Iterator[None]:
         """What is called here is called on the scheduler, as a done-callback is."""
-        before, self.scheduler._ident = self.scheduler._ident, threading.get_ident()
+        before, self.scheduler.inbox.ident = self.scheduler.inbox.ident, threading.get_ident()
         try:
             yield
         finally:
-            self.scheduler._ident = before
+            self.scheduler.inbox.ident = before
 
     def step(self) -> None:
         """One turn of the scheduler."""
@@ -656,10 +656,8 @@ class HandExecutor(_FakeExecutor):
 
     def quiet(self) -> bool:
         """Whether the scheduler has nothing to do."""
-        scheduler, backend = self.scheduler, self.backend
-        return not (
-            scheduler._posts or scheduler.claims.waiting() or backend.seen or any(lane.pipe for lane in backend.lanes)
-        )
+        inbox, backend = self.scheduler.inbox, self.backend
+        return not (inbox.posts or inbox.claims.waiting() or backend.seen or any(lane.pipe for lane in backend.lanes))
 
     def settle(self) -> None:
         """Turns of the scheduler until it has nothing to do."""

@@ -17,7 +17,7 @@ from ordered_executor._core.batches import CoreBatch
 from ordered_executor._pickling.texts import call_name, call_text
 
 if TYPE_CHECKING:
-    from ordered_executor._core.inbox import Inbox
+    from ordered_executor._core.inbox import Work
 
 
 T = TypeVar("T")
@@ -60,12 +60,12 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def seconds_in_worker(scheduler: Inbox, ticket: int) -> float | None:
+def seconds_in_worker(scheduler: Work, ticket: int) -> float | None:
     """How long a worker has been at a ticket; None if none is at it."""
     return next((one.seconds for one in take_running(scheduler) if one.ticket == ticket), None)
 
 
-def take_running(scheduler: Inbox) -> list[Running]:
+def take_running(scheduler: Work) -> list[Running]:
     """A picture of all workers: by ticket, so the head comes first; then those without a task, by number."""
     picture = [_describe(scheduler, row) for row in scheduler.backend.rows()]
     return sorted(picture, key=_place)
@@ -75,7 +75,7 @@ def _place(worker: Running) -> tuple[bool, int, bool, int]:
     return worker.ticket is None, worker.ticket or 0, worker.number is None, worker.number or 0
 
 
-def _describe(scheduler: Inbox, row: Row) -> Running:
+def _describe(scheduler: Work, row: Row) -> Running:
     found = None if row.batch is None else patiently(lambda: _find(scheduler, row))
     if found is None:
         return Running(row.number, row.pid, row.state, seconds=row.seconds)
@@ -87,7 +87,7 @@ def _describe(scheduler: Inbox, row: Row) -> Running:
     )
 
 
-def _find(scheduler: Inbox, row: Row) -> tuple[CoreBatch, int] | None:
+def _find(scheduler: Work, row: Row) -> tuple[CoreBatch, int] | None:
     """The batch that the row speaks of, and the index in it."""
     queue = scheduler.dispatcher.lanes.get(row.lane)
     for batch in () if queue is None else snapshot(queue.batches):

@@ -52,7 +52,7 @@ def trace(executor: Any, path: str | os.PathLike[str]) -> Iterator[None]:
         raise TypeError(f"trace() follows an ordered executor or a queue of this package, not {executor!r}")
     scheduler = followed._scheduler
     tracer = Tracer(Path(path), scheduler.sequencer)
-    scheduler.post(lambda: _begin(scheduler, tracer))
+    scheduler.inbox.post(lambda: _begin(scheduler, tracer))
     try:
         yield
     finally:
@@ -66,16 +66,16 @@ def _begin(scheduler: Any, tracer: Tracer) -> None:
 
 def _end(scheduler: Any, tracer: Tracer) -> None:
     """Have it end with the last ticket there is; wait for that only if it is over already."""
-    last = scheduler.claims.tail
+    last = scheduler.inbox.claims.tail
 
     def end() -> None:
         tracer.last = last
-        tracer.released(scheduler.head, scheduler.head, 0)
+        tracer.released(scheduler.sequencer.head, scheduler.sequencer.head, 0)
 
-    scheduler.post(end)
-    if scheduler.finished.is_set():
+    scheduler.inbox.post(end)
+    if scheduler.inbox.finished.is_set():
         tracer.close()
-    elif scheduler.head == last and not scheduler.on_scheduler():
+    elif scheduler.sequencer.head == last and not scheduler.inbox.on_scheduler():
         tracer.closed.wait(END_SECONDS)
 
 
