@@ -28,6 +28,16 @@ NEEDS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For tests/backends: see docs/backends.md."""
+    parser.addoption(
+        "--backend",
+        metavar="MODULE:NAME",
+        help="try this backend: what the name stands for takes the options of OrderedExecutor, and returns an executor "
+        "of two workers; its attribute `in_process` says that workers share the memory of the tests",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what needs something that is taken away."""
     if "LACKING" not in os.environ:

@@ -29,6 +29,7 @@ from ordered_executor._base.tasks import Batch
 from ordered_executor._core.backend import (
     ALL,
     Arrived,
+    Backend,
     Blame,
     Broken,
     Ended,
@@ -39,9 +40,8 @@ from ordered_executor._core.backend import (
     Returned,
     Row,
     Slow,
+    Snapshot,
 )
-from ordered_executor._core.demand import Demand
-from ordered_executor._core.dispatcher import Slice
 from ordered_executor._core.scheduler import Scheduler
 from ordered_executor._core.window import Window
 from ordered_executor._pickling.outcomes import pack_error, pack_value
@@ -135,19 +135,9 @@ class FakeLane:
         ticket = self.batches[0].first + self.done if self.batches else 0
         return range(ticket - len(self.stream), ticket)
 
-    @property
-    def owner(self) -> Any:
-        """The future or slice of the ticket that runs."""
-        batch = self.batches[0]
-        return batch.owners[0] if type(batch.owners[0]) is Slice else batch.owners[self.done]
-
     def call(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """The call that runs."""
-        owner = self.owner
-        if type(owner) is Slice:
-            return owner.span.fn, arguments(owner, self.done), {}
-        fn, args, kwargs = owner.call
-        return fn, args, kwargs
+        return self.batches[0].calls()[self.done]
 
     # ---------------------------------------------------------------------------------------------- what the test says
 
@@ -343,16 +333,8 @@ class FakeLane:
         return True
 
 
-def arguments(piece: Slice, index: int) -> tuple[Any, ...]:
-    """The arguments of one call of a map."""
-    args = piece.span.args[piece.start + index]
-    return (args,) if piece.span.single else args
-
-
-class FakeBackend:
+class FakeBackend(Backend):
     """See the module.  `_core.backend.Backend` says what each call means."""
-
-    demand: Demand | None = None
 
     def __init__(self, window: Window, max_lanes: int) -> None:
         self.window = window
@@ -448,7 +430,7 @@ class FakeBackend:
                 assert not set(tickets) & set(other.tickets), f"{other} has it already"
         if lane.tickets:
             assert lane.tickets[-1] < batch.first, "a lane runs in ticket order"
-        self._check_owners(batch)
+        self._look_at_calls(batch)
         self.sent.append(tickets)
         if lane.alive and lane.generation == lane.own_generation:
             lane.batches.append(batch)
@@ -456,21 +438,11 @@ class FakeBackend:
                 lane.go_on()
         # else: it is dead, or has handed everything back, and the parent has not heard of it yet
 
-    def _check_owners(self, batch: Batch) -> None:
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            assert len(batch.owners) == 1
-            assert (owner.first, owner.count) == (batch.first, batch.count)
-            calls: list[Any] = [(owner.span.fn, arguments(owner, index), {}) for index in range(batch.count)]
-        else:
-            assert [future.first for future in batch.owners] == [batch.first + i for i in range(batch.count)]
-            assert all(future.running() for future in batch.owners), "a future that does not run was sent"
-            calls = [future.call for future in batch.owners]
-            for index, future in enumerate(batch.owners):
-                if future.killed is not None:
-                    batch.failed[index] = future.killed
+    def _look_at_calls(self, batch: Batch) -> None:
+        calls = batch.calls()
+        assert len(calls) == batch.count
         for index, call in enumerate(calls):
-            error = self.refuses(call)
+            error = self.refuses(call) or batch.killed(index)
             if error is not None:
                 batch.failed[index] = error
 
@@ -606,13 +578,11 @@ class FakeBackend:
             rows.append(Row(lane, lane.pid - 1000, lane.pid, state, 0.5, batch, lane.done))
         return rows
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """For statistics."""
-        return {
-            "workers": len(self.lanes),
-            "gated": sum(lane.held is not None for lane in self.lanes),
-            "pids": tuple(lane.pid for lane in self.lanes),
-        }
+        return Snapshot(
+            len(self.lanes), sum(lane.held is not None for lane in self.lanes), tuple(lane.pid for lane in self.lanes)
+        )
 
 
 class _FakeExecutor(OrderedExecutor):
@@ -657,11 +627,11 @@ class HandExecutor(_FakeExecutor):
     @contextmanager
     def as_scheduler(self) -> Iterator[None]:
         """What is called here is called on the scheduler, as a done-callback is."""
-        before, self.scheduler._ident = self.scheduler._ident, threading.get_ident()
+        before, self.scheduler.inbox.ident = self.scheduler.inbox.ident, threading.get_ident()
         try:
             yield
         finally:
-            self.scheduler._ident = before
+            self.scheduler.inbox.ident = before
 
     def step(self) -> None:
         """One turn of the scheduler."""
@@ -686,10 +656,8 @@ class HandExecutor(_FakeExecutor):
 
     def quiet(self) -> bool:
         """Whether the scheduler has nothing to do."""
-        scheduler, backend = self.scheduler, self.backend
-        return not (
-            scheduler._posts or scheduler.claims.waiting() or backend.seen or any(lane.pipe for lane in backend.lanes)
-        )
+        inbox, backend = self.scheduler.inbox, self.backend
+        return not (inbox.posts or inbox.claims.waiting() or backend.seen or any(lane.pipe for lane in backend.lanes))
 
     def settle(self) -> None:
         """Turns of the scheduler until it has nothing to do."""

@@ -40,6 +40,7 @@ PURE = [
     "_core.reorder_buffer",
     "_core.dispatcher",
     "_core.batch_sizing",
+    "_core.batches",
     "_core.lost_tasks",
     "_core.backend",
 ]
@@ -125,6 +126,40 @@ def test_no_modules_import_each_other(module: str) -> None:
 def test_the_core_knows_no_process(module: str) -> None:
     """Whatever runs the batches, the core does not import it, nor anything that does."""
     assert not {other for other in below(module) if package_of(other).startswith(("_processes", "_channel", "_script"))}
+
+
+BACKENDS = [
+    *(FILES[module] for module in MODULES if package_of(module) in {"_processes", "_processes.worker", "_clusters"}),
+    *(FILES[module] for module in ("dask", "ray")),
+    Path(__file__).parent / "fake.py",
+    Path(__file__).parent / "examples" / "thread_backend.py",
+    *sorted((Path(__file__).parent / "backends").glob("*.py")),
+]
+
+
+@pytest.mark.parametrize("path", BACKENDS, ids=lambda path: "/".join(path.parts[-2:]))
+def test_a_backend_asks_the_batch(path: Path) -> None:
+    """Never who waits for its outcomes: whether it is of futures or of a map."""
+    from_core = {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ordered_executor._core")
+        for alias in node.names
+    }
+    assert not from_core & {
+        "Slice",
+        "Span",
+        "Future",
+        "CoreBatch",
+        "FutureBatch",
+        "MapBatch",
+        "batches",
+        "future",
+        "map",
+    }
+    assert "owners" not in {
+        node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)
+    }
 
 
 def test_a_worker_loads_its_half_only() -> None:

@@ -55,7 +55,7 @@ def test_each_way_to_read_makes_room_once(how: str) -> None:
     """
     executor = HandExecutor(2, backlog=3)
     head, future = executor.submit(nothing), executor.submit(nothing)
-    backlog = executor.scheduler.backlog
+    backlog = executor.scheduler.inbox.backlog
     assert backlog.unread == 2
     if how.startswith("cancelled"):
         future.cancel()
@@ -93,11 +93,11 @@ def test_what_was_read_both_ways_counts_once() -> None:
     executor.submit(nothing)
     executor.run_all()
     held.result(timeout=0)
-    assert executor.scheduler.backlog.unread == 1
+    assert executor.scheduler.inbox.backlog.unread == 1
     assert len(list(executor.results())) == 2
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     held.result(timeout=0)
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     executor.end()
 
 
@@ -106,9 +106,9 @@ def test_without_results_kept_an_end_makes_room() -> None:
     executor = HandExecutor(1, backlog=2, keep_results=False)
     futures = [executor.submit(nothing) for _ in range(2)]
     executor.run_all()
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     assert [future.result(timeout=0) for future in futures] == [None, None]
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     executor.end()
 
 
@@ -119,7 +119,7 @@ def test_a_claim_that_is_refused_takes_no_place() -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError, match="after shutdown"):
             executor.submit(nothing)
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     executor.settle()
 
 
@@ -130,9 +130,9 @@ def test_in_a_callback_submit_never_waits() -> None:
     more: list[Any] = []
     future.add_done_callback(lambda _: more.extend(executor.submit(nothing) for _ in range(3)))
     executor.run_all()
-    assert executor.scheduler.backlog.unread == 4
+    assert executor.scheduler.inbox.backlog.unread == 4
     assert len(list(executor.results())) == 4
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     executor.end()
 
 
@@ -208,13 +208,13 @@ def test_shutdown_wakes_a_waiting_submit() -> None:
     executor = ThreadedExecutor(1, backlog=1)
     executor.mark("unread")
     waits = threading.Event()
-    before = executor.scheduler.backlog._wait
+    before = executor.scheduler.inbox.backlog._wait
 
     def wait() -> bool:
         waits.set()
         return before()
 
-    executor.scheduler.backlog._wait = wait  # type: ignore[method-assign]
+    executor.scheduler.inbox.backlog._wait = wait  # type: ignore[method-assign]
     raised: list[BaseException] = []
 
     def submit() -> None:
@@ -291,9 +291,9 @@ def test_what_a_callback_was_told_of_makes_room_when_it_is_needed() -> None:
     for number in range(2):
         executor.mark(number).add_done_callback(lambda _: None)
     executor.step()
-    assert executor.scheduler.backlog.unread == 2
+    assert executor.scheduler.inbox.backlog.unread == 2
     executor.mark(2)  # does not wait
-    assert executor.scheduler.backlog.unread == 1
+    assert executor.scheduler.inbox.backlog.unread == 1
     executor.step()
     assert list(executor.results()) == [0, 1, 2]
     executor.end()
@@ -307,7 +307,7 @@ def test_what_the_stream_has_makes_no_room_by_a_callback() -> None:
     until(lambda: executor.statistics().in_flight == 0)
     thread = threading.Thread(target=executor.mark, args=(1,))
     thread.start()
-    until(lambda: executor.scheduler.backlog._room.parked)
+    until(lambda: executor.scheduler.inbox.backlog._room.parked)
     assert executor.statistics().tail == 1
     assert next(results) == 0
     thread.join(PATIENCE)

@@ -176,7 +176,7 @@ def test_odd_numbers_that_mean_something_are_taken(good: dict[str, Any]) -> None
 def as_it_was(executor: HandExecutor) -> tuple[Any, ...]:
     """What a refused call must not change."""
     statistics = executor.statistics()
-    return statistics, executor.backend.wanted, executor.scheduler.claims.closed, executor.quiet()
+    return statistics, executor.backend.wanted, executor.scheduler.inbox.claims.closed, executor.quiet()
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ class Desk:
         self.lane.memory = memory
         self.lane.sent_batches = SentBatches(memory)
         self.lane.open(first, first + 1000)
-        batch = Batch(7, first, COUNT, [], seconds=COUNT * typical)
+        batch = Batch(7, first, COUNT, seconds=COUNT * typical)
         self.lane.sent_batches.sent.append(SentBatch(batch))
         self.lane.heard, self.lane.peek_after = SENT_AT, PEEK_SECONDS
         memory.words[LOG_START] = batch.number << COUNT_BITS

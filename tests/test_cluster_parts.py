@@ -14,6 +14,7 @@ from ordered_executor._base.tasks import Batch, Options
 from ordered_executor._clusters.parts import SHARE_BYTES, Parcel, Part, Slot, send_references
 from ordered_executor._clusters.store import Common, Store
 from ordered_executor._clusters.task import Carried, Packed, come_home, run_and_tell, run_part
+from ordered_executor._core.batches import FutureBatch
 from ordered_executor._pickling.outcomes import unpack
 from ordered_executor._pickling.picklers import Large
 
@@ -36,9 +37,7 @@ def batch(*calls: tuple[Any, ...], extras: dict[int, Any] | None = None) -> Batc
         future: Future[Any] = Future(mock.Mock(), (fn, tuple(args), {}), options)
         future.first = index
         futures.append(future)
-    made = Batch(0, 0, len(futures), futures)
-    made.kept = made.count
-    return made
+    return FutureBatch(0, 0, len(futures), futures=futures)
 
 
 def values(part: Part, *of_references: Any) -> list[Any]:

@@ -195,12 +195,12 @@ def test_large_callables_have_a_key(script: Any) -> None:
     """The same object travels once; its calls are small, and hold it."""
     payload = "x" * SMALL_BYTES
     for fn in partial(len, payload), lambda: payload:
-        call = PackedCall.of(fn, (), {})
+        call = PackedCall.of(fn, (), {}, shared=False)
         assert call.needs is not None
         assert (call.packed.size if type(call.packed) is Large else len(call.packed)) < 1000
         assert large_callables.stand_in(fn, Needs()) is not None
     small = partial(len, "x")
-    assert PackedCall.of(small, (), {}).needs is None
+    assert PackedCall.of(small, (), {}, shared=False).needs is None
     assert large_callables.stand_in(small, Needs()) is None
 
 

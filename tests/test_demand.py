@@ -63,7 +63,7 @@ def asked(executor: HandExecutor) -> float:
 def with_demand() -> HandExecutor:
     """An executor on lanes that could keep what they have."""
     executor = HandExecutor(2)
-    executor.backend.demand = executor.scheduler.demand = Demand(2 * SIZE)
+    executor.backend.demand = executor.scheduler.inbox.demand = Demand(2 * SIZE)
     return executor
 
 
@@ -92,7 +92,7 @@ def test_whoever_waits_says_for_what() -> None:
 def test_the_stream_asks_for_its_next() -> None:
     """And reading makes room."""
     executor = with_demand()
-    demand = executor.scheduler.demand
+    demand = executor.scheduler.inbox.demand
     assert demand is not None
     stream = executor.results()
     executor.submit(int)
@@ -112,7 +112,7 @@ def test_the_stream_asks_for_its_next() -> None:
 def test_a_map_that_is_closed_holds_nothing() -> None:
     """What came for it and was not yielded counts no more."""
     executor = with_demand()
-    demand = executor.scheduler.demand
+    demand = executor.scheduler.inbox.demand
     assert demand is not None
     mapped: Any = executor.map(int, range(2))
     lanes: list[FakeLane] = executor.open_lanes(2)

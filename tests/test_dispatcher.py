@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from ordered_executor import Future
-from ordered_executor._base.tasks import Batch, Options
+from ordered_executor._base.tasks import Options
 from ordered_executor._core.backend import Blame, Lost
 from ordered_executor._core.batch_sizing import (
     BATCH_BYTES,
@@ -19,7 +19,8 @@ from ordered_executor._core.batch_sizing import (
     LONG_QUEUE_BATCHES,
     Pace,
 )
-from ordered_executor._core.dispatcher import Dispatcher, Slice
+from ordered_executor._core.batches import CoreBatch, Slice
+from ordered_executor._core.dispatcher import Dispatcher
 from ordered_executor._core.lost_tasks import settle_loss
 from ordered_executor._core.map import Delivery, Span
 from ordered_executor._core.roster import LaneQueue
@@ -61,19 +62,19 @@ def fast(dispatcher: Dispatcher, size: int = 4) -> Dispatcher:
     return dispatcher
 
 
-def take(dispatcher: Dispatcher, lane: int = 0) -> Batch:
+def take(dispatcher: Dispatcher, lane: int = 0) -> CoreBatch:
     """Give the lane its next batch."""
     batch, _ = dispatcher.take(dispatcher.lanes[lane])
     assert batch is not None
     return batch
 
 
-def tickets(batch: Batch) -> list[int]:
+def tickets(batch: CoreBatch) -> list[int]:
     """Its tickets."""
     return list(range(batch.first, batch.first + batch.count))
 
 
-def arrive(dispatcher: Dispatcher, lane: int, batch: Batch, start: int, count: int) -> tuple[Batch | None, int]:
+def arrive(dispatcher: Dispatcher, lane: int, batch: CoreBatch, start: int, count: int) -> tuple[CoreBatch | None, int]:
     """Outcomes of a batch come home."""
     return dispatcher.arrived(dispatcher.lanes[lane], batch.number, start, count)
 
@@ -98,7 +99,7 @@ def test_cancelled_futures_are_passed_over() -> None:
     assert batch is not None
     assert tickets(batch) == [1, 2]
     assert cancelled == [waiting[0], waiting[3]]
-    assert all(future.running() for future in batch.owners)
+    assert all(future.running() for future in batch.owners(0, batch.count))
 
 
 def test_nothing_but_cancelled_is_no_batch() -> None:
@@ -405,7 +406,7 @@ def test_a_slice_comes_back_as_a_slice() -> None:
     dispatcher.returned(dispatcher.lanes[0], batch.number, 1)
     again = [take(dispatcher) for _ in range(3)]
     assert [tickets(one) for one in again] == [[1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert [one.owners[0].start for one in again] == [1, 4, 8]
+    assert [one.owners(0, 1)[0].start for one in again] == [1, 4, 8]
 
 
 def test_what_could_not_be_loaded_together_travels_apart() -> None:
@@ -524,7 +525,7 @@ def test_taking_back() -> None:
     assert dispatcher.take_back(lane, lambda _: 2) == []
     assert (lane.tickets, dispatcher.waiting_tickets, batch.kept) == (2, 6, 2)
     assert dispatcher.next_lane() is None
-    assert [future.running() for future in batch.owners] == [True, True, False, False]
+    assert [future.running() for future in batch.owners(0, batch.count)] == [True, True, False, False]
     dispatcher.arrived(lane, batch.number, 0, 1)
     assert dispatcher.returned(lane, batch.number, 1, recalled=True) == []
     assert [entry.first for entry in dispatcher.clear()] == [1, 2, 3, 4, 5, 6, 7]
@@ -604,7 +605,7 @@ def test_a_cancelled_ticket_is_not_charged(suspect: bool) -> None:
     """It was cancelled while its batch was loaded; then the worker died. It is skipped, and does not fail."""
     dispatcher = with_lanes(1, *futures(1))
     batch = take(dispatcher)
-    (future,) = batch.owners
+    (future,) = batch.owners(0, 1)
     future._owner.recall.return_value = True
     assert future.cancel()
     blame = None if suspect else Blame(batch.number, 0)
@@ -618,4 +619,4 @@ def test_what_ran_when_its_worker_died_is_not_cancelled_later() -> None:
     dispatcher = fast(with_lanes(1, *futures(4)))
     batch = take(dispatcher)
     assert settle_loss(dispatcher, Lost(0, 0, None, ValueError(), begun=batch.number)) == ([], [])
-    assert [future.cancel() for future in batch.owners] == [False] + [True] * (batch.count - 1)
+    assert [future.cancel() for future in batch.owners(0, batch.count)] == [False] + [True] * (batch.count - 1)

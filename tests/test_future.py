@@ -17,9 +17,10 @@ import pytest
 
 from ordered_executor import Future
 from ordered_executor._base import waiting
-from ordered_executor._base.tasks import Batch, Options
+from ordered_executor._base.tasks import Options
 from ordered_executor._core import future as future_module
 from ordered_executor._core import waiters as waiters_module
+from ordered_executor._core.batches import CoreBatch, FutureBatch
 
 from .interleave import Intruder, interruptions, intruders, stepping
 
@@ -34,7 +35,7 @@ class Owner:
     def __init__(self) -> None:
         self.skipped: list[Any] = []
         self.killed: list[Any] = []
-        self.recalls: list[tuple[Batch, int]] = []
+        self.recalls: list[tuple[CoreBatch, int]] = []
         self.not_begun: set[int] = set()
         self.reads = 0
         self.handed: list[str] = []
@@ -49,7 +50,7 @@ class Owner:
         if self.here:
             future.complete_cancel()  # as the scheduler does
 
-    def recall(self, batch: Batch, index: int) -> bool:
+    def recall(self, batch: CoreBatch, index: int) -> bool:
         self.recalls.append((batch, index))
         return index in self.not_begun
 
@@ -637,10 +638,10 @@ def test_ctrl_c_in_a_callback_of_cancel_comes_out() -> None:
 # ------------------------------------------------------------------------------------------- what a worker has
 
 
-def sent(owner: Owner, *not_begun: int) -> tuple[Future[Any], Batch]:
+def sent(owner: Owner, *not_begun: int) -> tuple[Future[Any], CoreBatch]:
     """A future, the second of a batch that a lane has."""
     future = fresh(owner)
-    batch = Batch(1, 6, 4, [future], lane="lane")
+    batch = FutureBatch(1, 6, 4, futures=[future], lane="lane")
     owner.not_begun.update(not_begun)
     assert future.start(batch)
     return future, batch
@@ -666,7 +667,7 @@ def test_a_task_that_runs_cannot_be_cancelled() -> None:
     assert not future.cancel()
     future.take_back(begun=True)
     assert not future.cancel()
-    future.start(Batch(2, 7, 1, [future], lane="another"))
+    future.start(FutureBatch(2, 7, 1, futures=[future], lane="another"))
     owner.not_begun.add(0)
     assert not future.cancel()
     future.sent = None
@@ -698,12 +699,12 @@ def test_cancel_against_the_scheduler(second: bool) -> None:
         owner = Owner()
         owner.here = False
         future, _ = sent(owner)
-        other = Batch(2, 7, 1, [future], lane="another")
-        begun: list[Batch] = []
+        other = FutureBatch(2, 7, 1, futures=[future], lane="another")
+        begun: list[CoreBatch] = []
         owner.recall = lambda batch, index: index == 1 or not begun  # type: ignore[method-assign]  # noqa: B023
         intruder.is_kept_out = future_module._deciding._is_owned  # type: ignore[attr-defined]
 
-        def scheduler(future: Any = future, other: Batch = other, begun: list[Batch] = begun) -> None:
+        def scheduler(future: Any = future, other: CoreBatch = other, begun: list[CoreBatch] = begun) -> None:
             if future.take_back() and future.start(other) and second:
                 begun.append(other)  # nobody recalled that lane in time
 
@@ -748,7 +749,7 @@ def test_what_has_begun_once_is_never_cancelled() -> None:
     owner = Owner()
     future, _ = sent(owner)
     assert future.take_back(begun=True)
-    assert future.start(Batch(2, 7, 1, [future], lane="another"))
+    assert future.start(FutureBatch(2, 7, 1, futures=[future], lane="another"))
     assert future.take_back()
     owner.not_begun.add(0)
     assert not future.cancel()

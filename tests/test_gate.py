@@ -153,7 +153,7 @@ class Crossing:
         self.window = Window(window, 100, 1)
         self.backend = cast("Any", LokyBackend(LaneKind(None, None, (), None), self.window, 1))
         self.lane: Any = StubLane(memory)
-        self.lane.sent_batches.sent.append(SentBatch(Batch(7, base, 10, [])))
+        self.lane.sent_batches.sent.append(SentBatch(Batch(7, base, 10)))
         self.backend._lanes.add(self.lane)
         self.backend._seated[self.lane.seat] = self.lane
         memory.reset()

@@ -174,7 +174,7 @@ def test_it_does_not_count_for_the_backlog() -> None:
     executor.mark("mark")
     executor.run_all()
     assert list(mapped) == list(range(10))
-    assert executor.scheduler.backlog.unread == 1
+    assert executor.scheduler.inbox.backlog.unread == 1
     executor.end()
 
 

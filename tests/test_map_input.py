@@ -287,10 +287,10 @@ def test_a_slow_input_holds_back_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = Clock(monkeypatch)
     executor = HandExecutor(1)
     mapped = executor.map(abs, clock.slow(range(10), lambda _: 1.0), buffersize=10)
-    assert executor.scheduler.claims.tail == 1
+    assert executor.scheduler.inbox.claims.tail == 1
     for number in range(10):
         assert take(executor, mapped) == number
-        assert executor.scheduler.claims.tail == number + 1
+        assert executor.scheduler.inbox.claims.tail == number + 1
     assert list(mapped) == []
     executor.end()
 
@@ -301,7 +301,7 @@ def test_what_was_drawn_runs_while_the_next_is_awaited(monkeypatch: pytest.Monke
     claimed: list[int] = []
 
     def burst(number: int) -> float:
-        claimed.append(executor.scheduler.claims.tail)
+        claimed.append(executor.scheduler.inbox.claims.tail)
         return 1.0 if number in {20, 40} else 0.0
 
     executor = HandExecutor(1)
@@ -466,7 +466,7 @@ def test_a_reader_goes_to_wait_while_the_thread_draws(what: str) -> None:
             feed.put({"an input": -1, "an error": KeyError("x"), "the end": None}[what])
             until(lambda: mapped._intake.ended or mapped._intake.drawn > before)
             if what == "an input":
-                until(executor.scheduler.claims.waiting)
+                until(executor.scheduler.inbox.claims.waiting)
             executor.run_all()
 
         intruder.act = draw

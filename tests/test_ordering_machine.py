@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ordered_executor import Future, ResultsTimeoutError, TaskKilledError
-from ordered_executor._core.dispatcher import Slice
 from ordered_executor._core.scheduler import DEATHS_IN_VAIN
 
 from .fake import FakeLane, HandExecutor, WorkerDied
@@ -152,10 +151,10 @@ class OrderingMachine(RuleBasedStateMachine):
             future.add_done_callback(lambda f: self.order.append(future_ticket(f)))
 
     def room(self) -> bool:
-        return self.backlog is None or self.executor.scheduler.backlog.unread < self.backlog
+        return self.backlog is None or self.executor.scheduler.inbox.backlog.unread < self.backlog
 
     def note_claims_of(self, mapping: Mapping) -> None:
-        for number in range(self.tail, self.executor.scheduler.claims.tail):
+        for number in range(self.tail, self.executor.scheduler.inbox.claims.tail):
             self.tickets[number] = Ticket(number, "call", self.retries)
             mapping.tickets.append(number)
 
@@ -222,8 +221,8 @@ class OrderingMachine(RuleBasedStateMachine):
     @rule()
     def cancel_pending_interrupted(self) -> None:
         """Ctrl-C came before the lanes were recalled."""
-        self.executor.scheduler._cancel_below = self.cancelled_below = self.executor.scheduler.claims.tail
-        self.executor.scheduler.post(self.executor.scheduler._cancel_waiting)
+        self.executor.scheduler.inbox.cancel_below = self.cancelled_below = self.executor.scheduler.inbox.claims.tail
+        self.executor.scheduler.inbox.post(self.executor.scheduler.cancel_waiting)
 
     @precondition(lambda self: self.maps)
     @rule(pick=picks())
@@ -237,12 +236,12 @@ class OrderingMachine(RuleBasedStateMachine):
         mapping.closed = True
         for span in spans:
             span.cancelled = True
-            scheduler.post(lambda span=span: scheduler._drop_span(span))  # type: ignore[misc]
+            scheduler.inbox.post(lambda span=span: scheduler.drop_span(span))  # type: ignore[misc]
 
     @rule(kill=st.integers(0, 5))
     def cancel_pending(self, kill: int) -> None:
         self.executor.cancel_pending(kill=kill == 0)
-        self.cancelled_below = self.executor.scheduler.claims.tail
+        self.cancelled_below = self.executor.scheduler.inbox.claims.tail
         if kill == 0:
             for ticket in self.tickets.values():
                 ticket.kill_asked = True
@@ -295,11 +294,11 @@ class OrderingMachine(RuleBasedStateMachine):
                 number, value, error = self.stream.next(timeout=0)
             except ResultsTimeoutError:
                 assert expected is None
-                assert self.head < self.executor.scheduler.claims.tail
+                assert self.head < self.executor.scheduler.inbox.claims.tail
                 break
             except StopIteration:
                 assert expected is None
-                assert self.head == self.executor.scheduler.claims.tail
+                assert self.head == self.executor.scheduler.inbox.claims.tail
                 break
             assert expected is not None
             assert number == expected.number
@@ -374,7 +373,7 @@ class OrderingMachine(RuleBasedStateMachine):
         self.executor.shutdown(wait=False, cancel_futures=cancel, kill_workers=kill == 0)
         self.closed = True
         if cancel:
-            self.cancelled_below = self.executor.scheduler.claims.tail
+            self.cancelled_below = self.executor.scheduler.inbox.claims.tail
         self.kill_all |= kill == 0
 
     # --------------------------------------------------------------------------------------------------------- workers
@@ -451,7 +450,7 @@ class OrderingMachine(RuleBasedStateMachine):
     def travels_together(self, lane: FakeLane) -> bool:
         """Whether a lane's batch may be in one pickle."""
         batch = lane.batches[0]
-        return not batch.apart and (type(lane.owner) is Slice or batch.count > 1)
+        return not batch.apart and (batch.one_function or batch.count > 1)
 
     @precondition(lambda self: self.lanes())
     @rule(pick=picks(), how=st.sampled_from(["blame", "blame", "suspect", "spared", "idle"]))
@@ -462,7 +461,7 @@ class OrderingMachine(RuleBasedStateMachine):
             lane.lose(blame=False)
             self.vain += 1
             return
-        loads = type(lane.owner) is Slice or self.travels_together(lane)
+        loads = lane.batches[0].one_function or self.travels_together(lane)
         suspect = how == "suspect" and loads and not lane.done and gated is None and not lane.started
         if gated is not None:
             if lane.holds_large:
@@ -521,7 +520,7 @@ class OrderingMachine(RuleBasedStateMachine):
     def order_and_bounds(self) -> None:
         scheduler = self.executor.scheduler
         sequencer = scheduler.sequencer
-        assert self.head <= sequencer.head <= sequencer.tail <= scheduler.claims.tail == self.tail
+        assert self.head <= sequencer.head <= sequencer.tail <= scheduler.inbox.claims.tail == self.tail
         self.head = sequencer.head
         assert self.backend.head == self.head
         released = [number for number in self.order if not self.is_cancelled(number)]
@@ -587,7 +586,7 @@ class OrderingMachine(RuleBasedStateMachine):
             and not (ticket.cancelled and ticket.number < self.head)
             for ticket in self.tickets.values()
         )
-        assert self.executor.scheduler.backlog.unread == unread
+        assert self.executor.scheduler.inbox.backlog.unread == unread
 
     def progress(self) -> None:
         """The head can always run, pass the gate, and be released."""
@@ -625,7 +624,7 @@ class OrderingMachine(RuleBasedStateMachine):
         assert self.next_of_the_stream() is None
         for mapping in self.maps:
             while mapping.position < len(mapping.tickets) and not mapping.closed and self.read_one_of(mapping):
-                if self.executor.scheduler.claims.tail > self.head:
+                if self.executor.scheduler.inbox.claims.tail > self.head:
                     mapping.iterator.close()
                     break
         self.executor.shutdown(wait=False, cancel_futures=True)

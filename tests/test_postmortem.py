@@ -18,10 +18,11 @@ import pytest
 
 from ordered_executor import Future
 from ordered_executor._base.system import roomy_pipe
-from ordered_executor._base.tasks import Batch, Options
+from ordered_executor._base.tasks import Options
 from ordered_executor._channel import frames
 from ordered_executor._channel.shared_memory import STATE, STATE_NAMES, LaneMemory
 from ordered_executor._core.backend import Arrived, Returned
+from ordered_executor._core.batches import FutureBatch
 from ordered_executor._core.window import Window
 from ordered_executor._pickling.outcomes import unpack
 from ordered_executor._processes.backend import LokyBackend
@@ -130,7 +131,8 @@ class Bench:
             future: Future[Any] = Future(self, (run, (index, value), {}), Options())  # type: ignore[arg-type]
             future.first = index
             futures.append(future)
-        batch, inline = frames.split(b"".join(self.lane.sent_batches.pack(Batch(3, 0, len(futures), futures), 0)[1]))
+        _, parts = self.lane.sent_batches.pack(FutureBatch(3, 0, len(futures), futures=futures), 0)
+        batch, inline = frames.split(b"".join(parts))
         worker: Any = self.worker._runner
         worker._words = MortalWords(worker._words, self.mortal)
         send, worker._send = worker._send, self.send_or_die

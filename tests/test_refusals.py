@@ -45,7 +45,7 @@ def test_an_argument_that_cannot_travel_is_named(name: str, inside: bool) -> Non
     ]
     for args, kwargs, place in calls:
         with pytest.raises(TypeError) as caught:
-            PackedCall.of(print, args, kwargs)
+            PackedCall.of(print, args, kwargs, shared=True)
         assert str(caught.value).startswith(place)
         assert name in str(caught.value)
         assert advice in str(caught.value)
@@ -57,16 +57,16 @@ def test_what_is_to_be_awaited_is_named() -> None:
     """Coroutines and futures of asyncio."""
     bad = coroutine()
     with pytest.raises(TypeError, match=r"argument 1 is a coroutine, .* await it"):
-        PackedCall.of(print, (bad,), {})
+        PackedCall.of(print, (bad,), {}, shared=True)
     bad.close()
     with pytest.raises(TypeError, match=r"argument 1 is a .*Future, .* await it"):
-        PackedCall.of(print, (async_future(),), {})
+        PackedCall.of(print, (async_future(),), {}, shared=True)
 
 
 def test_any_other_argument_is_named_in_a_note() -> None:
     """The error is that of its pickling."""
     with pytest.raises(TypeError, match="lock") as caught:
-        PackedCall.of(print, (1, threading.Lock()), {})
+        PackedCall.of(print, (1, threading.Lock()), {}, shared=True)
     assert (
         "This is about argument 2, of type _thread.lock." in caught.value.__notes__
     )  # pickle adds its own from 3.14 on

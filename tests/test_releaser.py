@@ -113,9 +113,9 @@ class Turn:
         self.intruder = intruder
         self.woken = False
         self.slept = False
-        posts = LyingDeque(executor.scheduler._posts)
+        posts = LyingDeque(executor.scheduler.inbox.posts)
         posts.intruder = intruder
-        executor.scheduler._posts = posts
+        executor.scheduler.inbox.posts = posts
         executor.backend.wake = self.wake  # type: ignore[method-assign]
         self.wait_before = executor.backend.wait
         executor.backend.wait = self.wait  # type: ignore[method-assign]
@@ -141,7 +141,7 @@ class Turn:
 def act_as_a_user(what: str, executor: HandExecutor, futures: list[Future[Any]], called: list[str]) -> None:
     """What a user thread does meanwhile; `called` says when it has had its effect."""
     if what == "post":
-        executor.scheduler.post(lambda: called.append("post"))
+        executor.scheduler.inbox.post(lambda: called.append("post"))
     elif what == "claim":
         executor.mark("x").add_done_callback(lambda _: called.append("claim"))
     elif what == "cancel":
@@ -193,7 +193,7 @@ def test_an_interrupted_wake_up_leaves_the_scheduler_awake_to_others() -> None:
         wakes.append("interrupted")
         raise KeyboardInterrupt
 
-    executor.scheduler._asleep = True  # step 1
+    executor.scheduler.inbox.asleep = True  # step 1
     executor.backend.wake = interrupted_wake  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         executor.mark(1)  # step 2
@@ -217,9 +217,9 @@ def test_an_interrupted_submit_still_wakes_the_scheduler(what: str) -> None:
     calls: dict[str, Callable[[], object]] = {
         "submit": lambda: executor.submit(nothing),
         "map": lambda: executor.map(abs, [1]),
-        "post": lambda: executor.scheduler.post(nothing),
+        "post": lambda: executor.scheduler.inbox.post(nothing),
     }
-    executor.scheduler._asleep = True
+    executor.scheduler.inbox.asleep = True
     executor.backend.wake = wake  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         calls[what]()
@@ -239,7 +239,7 @@ def test_a_thread_that_cannot_be_started_holds_up_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="can't start"):
         executor.scheduler.start()
-    assert executor.scheduler.finished.is_set()
+    assert executor.scheduler.inbox.finished.is_set()
 
 
 def test_cancel_in_the_turn_of_the_claim() -> None:
@@ -256,7 +256,7 @@ def test_cancel_in_the_turn_of_the_claim() -> None:
         futures[0].cancel()
         futures.append(executor.mark("behind"))
 
-    executor.scheduler.post(submit_and_cancel)
+    executor.scheduler.inbox.post(submit_and_cancel)
     executor.step()
     executor.step()
     assert futures[0].cancelled()
@@ -272,14 +272,14 @@ def test_an_interrupted_claim_is_in_order(kind: str) -> None:
     once.
     """
     executor = HandExecutor(1, backlog=1)
-    executor.scheduler._poke, before = interrupted, executor.scheduler._poke  # type: ignore[method-assign]
+    executor.scheduler.inbox.poke, before = interrupted, executor.scheduler.inbox.poke  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         executor.submit(nothing) if kind == "submit" else executor.mark(None)
-    executor.scheduler._poke = before  # type: ignore[method-assign]
+    executor.scheduler.inbox.poke = before  # type: ignore[method-assign]
     executor.run_all()
     assert executor.statistics().head == 1
     assert list(executor.results()) == [None]
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     executor.end()
 
 
@@ -536,7 +536,7 @@ def test_lost_against_arrived() -> None:
     executor.open_lanes(1)
     executor.finish(0, "0")
     lane = executor.backend.lane_of(1)
-    while len(lane.batches[0].owners) < 4:
+    while lane.batches[0].count < 4:
         for ticket in lane.tickets:
             executor.finish(ticket, str(ticket))
     first = lane.batches[0].first
@@ -815,7 +815,7 @@ def test_a_defect_of_ours_fails_everything_and_ends(caplog: pytest.LogCaptureFix
         raise ZeroDivisionError("a defect")
 
     futures = [executor.submit(nothing) for _ in range(3)]
-    executor.scheduler.post(defect)
+    executor.scheduler.inbox.post(defect)
     errors = [future.exception(timeout=PATIENCE) for future in futures]
     assert all(isinstance(error, BrokenProcessPool) and "ZeroDivisionError" in str(error) for error in errors)
     executor.shutdown()

@@ -140,11 +140,11 @@ def test_what_is_used_and_dropped_is_let_go(why: str, use: Use) -> None:
     executor, future = running(backlog=1)
     use(executor, future)
     assert executor.statistics().unread == 0
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     del future
     executor.submit(nothing)  # does not wait
     executor.settle()
-    assert executor.scheduler.stream._handed._held == {}
+    assert executor.scheduler.inbox.stream._handed._held == {}
     executor.end()
 
 
@@ -183,9 +183,9 @@ def test_a_stream_that_is_asked_for_first_misses_nothing(why: str, use: Use) -> 
     results = executor.results()
     use(executor, future)
     del future
-    assert executor.scheduler.backlog.unread == 1
+    assert executor.scheduler.inbox.backlog.unread == 1
     assert list(results) == ["value"]
-    assert executor.scheduler.backlog.unread == 0
+    assert executor.scheduler.inbox.backlog.unread == 0
     executor.end()
 
 
@@ -207,7 +207,7 @@ def test_everything_unread_is_kept_if_you_say_so(why: str, use: Use) -> None:
     use(executor, future)
     del future
     assert executor.statistics().unread == 1
-    assert executor.scheduler.backlog.unread == 1
+    assert executor.scheduler.inbox.backlog.unread == 1
     assert list(executor.results()) == ["value"]
     executor.end()
 
@@ -280,7 +280,7 @@ def test_many_are_counted_and_some_are_named() -> None:
         mark.add_done_callback(lambda f: f.result())
         del mark
         executor.step()
-    assert executor.scheduler.stream._handed._held == {}
+    assert executor.scheduler.inbox.stream._handed._held == {}
     with pytest.raises(RuntimeError, match=r"tickets 0, 1, .*, 8, 9 and 30 more were read in a done-callback, and"):
         next(executor.results())
     executor.end()
@@ -294,10 +294,10 @@ def test_when_the_executor_is_gone_nobody_is_told() -> None:
     del executor
     future.cancel()
     scheduler.backend.finish(0, "value")  # type: ignore[attr-defined]
-    while not scheduler.finished.is_set() and not future.done():
+    while not scheduler.inbox.finished.is_set() and not future.done():
         scheduler.step(0)
     assert future.result(timeout=0) == "value"
-    assert scheduler.stream.unread() == 0
+    assert scheduler.inbox.stream.unread() == 0
 
 
 def test_hand_over_against_ask() -> None:
@@ -305,7 +305,7 @@ def test_hand_over_against_ask() -> None:
     executor = HandExecutor(1)
     mark = executor.mark("value")
     executor.step()
-    handed = executor.scheduler.stream._handed
+    handed = executor.scheduler.inbox.stream._handed
     before = Handed.add
 
     def add(self: Handed, future: Future[Any], why: str) -> None:
@@ -334,7 +334,7 @@ def test_a_loop_does_not_stand_still_at_the_backlog() -> None:
     executor = ThreadedExecutor(2, backlog=3)
     executor.work_by_itself()
     assert asyncio.run(gather(executor)) == list(range(40))
-    until(lambda: executor.scheduler.backlog.unread == 0)
+    until(lambda: executor.scheduler.inbox.backlog.unread == 0)
     executor.shutdown()
 
 
@@ -356,7 +356,7 @@ def test_a_loop_that_reads_the_stream_does_not_stand_still_either() -> None:
 def test_a_loop_waits_for_ends_at_the_backlog() -> None:
     """No more than `backlog` are on their way, whatever lies unread."""
     executor = HandExecutor(1, backlog=2)
-    backlog = executor.scheduler.backlog
+    backlog = executor.scheduler.inbox.backlog
 
     async def main() -> None:
         executor.submit(nothing)

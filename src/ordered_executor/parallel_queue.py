@@ -138,7 +138,7 @@ class _Queue:
         except BrokenProcessPool:
             raise
         except RuntimeError as error:
-            self._ended = str(error) if self._executor._scheduler.abandoned else MAIN_THREAD_ENDED
+            self._ended = str(error) if self._executor._inbox.abandoned else MAIN_THREAD_ENDED
             return False
         return True
 
@@ -194,11 +194,11 @@ class _Queue:
 
         Results need not be got for that.  Without `stop` before it, it waits until somebody else calls `stop`.
         """
-        self._executor._scheduler.finished.wait(check_seconds("timeout", timeout, zero=True))
+        self._executor._inbox.finished.wait(check_seconds("timeout", timeout, zero=True))
 
     def is_alive(self) -> bool:
         """Whether tasks or workers are left (or may still come, if the queue was not stopped)."""
-        return not self._executor._scheduler.finished.is_set()
+        return not self._executor._inbox.finished.is_set()
 
     def _end(self, what: str) -> NoReturn:
         """Say that it is over, and why."""
@@ -210,7 +210,7 @@ class _Queue:
         raise ShutDown(f"{what}: {self._ended}")
 
     def _interpreter_exits(self) -> bool:
-        return _exiting or not (self._stopped or self._executor._scheduler.abandoned)
+        return _exiting or not (self._stopped or self._executor._inbox.abandoned)
 
 
 class ParallelQueue(_Queue):
@@ -336,7 +336,7 @@ class _Ending:
 
     def __init__(self) -> None:
         self.queues: weakref.WeakSet[_Queue] = weakref.WeakSet()
-        self.droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # schedulers of daemons: they outlive a queue let go
+        self.droppable: weakref.WeakSet[Any] = weakref.WeakSet()  # inboxes of daemons: they outlive a queue let go
         self.finished = Latch()
         self.finished.set()  # the executors are waited for themselves
 
@@ -344,7 +344,7 @@ class _Ending:
         global _hooked
         self.queues.add(new)
         if new._daemon:
-            self.droppable.add(new._executor._scheduler)
+            self.droppable.add(new._executor._inbox)
         exit_hook.watch(self)
         if not _hooked:
             # Registered after the executors' own, and so run before: whoever puts is told of the queue, not of those.
@@ -361,9 +361,9 @@ class _Ending:
         _exiting = True
         for each in snapshot(self.queues):
             each._stop(MAIN_THREAD_ENDED)
-        for scheduler in snapshot(self.droppable):
-            scheduler.close_claims()
-            scheduler.kill_all()
+        for inbox in snapshot(self.droppable):
+            inbox.close_claims()
+            inbox.kill_all()
 
     def cancel_waiting(self) -> None:
         """After Ctrl-C: that is the executors' affair."""

@@ -124,9 +124,9 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
 
         Its worker is killed after 5 seconds, or by `kill_workers()`.
         """
-        self._scheduler.close_claims()
-        self._scheduler.cancel_waiting()
-        self._scheduler.kill_all(self._backend.terminate)
+        self._inbox.close_claims()
+        self._inbox.cancel_waiting()
+        self._inbox.kill_all(self._backend.terminate)
 
 
 def _check_context(context: object) -> None:

@@ -23,7 +23,7 @@ from ordered_executor import OrderedExecutor
 from ordered_executor._base.tasks import Batch
 from ordered_executor._channel import frames
 from ordered_executor._channel.shared_memory import LaneMemory
-from ordered_executor._core.backend import Arrived, Event, Ready
+from ordered_executor._core.backend import Arrived, Event, Ready, Snapshot
 from ordered_executor._core.scheduler import Scheduler
 from ordered_executor._core.window import Window
 from ordered_executor._processes.backend import LokyBackend
@@ -67,9 +67,9 @@ class BareBackend:
 
     want = done = open = give_back = kill = retire = wake = close = release = abandon = nothing
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """Nothing to tell."""
-        return {"workers": 0, "gated": 0, "pids": ()}
+        return Snapshot(0)
 
 
 class StubLane(Lane):

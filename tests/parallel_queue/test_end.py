@@ -77,7 +77,7 @@ def test_stop_wakes_whoever_waits(many: MakeQueue) -> None:
         full.put(number)
     with ThreadPoolExecutor(4) as threads:
         ends = [threads.submit(full.put, "late") for _ in range(2)] + [threads.submit(empty.get) for _ in range(2)]
-        until(lambda: full._room.parked == 2 and empty._executor._scheduler.stream._readers.parked == 2)
+        until(lambda: full._room.parked == 2 and empty._executor._scheduler.inbox.stream._readers.parked == 2)
         full.stop()
         empty.stop()
         for end in ends:

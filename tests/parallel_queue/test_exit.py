@@ -37,7 +37,7 @@ def test_forgotten_daemon_is_dropped(run: Run) -> None:
         failed.put(fail, "not looked at"); failed.put(same, 1); failed.put(stand, gate)
         for call in (flood, idle.get, failed.get):
             threading.Thread(target=call, daemon=True).start()
-        until(lambda: busy._room.parked and idle._executor._scheduler.stream._readers.parked)
+        until(lambda: busy._room.parked and idle._executor._scheduler.inbox.stream._readers.parked)
         print("end")
     """)
     assert out == "end\n"
@@ -57,7 +57,7 @@ def test_forgotten_daemon_wakes_threads_that_would_wait_for_ever(run: Run) -> No
             full.put(number)
         threading.Thread(target=told, args=(empty.get,)).start()
         threading.Thread(target=told, args=(full.put, 3)).start()
-        until(lambda: full._room.parked and empty._executor._scheduler.stream._readers.parked)
+        until(lambda: full._room.parked and empty._executor._scheduler.inbox.stream._readers.parked)
     """)
     lines = sorted(out.splitlines())
     assert [line.partition(":")[0] for line in lines] == ["nothing can be put any more", "there is nothing more to get"]

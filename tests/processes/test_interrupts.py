@@ -266,7 +266,7 @@ def test_interrupts_cost_no_room(pool: MakePool) -> None:
             it.submit(same, 1).result(PATIENCE)
             for _ in it.results():
                 pass
-            assert it._scheduler.backlog.unread == 0, f"{call.__name__}: {interruption.where}"
+            assert it._scheduler.inbox.backlog.unread == 0, f"{call.__name__}: {interruption.where}"
 
 
 def test_an_interrupted_map_goes_on(pool: MakePool) -> None:

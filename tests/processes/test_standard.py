@@ -212,7 +212,7 @@ def test_what_asyncio_awaits_is_read(pool: MakePool, done: bool, caplog: pytest.
                     await awaited
             else:
                 assert await awaited == number
-            assert executor._scheduler.backlog.unread == 0
+            assert executor._scheduler.inbox.backlog.unread == 0
 
     asyncio.run(main())
     executor.shutdown()

@@ -253,7 +253,7 @@ class Play:
         self.over.set()
         for thread in [*self.submitters, *self.threads, *self.maps, self._trouble]:
             thread.join()
-        if not scheduler.finished.wait(60):  # "dropped" waits for nobody
+        if not scheduler.inbox.finished.wait(60):  # "dropped" waits for nobody
             self.record.complain("the executor is not finished after a minute")
         self.record.statistics = take_statistics(scheduler)
         for uid, future in self.futures.items():

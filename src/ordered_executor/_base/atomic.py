@@ -15,7 +15,7 @@ Threads share plain containers here, without a lock where one could be left take
 | `list(…)` of a dict, of a set, of a dict's view | without the interpreter lock from 3.13 on: by a case of their own |
 
 Whoever stores something and then looks at something else sees what was stored before by whoever looks at the first
-(`_core.inbox._poke` and the like): each such pair has an operation of a container in between, and its lock is a
+(`_core.inbox.Inbox.poke` and the like): each such pair has an operation of a container in between, and its lock is a
 barrier.
 
 Not atomic, and never done by two threads without a lock: `x += 1`, iterating, `next()` of an iterator, and, without the

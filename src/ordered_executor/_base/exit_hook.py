@@ -21,7 +21,7 @@ from typing import Any
 
 from ordered_executor._base.atomic import snapshot
 
-_live: weakref.WeakSet[Any] = weakref.WeakSet()  # schedulers that have not finished
+_live: weakref.WeakSet[Any] = weakref.WeakSet()  # inboxes of executors that have not finished
 _last: list[Callable[[], object]] = []
 _registered_in: int | None = None  # the process: a forked child registers again, what it inherits may have been cleared
 
@@ -31,9 +31,9 @@ def at_the_very_end(call: Callable[[], object]) -> None:
     _last.append(call)
 
 
-def watch(scheduler: Any) -> None:
-    """It is to be finished before the interpreter ends."""
-    _live.add(scheduler)
+def watch(inbox: Any) -> None:
+    """Its executor is to be finished before the interpreter ends."""
+    _live.add(inbox)
     _register()
 
 
@@ -57,26 +57,26 @@ def end_nested() -> None:
 
 
 def _at_exit() -> None:
-    schedulers = snapshot(_live)
+    inboxes = snapshot(_live)
     # What ended the program, if anything did; an interactive session goes on after its errors.
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
-    for scheduler in schedulers:
-        scheduler.close_claims()
+    for inbox in inboxes:
+        inbox.close_claims()
         if interrupted:
-            scheduler.cancel_waiting()
-            scheduler.kill_all()
-    for scheduler in schedulers:
-        scheduler.finished.wait()
+            inbox.cancel_waiting()
+            inbox.kill_all()
+    for inbox in inboxes:
+        inbox.finished.wait()
         if not interrupted:
-            scheduler.report_unseen(may_raise=False)
+            inbox.report_unseen(may_raise=False)
     for call in _last:
         call()
 
 
 def _in_forked_child() -> None:
     global _live
-    for scheduler in snapshot(_live):
-        scheduler.abandon()
+    for inbox in snapshot(_live):
+        inbox.abandon()
     _live = weakref.WeakSet()
 
 

@@ -6,7 +6,7 @@ came home together: the sequencer orders segments, so that its work is per batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -67,34 +67,80 @@ class Segment:
     run: Run | None = None
 
 
+class Alike(NamedTuple):
+    """Calls of one function, with positional arguments only: `fn(*args[i])`, or `fn(args[i])` if `single`."""
+
+    fn: Callable[..., Any]
+    args: list[Any]
+    single: bool
+
+
 @dataclass(slots=True)
 class Batch:
-    """Consecutive tickets that travel to one lane together.
+    """Consecutive tickets that travel to one lane together, as a backend sees them.
 
-    `home` counts the outcomes that have come back: always a prefix.  `failed` holds what the parent found wrong with
-    single tickets while packing (they pass through the worker as empty calls, to keep their place).
+    A backend asks it for everything it needs, by the index of a ticket in it, and knows nothing else of the core's: not
+    whether futures or a map wait for the outcomes.  `_core.batches` has the two kinds.
+
+    `number`: batches ascend, and no two of a process have the same.  `first`: the first ticket.  `count`: how many.
+    `home`: how many outcomes have come back, always a prefix.
     `apart`: pack every ticket on its own, because together they could not be loaded.
-    `load`: the bytes that were sent.  `seconds`: what it is expected to take, at most what one
-    is sized to take.
-    `lane`: the key of the lane that has it.  `kept`: the tickets from this index on are not with the lane any more:
-    they were taken back.  `settled`: from this index on the lane begins nothing, which was found out when it was
-    recalled; whoever finds it out stores it, on any thread.
+    `seconds`: what it is expected to take, at most what one is sized to take.
+    `recorded`: when each task begins and ends is to be known.
+
+    The backend fills in two things while it packs.  `load`: the bytes that it sends.  `failed`: what is wrong with
+    single tickets; they pass through the worker as empty calls, to keep their place.
     """
 
     number: int
     first: int
-    count: int
-    owners: Sequence[Any]
-    apart: bool = False
+    count: int = 0
     home: int = 0
-    load: int = 0
+    apart: bool = False
     seconds: float = 0.0
-    again: bool = False  # some of it may have been with a worker that died
-    recorded: bool = False  # when each task begins and ends is to be known
+    recorded: bool = False
+    load: int = 0
     failed: dict[int, BaseException] = field(default_factory=dict)
-    lane: Any = None
-    kept: int = -1
-    settled: int | None = None
 
-    def __post_init__(self) -> None:
-        self.kept = self.count
+    def calls(self) -> list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]:
+        """Function, arguments and keywords of each ticket."""
+        raise NotImplementedError
+
+    def alike(self) -> Alike | None:
+        """The same for all of them together, where that says it; None: it does not, or there is only one to say."""
+        raise NotImplementedError
+
+    @property
+    def one_function(self) -> bool:
+        """Whether its calls share one copy of their function, whatever state that has: those of a map do."""
+        raise NotImplementedError
+
+    def packed(self, index: int) -> Any:
+        """What `keep_packed` was given for a ticket, in this batch or an earlier one; else None."""
+        raise NotImplementedError
+
+    def keep_packed(self, index: int, packed: Any) -> None:
+        """Keep the packed form of a call with its ticket: sent again, its arguments are what they were the first time.
+
+        It has `fn`, `args` and `kwargs`, for messages.  Of a map nothing is kept: its calls are packed anew.
+        """
+        raise NotImplementedError
+
+    def options(self, index: int) -> Options:
+        raise NotImplementedError
+
+    def timeouts(self) -> list[float | None]:
+        """The time limit of each ticket; nothing if none has one."""
+        raise NotImplementedError
+
+    def losses(self) -> dict[int, int]:
+        """By index, how often a worker has died of the ticket: of most batches, of none."""
+        raise NotImplementedError
+
+    def killed(self, index: int) -> BaseException | None:
+        """What the ticket ends with in place of a run: it was stopped before it was sent."""
+        raise NotImplementedError
+
+    def functions(self) -> list[Callable[..., Any]]:
+        """The function of each ticket, for messages; one alone stands for all of them."""
+        raise NotImplementedError

@@ -36,7 +36,7 @@ from ordered_executor._base.tasks import Batch, Failure
 from ordered_executor._clusters.parts import Parcel, Part, Slot
 from ordered_executor._clusters.store import Common, Store
 from ordered_executor._clusters.task import Home, come_home
-from ordered_executor._core.backend import ALL, Arrived, Broken, Event, Ready, Resized, Row
+from ordered_executor._core.backend import Arrived, Backend, Broken, Event, Ready, Resized, Row, Snapshot
 from ordered_executor._core.demand import Demand
 from ordered_executor._core.dispatcher import AHEAD_WINDOW_PER_LANE
 from ordered_executor._core.window import Window
@@ -66,12 +66,12 @@ class Fetched(NamedTuple):
     error: BaseException | None
 
 
-class ClusterBackend:
+class ClusterBackend(Backend):
     """See the module, and `_core.backend.Backend`."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
-        self.demand = Demand()
+        self.demand = self._demand = Demand()
         self._held = 0  # parts that are held back because nobody reads
         self._narrow = False
         self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
@@ -142,9 +142,6 @@ class ClusterBackend:
             self._lanes[slot] = deque()
             self._events.append(Ready(slot))
 
-    def retire(self, lane: Any) -> None:
-        raise AssertionError("lanes on a cluster have no quota")
-
     def send(self, lane: Any, batch: Batch) -> None:
         parcel = Parcel(batch, self._store.share)
         for start, count in parcel.runs():
@@ -152,9 +149,6 @@ class ClusterBackend:
             self._lanes[lane].append(part)
             self._busy += 1
             self._unsent.append(part)
-
-    def done(self, lane: Hashable, batch: Batch) -> None:
-        """Nothing is kept for it but its parts, which are gone."""
 
     def _flush(self) -> None:
         """Send what there is to send."""
@@ -228,7 +222,7 @@ class ClusterBackend:
             self._stalled_since = time.monotonic()
         self._head, self._limit = head, limit  # `wait` comes next, and lets in who may
 
-    def give_back(self, lane: Hashable, size: int) -> None:
+    def give_back(self, lane: Any, size: int) -> None:
         self._unreleased -= size
 
     def _advance(self, slot: Hashable) -> None:
@@ -243,8 +237,8 @@ class ClusterBackend:
 
     def _let_in(self) -> None:
         """Fetch, at once, what is at the front of its lane and inside the window, the lowest first."""
-        self.demand.settle()
-        self.demand.blocked = False
+        self._demand.settle()
+        self._demand.blocked = False
         chosen: list[Part] = []
         while self._ready:
             part = self._ready[0][2]
@@ -255,7 +249,7 @@ class ClusterBackend:
                 self._travelling += part.guess
                 chosen.append(part)
             heapq.heappop(self._ready)
-        self._held = len(self._ready) if self.demand.blocked else 0
+        self._held = len(self._ready) if self._demand.blocked else 0
         if chosen:
             self._fetch(chosen)
 
@@ -269,8 +263,8 @@ class ClusterBackend:
             return False
         if self._each is None:
             size = 0  # nobody knows; the first comes alone
-        self.demand.blocked = not self.demand.allows(part.ticket, before, size)
-        return not self.demand.blocked
+        self._demand.blocked = not self._demand.allows(part.ticket, before, size)
+        return not self._demand.blocked
 
     def _fail(self, part: Part) -> None:
         assert part.failure is not None
@@ -414,17 +408,7 @@ class ClusterBackend:
 
     # ------------------------------------------------------------------------------------------------- kill and close
 
-    def recall(self, lane: Hashable) -> None:
-        """A cluster tells nobody which of its tasks have begun: what was sent is sent."""
-
-    def begun(self, lane: Hashable, number: int) -> int:
-        return ALL
-
-    def settled(self, lane: Hashable, number: int) -> int:
-        return ALL
-
-    def hurry(self, on: bool) -> None:
-        """Nor does anybody know which of them are slow."""
+    # A cluster tells nobody which of its tasks have begun, nor which are slow: what was sent is not taken back.
 
     def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
         for part in self._lanes[lane]:
@@ -452,9 +436,6 @@ class ClusterBackend:
     def closed(self) -> bool:
         return self._closing
 
-    def release(self) -> None:
-        """There is nothing: the cluster is its maker's."""
-
     def abandon(self) -> None:
         # What names the cluster's tasks stays referenced: letting go of one would tell the parent's cluster.
         self._posts = queue.SimpleQueue()
@@ -467,9 +448,9 @@ class ClusterBackend:
             for slot, part in sent
         ]
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         gated = sum(_is_offered(part) for _, _, part in self._ready.copy())
-        return {"workers": self._workers, "gated": gated, "pids": ()}
+        return Snapshot(self._workers, gated)
 
 
 def _is_offered(part: Part) -> bool:

@@ -16,10 +16,9 @@ from typing import Any
 
 from ordered_executor._base.tasks import Batch, Options
 from ordered_executor._clusters.task import Cargo, Carried, Packed, Shared, value_of
-from ordered_executor._core.dispatcher import Slice
+from ordered_executor._pickling.calls import dumps_call, pack_calls
 from ordered_executor._pickling.functions import may_be_shared, pack_function
-from ordered_executor._pickling.outcomes import without_frames
-from ordered_executor._pickling.picklers import PROTOCOL, dumps, pickle_as
+from ordered_executor._pickling.picklers import PROTOCOL, pickle_as
 
 
 @dataclass(frozen=True)
@@ -84,46 +83,33 @@ class Parcel:
     def __init__(self, batch: Batch, share: Callable[[Any], Any]) -> None:
         self.batch = batch
         self._share = share
-        self.fns: list[bytes] = []
-        self.calls: list[tuple[int, bytes | Packed] | None] = []
         self.kills: dict[int, BaseException] = {}  # what the tickets end with that were stopped
         self.needs: dict[int, list[Any]] = {}  # of a ticket: the references among its arguments
-        known: dict[int, int] = {}
-        for index, (fn, args, kwargs) in enumerate(_calls(batch)):
-            try:
-                self.calls.append(self._pack(index, known, fn, args, kwargs))
-            except BaseException as error:
-                self.needs.pop(index, None)
-                batch.failed[index] = without_frames(error)
-                self.calls.append(None)
+        self.fns, self.calls = pack_calls(batch, self._pack, pack_function)
+        for index in batch.failed:
+            self.needs.pop(index, None)
 
-    def _pack(self, index: int, known: dict[int, int], fn: Any, args: Any, kwargs: Any) -> tuple[int, bytes | Packed]:
-        """The index of its function, or -1 if that travels with its arguments; and what travels."""
+    def _pack(self, index: int, fn: Any, args: Any, kwargs: Any) -> tuple[bool, bytes | Packed]:
         shared = may_be_shared(fn)
-        if shared and id(fn) not in known:
-            self.fns.append(pack_function(fn))
-            known[id(fn)] = len(self.fns) - 1
         args = tuple(map(_beside, args))
         kwargs = {name: _beside(value) for name, value in kwargs.items()} if kwargs else kwargs
         found: list[Any] = []
         _found.now = found
         try:
-            packed = dumps((args, kwargs) if shared else (fn, args, kwargs))
+            packed = dumps_call((args, kwargs) if shared else (fn, args, kwargs))
         finally:
             _found.now = None
         if found:
             self.needs[index] = found
         sent = packed if type(packed) is bytes else self._beside(packed)
         self.batch.load += _length(sent)
-        return (known[id(fn)] if shared else -1), sent
+        return shared, sent
 
     def _beside(self, packed: Any) -> Packed:
         return Packed(bytes(packed.head), [self._share(buffer) for buffer in packed.buffers])
 
     def options(self, index: int) -> Options:
-        owners = self.batch.owners
-        options: Options = (owners[0] if type(owners[0]) is Slice else owners[index]).options
-        return options
+        return self.batch.options(index)
 
     def killed(self, index: int) -> BaseException | None:
         """What its ticket ends with if it was stopped."""
@@ -132,10 +118,10 @@ class Parcel:
     def runs(self) -> Iterator[tuple[int, int]]:
         """Where its parts begin, and how many tickets they have."""
         begin, count = 0, self.batch.count
-        alike = type(self.batch.owners[0]) is Slice
         for index in range(1, count):
-            together = index not in self.needs and index - 1 not in self.needs
-            if not together or not (alike or self.options(index).extra == self.options(index - 1).extra):
+            before, extra = self.options(index - 1).extra, self.options(index).extra
+            alike = extra is before or extra == before
+            if not alike or index in self.needs or index - 1 in self.needs:
                 yield begin, index - begin
                 begin = index
         yield begin, count - begin
@@ -145,15 +131,6 @@ def _length(packed: bytes | Packed) -> int:
     if type(packed) is not Packed:
         return len(packed)
     return len(packed.head) + sum(len(each.buffer) for each in packed.buffers if type(each) is Carried)
-
-
-def _calls(batch: Batch) -> list[tuple[Any, Any, dict[str, Any]]]:
-    piece = batch.owners[0]
-    if type(piece) is not Slice:
-        return [future.call for future in batch.owners]
-    span = piece.span
-    args = span.args[piece.start : piece.start + piece.count]
-    return [(span.fn, (mine,) if span.single else mine, {}) for mine in args]
 
 
 # --------------------------------------------------------------------------------------------------------------- parts

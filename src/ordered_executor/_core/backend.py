@@ -1,15 +1,52 @@
 """What the core asks of a backend: something that runs batches and honours the window.
 
-The core knows no process.  `_processes.backend` (loky workers) is one backend, `dask` another; the test suite's is
-driven by hand. All calls come from the scheduler, but `wake`, `recall`, `begun` and `settled`, which any thread may
-call.
+The core knows no process.  `_processes.backend` (loky workers) is one backend, `_clusters.backend` another; the test
+suite has one that is driven by hand, and one on threads (tests/examples/thread_backend.py, which docs/backends.md
+explains).  `Backend` says what each call means.  This is what holds for all of them:
+
+*Lanes.*  A lane is a place where one batch runs at a time, ticket by ticket, in order; it may be sent a second one
+ahead.  The backend makes the key of a lane, any hashable object.  If it has a `pid` and a `number`, messages, outcomes
+and traces name them.
+
+    want --> Ready --send--> Arrived, Arrived, ... --send--> ...  Ended (retire, close)
+                       |                                          Lost  (its process is gone)
+                       +---> Returned: not begun, goes elsewhere
+
+*Batches.*  A batch stays with its lane until each of its tickets has come home by `Arrived`, was handed back by
+`Returned`, or the lane is `Lost`.  What is wrong with single tickets goes into `batch.failed` while it is sent; they
+come home like the others, with any outcome, which the core replaces.
+
+*Outcomes* have one of these forms.  `_pickling.outcomes.outcome_of` runs a call and gives the first three.
+
+- A value of a basic type (`_pickling.picklers.BASIC`): itself.
+- Any other value: what `pack_value` makes of it.
+- An error: what `pack_error` makes of it.
+- An error that the parent makes itself: `Failure`.
+
+*The window.*  An outcome comes home only when `Window.passes` says so.  Ask again after `open` and after `give_back`.
+The outcome at the head always passes.  Until one passes it stays where it is, and keeps its lane.
+
+*Threads.*  All calls come from the scheduler, but these, which any thread may make at any time: `wake`, `recall`,
+`begun`, `settled`, `snapshot`, `rows`.  Those of them that must not block may come in a signal handler or a finalizer,
+so they take no lock that the scheduler holds.
+
+*The beginning and the end.*  The core calls `open` once before its thread starts, and registers the executor for the
+end of the interpreter and for forks.  The end, in this order:
+
+1. `close(kill=False)` when nothing is left to do; or `close(kill=True)` when the rest has failed.  The second may
+   follow the first, and may come again.
+2. `wait`, until `closed` is true.
+3. `release`, once.  No call follows, but for `wake`, `snapshot` and `rows`, which may come late.
+
+Or, in a forked child, `abandon` alone.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from ordered_executor._base.tasks import Batch
 from ordered_executor._base.times import Times
@@ -135,91 +172,119 @@ Event = Ready | Arrived | Returned | Slow | Lost | Ended | Resized | Broken
 ALL = 1 << 32
 
 
-class Backend(Protocol):
-    """See the module.  `send` may raise nothing: what is wrong with a ticket goes into `batch.failed`."""
+class Snapshot(NamedTuple):
+    """For statistics: how many workers there are, how many wait at the gate, and the processes of those ready."""
 
-    @property
-    def demand(self) -> Demand | None:
-        """How much may lie unread in the parent, where outcomes can be kept elsewhere."""
-        ...
+    workers: int
+    gated: int = 0
+    pids: tuple[int, ...] = ()
 
+
+class Backend(ABC):
+    """See the module.  What is not abstract need not be there: not every backend can do it."""
+
+    demand: Demand | None = None  # how much may lie unread in the parent, where outcomes can be kept elsewhere
+
+    # ------------------------------------------------------------------------------------------------ lanes and batches
+
+    @abstractmethod
     def want(self, lanes: int) -> None:
-        """So many lanes are useful; start what is missing.  Does not wait for them."""
-        ...
+        """So many lanes are useful; start what is missing.  Does not wait for them: `Ready` tells of each.
 
-    def send(self, lane: Hashable, batch: Batch) -> None:
-        """Pack and send a batch.  Does not block."""
-        ...
-
-    def done(self, lane: Hashable, batch: Batch) -> None:
-        """Everything of the batch is home, or will not come: what was kept for it may go."""
-        ...
-
-    def open(self, head: int, limit: int) -> None:
-        """The head has moved."""
-        ...
-
-    def give_back(self, lane: Hashable, size: int) -> None:
-        """Outcomes of so many bytes were released."""
-        ...
-
-    def recall(self, lane: Hashable) -> None:
-        """Have the lane begin nothing more of what it has been sent: it will hand that back.
-
-        From any thread, also in a signal handler or a finalizer; never blocks.  Where that is not to be had: nothing.
+        Called again and again, with what is useful then; more than the executor's `max_workers` it never is.
         """
-        ...
 
-    def begun(self, lane: Hashable, number: int) -> int:
-        """At a glance, from any thread: the tickets of the batch before this index have begun.  It may be less."""
-        ...
+    @abstractmethod
+    def send(self, lane: Any, batch: Batch) -> None:
+        """Pack and send a batch.  Does not block, and raises nothing: see *batches*.
 
-    def settled(self, lane: Hashable, number: int) -> int:
-        """After `recall`, from any thread; never blocks.  From this index on nothing of the batch begins any more.
+        Ask the batch now: its arguments go when its outcomes are home.
+        """
+
+    def done(self, lane: Any, batch: Batch) -> None:
+        """Everything of the batch is home, or will not come: what was kept for it may go."""
+
+    def retire(self, lane: Any) -> None:
+        """The lane will get nothing more: end it when it is idle.  Only for lanes that are `Ready` with a quota."""
+        raise AssertionError("a lane without a quota is retired")
+
+    # ------------------------------------------------------------------------------------------------------- the window
+
+    @abstractmethod
+    def open(self, head: int, limit: int) -> None:
+        """The head has moved; or the window was shared anew."""
+
+    @abstractmethod
+    def give_back(self, lane: Any, size: int) -> None:
+        """Outcomes of so many bytes of this lane, which may be gone, were released."""
+
+    # ---------------------------------------------------------------------------------------------- stop, and take back
+
+    @abstractmethod
+    def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
+        """Stop the task, now or when it runs; if that comes too late, it keeps its outcome.
+
+        It ends with the reason: by a `Lost` that blames it, or by an outcome.
+        """
+
+    def recall(self, lane: Any) -> None:
+        """Have the lane begin nothing more of what it has been sent: it will hand that back.  Never blocks."""
+
+    def begun(self, lane: Any, number: int) -> int:
+        """At a glance: the tickets of the batch before this index have begun.  It may be less.  Never blocks.
+
+        `ALL` if nobody knows: then what was sent cannot be cancelled any more.
+        """
+        return ALL
+
+    def settled(self, lane: Any, number: int) -> int:
+        """After `recall`: from this index on nothing of the batch begins any more.  Never blocks.
 
         `ALL` if nobody knows.  It may be one too many.
         """
-        ...
+        return ALL
 
     def hurry(self, on: bool) -> None:
         """Whether to tell which lanes are `Slow`: some have nothing to do, and others tasks behind the one they run."""
-        ...
 
-    def kill(self, lane: Hashable, number: int, index: int, reason: BaseException) -> None:
-        """Stop the task, now or when it runs; if that comes too late, it keeps its outcome.  A `Lost` may follow."""
-        ...
+    # --------------------------------------------------------------------------------------------------------- its turn
 
-    def retire(self, lane: Hashable) -> None:
-        """The lane will get nothing more: end it when it is idle."""
-        ...
-
+    @abstractmethod
     def wait(self, timeout: float | None) -> list[Event]:
-        """Wait for something to happen, at most so many seconds; also returns when woken."""
-        ...
+        """Wait for something to happen, at most so many seconds; also returns when woken, with nothing maybe.
 
+        `_core.event_queue` has this and `wake`, for backends whose events come from threads.
+        """
+
+    @abstractmethod
     def wake(self) -> None:
-        """Let `wait` return.  From any thread, also in a signal handler or a finalizer; never blocks."""
-        ...
+        """Let `wait` return, the present one or the next.  Never blocks."""
 
+    # ---------------------------------------------------------------------------------------------------------- the end
+
+    @abstractmethod
     def close(self, kill: bool) -> None:
-        """End all lanes (kill: at once).  `closed` becomes True when all of it is gone."""
-        ...
+        """End all lanes (kill: at once).  Does not wait; `closed` becomes true when all of it is gone.
+
+        When it does, `wait` returns.
+        """
 
     @property
-    def closed(self) -> bool: ...
+    @abstractmethod
+    def closed(self) -> bool:
+        """See `close`."""
 
     def release(self) -> None:
         """After `closed`: let go of the last things.  May wait for what is ending by itself."""
-        ...
 
     def abandon(self) -> None:
         """In a forked child: let go without touching what is the parent's."""
-        ...
 
-    def snapshot(self) -> dict[str, Any]:
-        """For statistics: `workers`, `gated`, `pids`.  From any thread."""
-        ...
+    # ----------------------------------------------------------------------------------------------- for those who look
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot: ...
 
     def rows(self) -> list[Row]:
-        """What each lane is doing now.  From any thread."""
-        ...
+        """What each lane is doing now, where that is known."""
+        return []

@@ -23,8 +23,8 @@ from collections.abc import Callable, Hashable
 from operator import itemgetter
 from typing import Any
 
-from ordered_executor._base.tasks import Batch, Options
 from ordered_executor._core.batch_sizing import BATCH_MOST, LONG_BATCH_SECONDS, Pace
+from ordered_executor._core.batches import CoreBatch, FutureBatch, MapBatch, Slice
 from ordered_executor._core.counts import RECORD_SECONDS
 from ordered_executor._core.future import Future
 from ordered_executor._core.map import Span
@@ -83,12 +83,12 @@ class Dispatcher:
             self._waiting.append(entry)
         self.waiting_tickets += entry.count
 
-    def put_back(self, batch: Batch, start: int, begun: bool = False) -> list[Any]:
+    def put_back(self, batch: CoreBatch, start: int, begun: bool = False) -> list[Any]:
         """The tickets that the lane has from index `start` of the batch on are to be sent again, before all that wait.
 
         `begun`: the first of them has been, once.  Returns what was cancelled meanwhile, or is to be.
         """
-        entries = self.rest(batch, start)
+        entries = batch.rest(start)
         batch.kept = min(start, batch.kept)
         cancelled = []
         for entry in entries:
@@ -104,17 +104,6 @@ class Dispatcher:
                 self.waiting_tickets += entry.count
             begun = False
         return cancelled
-
-    @staticmethod
-    def rest(batch: Batch, start: int | None = None) -> list[Any]:
-        """What the lane has of a batch that is not home, or from index `start` on: futures, or a slice."""
-        start = batch.home if start is None else start
-        owner, stop = batch.owners[0], batch.kept
-        if start >= stop:
-            return []
-        if type(owner) is Slice:
-            return [Slice(owner.span, owner.start + start, stop - start)]
-        return list(batch.owners[start:stop])
 
     def drop_span(self, span: Span) -> list[Any]:
         """Forget what no lane has of a span, and return it."""
@@ -185,7 +174,7 @@ class Dispatcher:
 
     def _wants_more(self, lane: LaneQueue) -> bool:
         """Whether a lane that has just ended something, and so is not stuck, should have a second batch."""
-        if self._lowest() < lane.batches[0].first:
+        if self._next().first < lane.batches[0].first:
             return False  # it would stand behind later tickets, which may be at the gate until it is released
         return (self.pace.seconds or 0.0) * lane.tickets < AHEAD_SECONDS
 
@@ -193,34 +182,45 @@ class Dispatcher:
         """Near the end, leave the rest to whoever is free."""
         return self.waiting_tickets > self._workers
 
-    def _lowest(self) -> int:
-        entry = self._returned[0][1] if self._returned else self._waiting[0]
-        return int(entry.first)
+    def _next(self) -> Any:
+        """The future or slice with the lowest ticket."""
+        return self._returned[0][1] if self._returned else self._waiting[0]
 
     # ------------------------------------------------------------------------------------------------------ the batches
 
-    def take(self, lane: LaneQueue) -> tuple[Batch | None, list[Any]]:
+    def take(self, lane: LaneQueue) -> tuple[CoreBatch | None, list[Any]]:
         """The next batch for a lane, and what turned out to be cancelled on the way."""
         size = min(self.pace.batch_size(self.waiting_tickets // self._workers), self._most, 2 * self._grown)
         if lane.quota is not None:
             size = min(size, lane.quota)
         # Near the end, leave something for the other lanes.
         size = max(1, min(size, -(-self.waiting_tickets // self._workers)))
-        cancelled: list[Any] = []
-        futures: list[Future[Any]] = []
         again = bool(self._returned)
-        batch = Batch(next(_numbers), 0, 0, futures, lane=lane.key)
-        while self.waiting_tickets:
-            entry = self._returned[0][1] if self._returned else self._waiting[0]
-            if type(entry) is Slice:
-                if not futures:
-                    most = self._most if lane.quota is None else min(self._most, lane.quota)
-                    self._take_slice(batch, entry, size, most)
-                    if entry.span.cancelled:  # now that whoever cancels it finds the batch
-                        entry.span.sent.pop(batch.number)
-                        return None, [batch.owners[0]]
-                break
-            if futures and (entry.first != futures[-1].first + 1):
+        batch: CoreBatch | None
+        entry = self._next()
+        if type(entry) is Slice:
+            most = self._most if lane.quota is None else min(self._most, lane.quota)
+            batch, cancelled = self._take_slice(lane, entry, size, most)
+        else:
+            batch, cancelled = self._take_futures(lane, size)
+        if batch is not None:
+            self._grown = max(self._grown, batch.count)
+            batch.again = again
+            # The worker notes when each task begins and ends: where that is wanted, or costs nothing.
+            seconds = self.pace.seconds
+            wanted = batch.is_told_apart or self.record_all
+            batch.recorded = wanted or seconds is None or seconds > RECORD_SECONDS
+            batch.seconds = min(self.pace.longest, (seconds or 0.0) * batch.count)
+            self._roster.give(lane, batch)
+        return batch, cancelled
+
+    def _take_futures(self, lane: LaneQueue, size: int) -> tuple[FutureBatch | None, list[Any]]:
+        cancelled: list[Any] = []
+        batch = FutureBatch(next(_numbers), 0, lane=lane.key)
+        futures = batch.futures
+        while self.waiting_tickets and len(futures) < size:
+            entry = self._next()
+            if type(entry) is Slice or (futures and entry.first != futures[-1].first + 1):
                 break
             if self._returned:
                 heapq.heappop(self._returned)
@@ -234,25 +234,12 @@ class Dispatcher:
                 continue
             batch.apart = batch.apart or entry.apart
             futures.append(entry)
-            if len(futures) == size:
-                break
-        if not batch.owners:
-            return None, cancelled
-        batch.count = batch.kept = batch.count or len(futures)
-        self._grown = max(self._grown, batch.count)
-        batch.again = again
-        batch.recorded = self._is_recorded(batch)
-        batch.seconds = min(self.pace.longest, (self.pace.seconds or 0.0) * batch.count)
-        self._roster.give(lane, batch)
-        return batch, cancelled
+        batch.count = batch.kept = len(futures)
+        return batch if futures else None, cancelled
 
-    def _is_recorded(self, batch: Batch) -> bool:
-        """Whether the worker notes when each task begins and ends: where that is wanted, or costs nothing."""
-        owner = batch.owners[0]
-        wanted = type(owner) is not Slice or owner.span.outcomes or self.record_all
-        return wanted or self.pace.seconds is None or self.pace.seconds > RECORD_SECONDS
-
-    def _take_slice(self, batch: Batch, piece: Slice, size: int, size_limit: int) -> None:
+    def _take_slice(
+        self, lane: LaneQueue, piece: Slice, size: int, size_limit: int
+    ) -> tuple[MapBatch | None, list[Any]]:
         returned = bool(self._returned)
         if piece.span.chunksize is not None:
             size = min(size_limit, piece.span.chunksize)
@@ -262,10 +249,13 @@ class Dispatcher:
         elif returned:
             heapq.heapreplace(self._returned, (piece.first, piece))
         self.waiting_tickets -= taken.count
-        batch.first, batch.count, batch.owners, batch.apart = taken.first, taken.count, [taken], taken.apart
-        piece.span.sent[batch.number] = batch
+        batch = MapBatch.of(taken, next(_numbers), lane.key)
+        if taken.span.cancelled:  # now that whoever cancels it finds the batch
+            batch.forget()
+            return None, [taken]
+        return batch, []
 
-    def arrived(self, lane: LaneQueue, number: int, start: int, count: int) -> tuple[Batch | None, int]:
+    def arrived(self, lane: LaneQueue, number: int, start: int, count: int) -> tuple[CoreBatch | None, int]:
         """Outcomes came home.  Returns their batch, and how many of them are known already (a peek was faster)."""
         batch = lane.batches[0] if lane.batches else None
         if batch is None or batch.number != number:
@@ -278,16 +268,10 @@ class Dispatcher:
         ended = batch.home == batch.count
         self._roster.hear(lane, fresh, ended=ended)
         if ended:
-            self._forget(batch)
+            batch.forget()
         return batch, min(known, count)
 
-    @staticmethod
-    def _forget(batch: Batch) -> None:
-        """No lane has it any more."""
-        if type(batch.owners[0]) is Slice:
-            batch.owners[0].span.sent.pop(batch.number, None)
-
-    def take_back(self, lane: LaneQueue, settled: Callable[[Batch], int]) -> list[Any]:
+    def take_back(self, lane: LaneQueue, settled: Callable[[CoreBatch], int]) -> list[Any]:
         """The lane was recalled: what begins there no more is here again.  Returns what was cancelled of it.
 
         The lane is sent nothing before it has handed back, or ended what it has.
@@ -324,35 +308,9 @@ class Dispatcher:
             assert batch.number >= number and batch.home == begin, (batch, number, start)
             self._roster.let_go(lane, max(0, batch.kept - begin))
             batch.apart = batch.apart or (apart and batch.number == number)
-            self._forget(batch)
+            batch.forget()
             cancelled += self.put_back(batch, begin)
             if batch.number == number:
                 break
         self._roster.returned(lane)
         return cancelled
-
-
-class Slice:
-    """A part of a span that goes its way as one piece."""
-
-    __slots__ = ("apart", "count", "first", "span", "start")
-
-    def __init__(self, span: Span, start: int, count: int) -> None:
-        self.span = span
-        self.start = start
-        self.count = count
-        self.first = span.first + start
-        self.apart = False
-
-    @property
-    def options(self) -> Options:
-        return self.span.options
-
-    def cut(self, count: int) -> Slice:
-        """Cut `count` tickets off the front."""
-        front = Slice(self.span, self.start, count)
-        front.apart = self.apart
-        self.start += count
-        self.first += count
-        self.count -= count
-        return front

@@ -66,11 +66,11 @@ class OrderedExecutor(Executor):
         window: Window,
         max_workers: int,
         *,
-        backlog: int | None,
-        retries: int,
-        timeout: float | None,
-        keep_results: bool | None,
-        unseen_errors: str,
+        backlog: int | None = None,
+        retries: int = 0,
+        timeout: float | None = None,
+        keep_results: bool | None = None,
+        unseen_errors: str = "log",
     ) -> None:
         backlog = check_optional_count("backlog", backlog, 1)
         retries = check_count("retries", retries, 0)
@@ -83,9 +83,10 @@ class OrderedExecutor(Executor):
         self._scheduler = Scheduler(
             backend, window, max_workers, backlog, keep_results, unseen_errors, self._first_ticket
         )
+        self._inbox = self._scheduler.inbox
         self._scheduler.start()
         # Nobody holds the executor any more: finish what was submitted, then end.
-        weakref.finalize(self, self._scheduler.orphan).atexit = False
+        weakref.finalize(self, self._inbox.orphan).atexit = False
 
     # ------------------------------------------------------------------------------------------------------- submit
 
@@ -103,9 +104,9 @@ class OrderedExecutor(Executor):
     def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Future[Any]:
         if not callable(fn):
             check_callable("fn", fn)
-        scheduler = self._scheduler
-        future: Future[Any] = Future(scheduler, (fn, args, kwargs), options)
-        scheduler.claim_future(future)
+        inbox = self._inbox
+        future: Future[Any] = Future(inbox, (fn, args, kwargs), options)
+        inbox.claim_future(future)
         return future
 
     def mark(self, value: T) -> Future[T]:
@@ -113,8 +114,8 @@ class OrderedExecutor(Executor):
 
         For "this batch is done" markers.  Returns its future.  Waits and raises as `submit` does.
         """
-        future: Future[T] = Future(self._scheduler, Marked(value), self._options)
-        self._scheduler.claim_future(future)
+        future: Future[T] = Future(self._inbox, Marked(value), self._options)
+        self._inbox.claim_future(future)
         return future
 
     @overload
@@ -188,7 +189,7 @@ class OrderedExecutor(Executor):
         check_flag("prefetch", prefetch)
         if prefetch and buffersize is None:
             raise ValueError("prefetch needs a buffersize: how far ahead the thread may read")
-        return start_map(self._scheduler, fn, iterables, timeout, chunksize, buffersize, errors, prefetch, options)
+        return start_map(self._inbox, fn, iterables, timeout, chunksize, buffersize, errors, prefetch, options)
 
     def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
         """A light view on this executor whose `submit` and `map` use other settings.
@@ -238,9 +239,9 @@ class OrderedExecutor(Executor):
         return self._read(read_outcome, timeout, follow)
 
     def _read(self, read: Callable[[Future[Any]], T], timeout: float | None, follow: bool) -> Results[T]:
-        scheduler = self._scheduler
+        inbox = self._inbox
 
-        return Results(scheduler.stream, lambda: scheduler.claims.tail, read, timeout, follow)
+        return Results(inbox.stream, lambda: inbox.claims.tail, read, timeout, follow)
 
     def statistics(self) -> Statistics:
         """A snapshot of the executor.  Does not wait; the numbers are of about the same moment."""
@@ -272,11 +273,11 @@ class OrderedExecutor(Executor):
         second: when it returns, the futures are cancelled, if no callback keeps that thread so long.
         """
         check_flag("kill", kill)
-        scheduler = self._scheduler
-        scheduler.cancel_waiting()
+        inbox = self._inbox
+        inbox.cancel_waiting()
         if kill:
-            scheduler.kill_begun()
-        scheduler.wait_for_turn(CANCEL_SECONDS)
+            inbox.kill_begun()
+        inbox.wait_for_turn(CANCEL_SECONDS)
 
     def shutdown(
         self,
@@ -302,16 +303,16 @@ class OrderedExecutor(Executor):
     def _shutdown(
         self, wait: bool, timeout: float | None, cancel_futures: bool, kill_workers: bool, may_raise: bool
     ) -> None:
-        scheduler = self._scheduler
-        scheduler.close_claims()
+        inbox = self._inbox
+        inbox.close_claims()
         if cancel_futures:
-            scheduler.cancel_waiting()
+            inbox.cancel_waiting()
         if kill_workers:
-            scheduler.kill_all()
-        if not wait or scheduler.on_scheduler():
+            inbox.kill_all()
+        if not wait or inbox.on_scheduler():
             return
-        if not scheduler.wait(timeout):
-            unfinished = scheduler.unfinished()
+        if not inbox.wait(timeout):
+            unfinished = inbox.unfinished()
             what = (
                 f"tickets {unfinished[:10]}{' …' if len(unfinished) > 10 else ''} are unfinished"
                 if unfinished
@@ -322,7 +323,7 @@ class OrderedExecutor(Executor):
                 "or shutdown(kill_workers=True)",
                 unfinished,
             )
-        scheduler.report_unseen(may_raise)
+        inbox.report_unseen(may_raise)
 
     def __enter__(self) -> Any:
         return self
@@ -359,13 +360,13 @@ class OrderedExecutor(Executor):
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
                 loop.call_soon_threadsafe(finished.set)
 
-        self._scheduler.finished.tell(tell)
+        self._inbox.finished.tell(tell)
         try:
             await finished.wait()
         except BaseException:
             self._shutdown(False, None, True, False, may_raise=False)
             raise
-        self._scheduler.report_unseen(may_raise=kind is None)
+        self._inbox.report_unseen(may_raise=kind is None)
 
 
 class OptionsView:

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ordered_executor._base.errors import TaskKilledError
 from ordered_executor._base.locks import Lock
-from ordered_executor._base.tasks import Batch, Options, Run
+from ordered_executor._base.tasks import Options, Run
+from ordered_executor._core.batches import CoreBatch
 from ordered_executor._core.waiters import DONE, ConditionShim, Waiters
 from ordered_executor._pickling.texts import as_call, call_text, error_text, short
 
@@ -59,7 +60,7 @@ class Owner(Protocol):
     unseen_errors: str
 
     def skip(self, future: Future[Any]) -> None: ...
-    def recall(self, batch: Batch, index: int) -> bool: ...
+    def recall(self, batch: CoreBatch, index: int) -> bool: ...
     def kill(self, future: Future[Any]) -> bool: ...
     def note_read(self, future: Future[Any]) -> None: ...
     def seconds_in_worker(self, ticket: int) -> float | None: ...
@@ -120,7 +121,7 @@ class Future(StandardFuture[T]):
     claimed_at = 0.0  # when the scheduler took it
     run: Run | None = None  # where and when it ran
     kept_call: Any = None  # of one that failed: what was called
-    sent: Batch | None = None  # while a lane has it, and its outcome is not home; owned by the scheduler
+    sent: CoreBatch | None = None  # while a lane has it, and its outcome is not home; owned by the scheduler
     begun = False  # where a worker died: it may run again, and is not cancelled any more; owned by the scheduler
     skipped = False  # its skip is with the sequencer; owned by the scheduler
     killed: BaseException | None = None  # what it ends with, should it be about to run; owned by the scheduler
@@ -306,7 +307,7 @@ class Future(StandardFuture[T]):
 
     # ----------------------------------------------------------------------------------------------- for the scheduler
 
-    def start(self, batch: Batch | None = None) -> bool:
+    def start(self, batch: CoreBatch | None = None) -> bool:
         """Pending to running, in that batch, unless it is cancelled.  On the scheduler."""
         +_deciding
         try:

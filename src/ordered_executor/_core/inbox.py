@@ -3,23 +3,23 @@
 They only claim tickets and post requests (cancel, kill, shut down); the scheduler does the rest, in its own thread.  So
 Ctrl-C in a user thread leaves nothing half done.
 
-What is shared with the scheduler's thread: the claims (see `_core.claims`), `_posts` (a deque: append and popleft are
-atomic), and the flag `_asleep`.  No wake-up is lost: the scheduler sets `_asleep`, then looks at claims and posts, then
-waits; a user thread adds to them, then looks at `_asleep`, then wakes.
+What is shared with the scheduler's thread: the claims (see `_core.claims`), `posts` (a deque: append and popleft are
+atomic), and the flag `asleep`.  No wake-up is lost: the scheduler sets `asleep`, then looks at claims and posts, then
+waits; a user thread adds to them, then looks at `asleep`, then wakes.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ordered_executor._base import system
-from ordered_executor._base.tasks import Batch
 from ordered_executor._base.waiting import Latch
 from ordered_executor._core.backend import Backend
 from ordered_executor._core.backlog import Backlog
+from ordered_executor._core.batches import CoreBatch
 from ordered_executor._core.claims import Claims
 from ordered_executor._core.dispatcher import Dispatcher
 from ordered_executor._core.future import READ_IN_CALLBACK, Future, in_callback
@@ -41,37 +41,54 @@ class Marked:
         self.value = value
 
 
+class Work(Protocol):
+    """What the scheduler does when it comes to a request: in its own thread, one after the other."""
+
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def dispatcher(self) -> Dispatcher: ...
+    def skip(self, future: Future[Any]) -> None: ...
+    def kill(self, future: Future[Any]) -> None: ...
+    def drop_span(self, span: Span) -> None: ...
+    def begin_closing(self) -> None: ...
+    def cancel_waiting(self) -> None: ...
+    def kill_begun(self) -> None: ...
+    def kill_all(self, end: Callable[[], None] | None) -> None: ...
+
+
 class Inbox:
-    """See the module.  The scheduler is built on it."""
+    """See the module.  A part of the scheduler, which is the `work`."""
 
     def __init__(
-        self, backend: Backend, backlog: int | None, keep_results: bool | None, unseen_errors: str, first_ticket: int
+        self,
+        work: Work,
+        backend: Backend,
+        sequencer: Sequencer,
+        backlog: int | None,
+        keep_results: bool | None,
+        unseen_errors: str,
     ) -> None:
-        self.backend = backend
-        self.dispatcher: Dispatcher  # see Scheduler
+        self._work = work
+        self._backend = backend
+        self._sequencer = sequencer
         self.unseen_errors = unseen_errors
-        self.keeps_nothing = keep_results is False
-        self.keeps_calls = False  # also of tasks that went well
-        self.claims = Claims(first_ticket)
-        self.sequencer = Sequencer(first_ticket)
+        first = sequencer.head
+        self.claims = Claims(first)
         self.backlog = Backlog(backlog, self._all_done, self._may_leave, self._busy_turn)
-        self.stream = Stream(first_ticket, keep_results, self.must_not_wait, self._leave)
+        self.stream = Stream(first, keep_results, self.must_not_wait, self._leave)
         self.demand = backend.demand
         self.finished = Latch()
         self.abandoned = False
-        self._posts: deque[Callable[[], None]] = deque()
-        self._cancel_below = first_ticket  # what was submitted before this ticket does not begin any more
-        self._asleep = False
+        self.posts: deque[Callable[[], None]] = deque()
+        self.cancel_below = first  # what was submitted before this ticket does not begin any more
+        self.asleep = False
         self.turn = 0  # of the scheduler
-        self._thread: threading.Thread | None = None
-        self._ident: int | None = None
+        self.thread: threading.Thread | None = None
+        self.ident: int | None = None
 
     def on_scheduler(self) -> bool:
-        return threading.get_ident() == self._ident
-
-    @property
-    def head(self) -> int:
-        return self.sequencer.head
+        return threading.get_ident() == self.ident
 
     def claim(self, entry: Any) -> None:
         """Give it its tickets and wake the scheduler."""
@@ -96,56 +113,56 @@ class Inbox:
         """Wait until all is finished, and the thread is gone: a fork warns of those that are there."""
         if not self.finished.wait(timeout):
             return False
-        if self._thread is not None and not self.on_scheduler():
-            system.join(self._thread, END_SECONDS)
+        if self.thread is not None and not self.on_scheduler():
+            system.join(self.thread, END_SECONDS)
         return True
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the scheduler call something.  Never waits."""
-        self._hand_over(self._posts.append, call)
+        self._hand_over(self.posts.append, call)
 
     def _hand_over(self, add: Callable[[Any], None], what: Any) -> None:
         """Add it to what waits for the scheduler, and wake that."""
         try:
             add(what)
-            self._poke()
+            self.poke()
         except BaseException:
-            self._poke()  # Ctrl-C: it may have been added, and nobody woken
+            self.poke()  # Ctrl-C: it may have been added, and nobody woken
             raise
 
-    def _poke(self) -> None:
+    def poke(self) -> None:
         # Only the scheduler clears the flag: whoever is interrupted between clearing and waking would leave it deaf.
-        if self._asleep:
-            self.backend.wake()
+        if self.asleep:
+            self._backend.wake()
 
     def seconds_in_worker(self, ticket: int) -> float | None:
-        return seconds_in_worker(self, ticket)
+        return seconds_in_worker(self._work, ticket)
 
     def skip(self, future: Future[Any]) -> None:
-        self.post(lambda: self._skip(future))
+        self.post(lambda: self._work.skip(future))
 
-    def recall(self, batch: Batch, index: int) -> bool:
+    def recall(self, batch: CoreBatch, index: int) -> bool:
         """Whether the task with that index has not begun, and does not begin in that batch any more.
 
         The first time for a batch its lane is recalled: what else it has not begun comes back, and is sent again.
         """
         if batch.settled is None:
-            if index < self.backend.begun(batch.lane, batch.number):
+            if index < self._backend.begun(batch.lane, batch.number):
                 return False
-            self.backend.recall(batch.lane)
-            batch.settled = self.backend.settled(batch.lane, batch.number)
+            self._backend.recall(batch.lane)
+            batch.settled = self._backend.settled(batch.lane, batch.number)
         return index >= batch.settled
 
-    def settled(self, batch: Batch) -> int:
+    def settled(self, batch: CoreBatch) -> int:
         """From which index on nothing of a batch begins any more, of a lane that was recalled."""
         if batch.settled is None:
-            batch.settled = self.backend.settled(batch.lane, batch.number)
+            batch.settled = self._backend.settled(batch.lane, batch.number)
         return batch.settled
 
     def kill(self, future: Future[Any]) -> bool:
         if future.done():
             return False
-        self.post(lambda: self._kill(future))
+        self.post(lambda: self._work.kill(future))
         return True
 
     def note_read(self, future: Future[Any]) -> None:
@@ -176,34 +193,34 @@ class Inbox:
         anything else.
         """
         span.cancelled = True
-        self.post(lambda: self._drop_span(span))
+        self.post(lambda: self._work.drop_span(span))
         for batch in list(span.sent.values()):
-            self.backend.recall(batch.lane)
+            self._backend.recall(batch.lane)
 
     def close_claims(self) -> None:
         """Nothing more will be submitted."""
         self.claims.close(RuntimeError("cannot schedule new futures after shutdown"))
         self.backlog.close()
         self.stream.end()
-        self.post(self._begin_closing)
+        self.post(self._work.begin_closing)
 
     def cancel_waiting(self) -> None:
         """Nothing that has been submitted begins any more.  None slips through: see `cancel_span`."""
-        self._cancel_below = self.claims.tail
-        self.post(self._cancel_waiting)
-        for lane in self._lane_keys():
-            self.backend.recall(lane)
+        self.cancel_below = self.claims.tail
+        self.post(self._work.cancel_waiting)
+        for lane in list(self._work.dispatcher.lanes):
+            self._backend.recall(lane)
 
     def kill_begun(self) -> None:
         """Behind `cancel_waiting`: stop what runs, too."""
-        self.post(self._kill_begun)
+        self.post(self._work.kill_begun)
 
     def wait_for_turn(self, timeout: float) -> None:
         """Wait until what was posted is done: at most `timeout` seconds, and not in a callback.
 
         The scheduler may be in one, which may wait for whoever waits here.  Ended by the scheduler, and by the clock.
         """
-        if self._thread is None or self.on_scheduler() or in_callback or self.finished.is_set():
+        if self.thread is None or self.on_scheduler() or in_callback or self.finished.is_set():
             return
         done = Latch()
         self.post(done.set)
@@ -211,19 +228,19 @@ class Inbox:
 
     def kill_all(self, end: Callable[[], None] | None = None) -> None:
         """Everything unfinished fails, and the workers are killed; by `end`, if it is given, on the scheduler."""
-        self.post(lambda: self._kill_all(end))
+        self.post(lambda: self._work.kill_all(end))
 
     def abandon(self) -> None:
         """In a forked child: the executor is the parent's.  Its locks may be held by threads that are not here."""
         self.abandoned = True
-        self._asleep = False
+        self.asleep = False
         self.claims = Claims(0)
         self.claims.close(RuntimeError("this executor belongs to the parent process; make a new one after os.fork()"))
         self.backlog = Backlog(None, self._all_done)
         self.stream.abandon()
         self.finished = Latch()
         self.finished.set()
-        self.backend.abandon()
+        self._backend.abandon()
 
     def must_not_wait(self, ticket: int | None = None) -> str | None:
         """Why a wait for something unfinished would never end here, if that is so.  Else it waits for this ticket."""
@@ -237,53 +254,27 @@ class Inbox:
 
     def unfinished(self) -> list[int]:
         """The tickets that have not ended, nor were cancelled as far as the scheduler has come."""
-        cancelled = self.sequencer.skipped()
-        return [ticket for ticket in range(self.sequencer.head, self.claims.tail) if ticket not in cancelled]
+        cancelled = self._sequencer.skipped()
+        return [ticket for ticket in range(self._sequencer.head, self.claims.tail) if ticket not in cancelled]
 
     def _leave(self, future: Future[Any]) -> None:
         self.backlog.leave(future)  # asked for anew each time: a forked child gets another one
         if self.demand is not None:
             self.demand.read(future.first)
             if self.demand.blocked:
-                self._poke()
+                self.poke()
 
     def note_wanted(self, ticket: int) -> None:
         """Somebody waits for this ticket."""
         if self.demand is not None and ticket >= self.demand.wanted:
             self.demand.ask(ticket)
-            self._poke()
+            self.poke()
 
     def _may_leave(self, future: Future[Any]) -> bool:
         return future.called_back and self.stream.lets_go
 
     def _busy_turn(self) -> int | None:
-        return None if self._asleep else self.turn
+        return None if self.asleep else self.turn
 
     def _all_done(self) -> bool:
-        return self.sequencer.head == self.claims.tail
-
-    # ------------------------------------------------------------------------------ on the scheduler, which knows how
-
-    def _lane_keys(self) -> list[Hashable]:
-        raise NotImplementedError
-
-    def _skip(self, future: Future[Any]) -> None:
-        raise NotImplementedError
-
-    def _kill(self, future: Future[Any]) -> None:
-        raise NotImplementedError
-
-    def _drop_span(self, span: Span) -> None:
-        raise NotImplementedError
-
-    def _begin_closing(self) -> None:
-        raise NotImplementedError
-
-    def _cancel_waiting(self) -> None:
-        raise NotImplementedError
-
-    def _kill_begun(self) -> None:
-        raise NotImplementedError
-
-    def _kill_all(self, end: Callable[[], None] | None) -> None:
-        raise NotImplementedError
+        return self._sequencer.head == self.claims.tail

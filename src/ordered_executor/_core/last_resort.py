@@ -70,9 +70,9 @@ def find_owners(scheduler: Any) -> dict[int, Any]:
     """
     owners: dict[int, Any] = {}
     for thing in gc.get_objects():
-        if type(thing) is Future and thing._owner is scheduler:
+        if type(thing) is Future and thing._owner is scheduler.inbox:
             owners[thing.first] = thing
-        elif type(thing) is MapResults and thing._claimer is scheduler:
+        elif type(thing) is MapResults and thing._claimer is scheduler.inbox:
             for span in snapshot(thing._intake.spans):
                 owners.update(dict.fromkeys(range(span.first, span.first + span.count), span))
     return owners

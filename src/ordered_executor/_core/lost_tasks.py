@@ -10,9 +10,10 @@ from typing import Any
 
 from ordered_executor._base.error_tools import copy_error
 from ordered_executor._base.errors import TaskKilledError
-from ordered_executor._base.tasks import Batch, Failure, Segment
+from ordered_executor._base.tasks import Failure, Segment
 from ordered_executor._core.backend import Lost
-from ordered_executor._core.dispatcher import Dispatcher, Slice
+from ordered_executor._core.batches import CoreBatch, Slice
+from ordered_executor._core.dispatcher import Dispatcher
 
 
 def settle_loss(dispatcher: Dispatcher, event: Lost) -> tuple[list[Segment], list[Any]]:
@@ -24,50 +25,24 @@ def settle_loss(dispatcher: Dispatcher, event: Lost) -> tuple[list[Segment], lis
         begun = batch.number == event.begun or (event.blame is not None and batch.number == event.blame.number)
         if start == batch.kept:
             pass  # the rest was taken back before: it is elsewhere, and is not what the lane died of
-        elif _cancelled(batch, start):
+        elif batch.cancelled(start):
             begun = False
         elif _fails(batch, start, event):
-            failed.append(_fail(batch, start, event.reason))
+            failed.append(Segment(batch.first + start, 1, batch.owners(start, 1), [Failure(event.reason)]))
             start, begun = start + 1, False
         batch.apart = batch.apart or batch.number == event.suspect
         cancelled += dispatcher.put_back(batch, start, begun)
     return failed, cancelled
 
 
-def _cancelled(batch: Batch, index: int) -> bool:
-    """Whether the ticket is cancelled.  If it is not, it cannot be any more."""
-    owner = batch.owners[0]
-    return owner.span.cancelled if type(owner) is Slice else not batch.owners[index].leave()
-
-
-def _fails(batch: Batch, start: int, event: Lost) -> bool:
+def _fails(batch: CoreBatch, start: int, event: Lost) -> bool:
     """Whether the first ticket that is not home ends with the lane: charged, and its retries do not cover that."""
     blame = event.blame
     if blame is not None and batch.number == blame.number:
         assert blame.index == start, (blame, batch)
-        return event.deliberate or not _may_run_again(batch, start)
+        return event.deliberate or not batch.charge(start)
     suspect = batch.number == event.suspect and (batch.apart or batch.count == 1)
-    return suspect and not _may_run_again(batch, start)
-
-
-def _may_run_again(batch: Batch, index: int) -> bool:
-    """Charge this ticket with the death of a worker; whether its retries cover that."""
-    owner = batch.owners[0]
-    if type(owner) is Slice:
-        place = owner.start + index
-        losses = owner.span.losses[place] = owner.span.losses.get(place, 0) + 1
-        return bool(losses <= owner.options.retries)
-    future = batch.owners[index]
-    future.losses += 1
-    return bool(future.losses <= future.options.retries)
-
-
-def _fail(batch: Batch, index: int, reason: BaseException) -> Segment:
-    """The ticket ends with an error that the parent made."""
-    owner = batch.owners[0]
-    if type(owner) is Slice:
-        return Segment(batch.first + index, 1, list(batch.owners), [Failure(reason)])
-    return Segment(batch.first + index, 1, [batch.owners[index]], [Failure(reason)])
+    return suspect and not batch.charge(start)
 
 
 def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list[Segment], list[Any]]:
@@ -75,7 +50,7 @@ def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list
     entries: list[Any] = []
     for lane in list(dispatcher.lanes.values()):
         for batch in dispatcher.close_lane(lane.key).batches:
-            entries += dispatcher.rest(batch)
+            entries += batch.rest(batch.home)
     failed: list[Segment] = []
     cancelled: list[Any] = []
     for entry in entries + dispatcher.clear():

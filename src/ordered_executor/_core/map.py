@@ -18,8 +18,9 @@ from typing import Any, Protocol
 from ordered_executor._base.atomic import snapshot
 from ordered_executor._base.errors import ResultsTimeoutError
 from ordered_executor._base.locks import AT_ONCE, Lock
-from ordered_executor._base.tasks import Batch, Options, Run, Skip
+from ordered_executor._base.tasks import Options, Run, Skip
 from ordered_executor._base.waiting import ParkingLot
+from ordered_executor._core.batches import CoreBatch
 from ordered_executor._core.outcome import Outcome, Raw
 from ordered_executor._pickling.outcomes import is_failure, unpack
 from ordered_executor._pickling.picklers import BASIC
@@ -87,7 +88,7 @@ class Span:
         self.outcomes = outcomes  # the reader wants to know more than values
         self.losses: dict[int, int] = {}  # per index, how often its worker died
         self.cancelled = False
-        self.sent: dict[int, Batch] = {}  # those that lanes have; by the scheduler, by single dictionary operations
+        self.sent: dict[int, CoreBatch] = {}  # those that lanes have; by the scheduler, by single dictionary operations
         self.delivery = delivery
 
     def let_go(self, begin: int, outcomes: list[Any] | None, count: int) -> None:

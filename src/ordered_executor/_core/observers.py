@@ -79,17 +79,11 @@ class Log(Observer):
             logger.debug("%s hands back what it has not begun of batch %d", name_of(event.lane), event.number)
 
     def sent(self, lane: Any, batch: Batch) -> None:
-        if batch.again and _was_lost(batch):
+        if batch.losses():
             logger.info("some of the tickets from %d to %d run again", batch.first, batch.first + batch.count - 1)
         if logger.isEnabledFor(logging.DEBUG):
             last = batch.first + batch.count - 1
             logger.debug("%s gets the tickets from %d to %d", name_of(lane), batch.first, last)
-
-
-def _was_lost(batch: Batch) -> bool:
-    owner = batch.owners[0]
-    span = getattr(owner, "span", None)
-    return bool(span.losses) if span is not None else any(future.losses for future in batch.owners)
 
 
 def name_of(lane: Any) -> str:

@@ -19,7 +19,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Hashable
 
-from ordered_executor._base.tasks import Batch
+from ordered_executor._core.batches import CoreBatch
 
 
 class LaneQueue:
@@ -29,14 +29,14 @@ class LaneQueue:
         self.key = key
         self.quota = quota  # tasks it may still start; None: any number
         self.number = number  # its age: lower is older
-        self.batches: deque[Batch] = deque()
+        self.batches: deque[CoreBatch] = deque()
         self.tickets = 0
         self.heard = -1  # the turn in which outcomes came from it last
         self.closed = False
         self.recalled = False  # it hands back whatever it is sent now
         self.idling = False  # it stands among the idle ones
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: CoreBatch) -> None:
         self.batches.append(batch)
         self.tickets += batch.count
         if self.quota is not None:
@@ -87,7 +87,7 @@ class Roster:
 
     # ------------------------------------------------------------------------------------------- what becomes of a lane
 
-    def give(self, lane: LaneQueue, batch: Batch) -> None:
+    def give(self, lane: LaneQueue, batch: CoreBatch) -> None:
         if not lane.batches:
             self.busy += 1
         lane.add(batch)

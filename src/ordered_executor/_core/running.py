@@ -9,16 +9,15 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ordered_executor._base.atomic import snapshot
-from ordered_executor._base.tasks import Batch
 from ordered_executor._core.backend import Row
-from ordered_executor._core.dispatcher import Slice
-from ordered_executor._pickling.texts import as_call, call_name, call_text
+from ordered_executor._core.batches import CoreBatch
+from ordered_executor._pickling.texts import call_name, call_text
 
 if TYPE_CHECKING:
-    from ordered_executor._core.inbox import Inbox
+    from ordered_executor._core.inbox import Work
 
 
 T = TypeVar("T")
@@ -61,12 +60,12 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def seconds_in_worker(scheduler: Inbox, ticket: int) -> float | None:
+def seconds_in_worker(scheduler: Work, ticket: int) -> float | None:
     """How long a worker has been at a ticket; None if none is at it."""
     return next((one.seconds for one in take_running(scheduler) if one.ticket == ticket), None)
 
 
-def take_running(scheduler: Inbox) -> list[Running]:
+def take_running(scheduler: Work) -> list[Running]:
     """A picture of all workers: by ticket, so the head comes first; then those without a task, by number."""
     picture = [_describe(scheduler, row) for row in scheduler.backend.rows()]
     return sorted(picture, key=_place)
@@ -76,34 +75,25 @@ def _place(worker: Running) -> tuple[bool, int, bool, int]:
     return worker.ticket is None, worker.ticket or 0, worker.number is None, worker.number or 0
 
 
-def _describe(scheduler: Inbox, row: Row) -> Running:
+def _describe(scheduler: Work, row: Row) -> Running:
     found = None if row.batch is None else patiently(lambda: _find(scheduler, row))
     if found is None:
         return Running(row.number, row.pid, row.state, seconds=row.seconds)
     batch, index = found
     ticket = batch.first + index
-    fn, args, kwargs, losses = call_of(batch, index)
+    fn, args, kwargs, losses = batch.call_at(index)
     return Running(
         row.number, row.pid, row.state, ticket, call_name(fn), call_text(fn, args, kwargs), losses + 1, row.seconds
     )
 
 
-def _find(scheduler: Inbox, row: Row) -> tuple[Batch, int] | None:
+def _find(scheduler: Work, row: Row) -> tuple[CoreBatch, int] | None:
     """The batch that the row speaks of, and the index in it."""
     queue = scheduler.dispatcher.lanes.get(row.lane)
     for batch in () if queue is None else snapshot(queue.batches):
         if batch.number & BATCH_BITS == row.batch and row.index < batch.kept:
             return batch, row.index
     return None
-
-
-def call_of(batch: Batch, index: int) -> tuple[Any, Any, Any, int]:
-    """Function, arguments and past losses of a ticket that is with a worker; the arguments may be gone already."""
-    owner = batch.owners[0]
-    if type(owner) is Slice:
-        return *owner.span.call_at(owner.start + index), owner.span.losses.get(owner.start + index, 0)
-    future = batch.owners[index]
-    return *as_call(future.call), future.losses
 
 
 def patiently(look: Callable[[], T]) -> T | None:

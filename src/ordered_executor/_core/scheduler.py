@@ -4,9 +4,9 @@ It takes claims and posts from user threads, hears from the backend, puts outcom
 their callbacks, sends batches.  So nothing of it needs a lock, no lock is held while user code runs, and Ctrl-C in a
 user thread cannot interrupt it.
 
-    user threads --claim--> claims   --+
-      (inbox)    --post---> _posts   --+--> step(): hear, number, release, dispatch --> backend
-    backend.wait() ----------events----+
+    user threads --claim--> inbox.claims --+
+                 --post---> inbox.posts  --+--> step(): hear, number, release, dispatch --> backend
+    backend.wait() ------------events------+
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from typing import Any
 
 from ordered_executor._base import exit_hook
 from ordered_executor._base.errors import TaskKilledError
-from ordered_executor._base.tasks import SKIP, Batch, Failure, Run, Segment
+from ordered_executor._base.tasks import SKIP, Failure, Run, Segment
 from ordered_executor._core.backend import Arrived, Backend, Broken, Ended, Event, Lost, Ready, Resized, Returned, Slow
+from ordered_executor._core.batches import CoreBatch, Slice
 from ordered_executor._core.counts import Counts
 from ordered_executor._core.demand import Weighed
-from ordered_executor._core.dispatcher import Dispatcher, Slice
+from ordered_executor._core.dispatcher import Dispatcher
 from ordered_executor._core.future import Future
 from ordered_executor._core.inbox import Inbox, Marked
 from ordered_executor._core.last_resort import take_down
 from ordered_executor._core.lost_tasks import fail_everything, failures, settle_loss
 from ordered_executor._core.map import Span
 from ordered_executor._core.observers import Observers
+from ordered_executor._core.reorder_buffer import Sequencer
 from ordered_executor._core.roster import LaneQueue
 from ordered_executor._core.window import Window
 from ordered_executor._pickling.outcomes import is_failure, packed_size, unpack
@@ -44,7 +46,7 @@ logger = logging.getLogger("ordered_executor")
 DEATHS_IN_VAIN = 4
 
 
-class Scheduler(Inbox):
+class Scheduler:
     """See the module.  `step` is one turn; `run` is the thread."""
 
     def __init__(
@@ -57,7 +59,11 @@ class Scheduler(Inbox):
         unseen_errors: str = "log",
         first_ticket: int = 0,
     ) -> None:
-        super().__init__(backend, backlog, keep_results, unseen_errors, first_ticket)
+        self.backend = backend
+        self.sequencer = Sequencer(first_ticket)
+        self.inbox = Inbox(self, backend, self.sequencer, backlog, keep_results, unseen_errors)
+        self.keeps_nothing = keep_results is False
+        self.keeps_calls = False  # also of tasks that went well
         self.window = window
         self.dispatcher = Dispatcher(window.tickets, max_lanes)
         self.max_lanes = max_lanes
@@ -76,18 +82,18 @@ class Scheduler(Inbox):
     # --------------------------------------------------------------------------------------------------- the thread
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self.run, name="ordered-executor-scheduler", daemon=True)
-        exit_hook.watch(self)
+        self.inbox.thread = threading.Thread(target=self.run, name="ordered-executor-scheduler", daemon=True)
+        exit_hook.watch(self.inbox)
         try:
-            self._thread.start()
+            self.inbox.thread.start()
         except BaseException:
-            self.finished.set()  # or the end of the program would wait for it
+            self.inbox.finished.set()  # or the end of the program would wait for it
             self.backend.close(kill=True)
             self.backend.release()
             raise
 
     def run(self) -> None:
-        self._ident = threading.get_ident()
+        self.inbox.ident = threading.get_ident()
         try:
             while not (self._closing and self.backend.closed):
                 self.step(None)
@@ -97,37 +103,37 @@ class Scheduler(Inbox):
             reason.__cause__ = error
             take_down(self, reason)
         finally:
-            self._asleep = False
+            self.inbox.asleep = False
             self.dispatcher.forget_lanes()
             self.backend.release()
             self.observers.close()
-            self.finished.set()
+            self.inbox.finished.set()
 
     def step(self, timeout: float | None) -> None:
         """One turn: wait for something to happen, at most `timeout` seconds, and do what follows from it."""
         self._listen(timeout)
-        if self.claims.waiting():
+        if self.inbox.claims.waiting():
             if self.sequencer.head == self.sequencer.tail:
                 self.counts.woke_up(self.sequencer.head)
             self._take_claims()
-        while self._posts:
-            self._posts.popleft()()
+        while self.inbox.posts:
+            self.inbox.posts.popleft()()
         self._release()
         while self.dispatcher.waiting_tickets and self._dispatch():
             self._release()
         self._hurry()
         if self.dispatcher.waiting_tickets and self.sequencer.head == self.sequencer.tail:
             self.dispatcher.clear()  # all of them were cancelled
-        if self._closing and self.sequencer.head == self.sequencer.tail and not self.claims.waiting():
+        if self._closing and self.sequencer.head == self.sequencer.tail and not self.inbox.claims.waiting():
             self._close_backend()
 
     def _listen(self, timeout: float | None) -> None:
-        self._asleep = True
-        if self._posts or self.claims.waiting():
+        self.inbox.asleep = True
+        if self.inbox.posts or self.inbox.claims.waiting():
             timeout = 0
         events = self.backend.wait(timeout)
-        self.turn += 1
-        self._asleep = False
+        self.inbox.turn += 1
+        self.inbox.asleep = False
         self.dispatcher.begin_turn()
         for event in events:
             self._hear(event)
@@ -136,7 +142,7 @@ class Scheduler(Inbox):
 
     def _take_claims(self) -> None:
         now = time.monotonic()
-        for entry in self.claims.take():
+        for entry in self.inbox.claims.take():
             entry.claimed_at = now
             self.sequencer.claim(entry.count)
             if type(entry) is Span:
@@ -151,12 +157,12 @@ class Scheduler(Inbox):
                 if entry.start():
                     self._put(entry.first, 1, [entry], [Marked(value)])
                 else:
-                    self._skip(entry)
+                    self.skip(entry)
             elif self._broken is not None:
                 if entry.start():
                     self._put(entry.first, 1, [entry], failures(self._broken, entry.first, 1))
                 else:
-                    self._skip(entry)
+                    self.skip(entry)
             else:
                 self.dispatcher.add(entry)
 
@@ -168,7 +174,7 @@ class Scheduler(Inbox):
             self.counts.failed += count
         self.sequencer.put(Segment(first, count, owners, outcomes))
 
-    def _skip(self, future: Future[Any]) -> None:
+    def skip(self, future: Future[Any]) -> None:
         """Whoever waits is told.  It takes its place when it is here: one that a lane has is taken back first."""
         if future.first >= self.sequencer.tail:
             self._take_claims()  # it was claimed after this turn's claims were taken
@@ -186,9 +192,9 @@ class Scheduler(Inbox):
                 self._put(entry.first, entry.count, [entry], [SKIP] * entry.count)
             else:
                 entry.cancel()
-                self._skip(entry)
+                self.skip(entry)
 
-    def _drop_span(self, span: Span) -> None:
+    def drop_span(self, span: Span) -> None:
         for lane in {batch.lane: None for batch in span.sent.values()}:
             self._take_back(lane)
         self._skip_all(self.dispatcher.drop_span(span))
@@ -198,7 +204,7 @@ class Scheduler(Inbox):
         lane = self.dispatcher.lanes.get(key)
         if lane is not None and lane.batches:
             self.backend.recall(key)
-            self._skip_all(self.dispatcher.take_back(lane, self.settled))
+            self._skip_all(self.dispatcher.take_back(lane, self.inbox.settled))
 
     # ------------------------------------------------------------------------------------------------------ release
 
@@ -210,8 +216,8 @@ class Scheduler(Inbox):
                 self.backend.give_back(segment.lane, segment.size)
             # Only now that it was delivered may others come closer.
             self.backend.open(sequencer.head, self.window.limit(sequencer.head))
-            self.stream.publish(sequencer.head)
-        self.stream.tidy()
+            self.inbox.stream.publish(sequencer.head)
+        self.inbox.stream.tidy()
         if sequencer.head != head:
             self.counts.head_moved(sequencer.head)
             self.observers.released(head, sequencer.head, sequencer.early)
@@ -220,15 +226,15 @@ class Scheduler(Inbox):
         span, outcomes = owner.span if type(owner) is Slice else owner, segment.outcomes
         if span.outcomes:
             outcomes = span.raw(segment.first, outcomes, segment.run)
-        if self.demand is not None:
+        if self.inbox.demand is not None:
             outcomes = Weighed(outcomes)
-            self.demand.add(outcomes, segment.first, segment.size)
+            self.inbox.demand.add(outcomes, segment.first, segment.size)
         span.delivery.put(segment.first, outcomes)
 
     def _keep(self, segment: Segment, future: Future[Any]) -> None:
-        self.stream.keep(future)
-        if self.demand is not None:
-            self.demand.add(future, future.first, segment.size // segment.count)
+        self.inbox.stream.keep(future)
+        if self.inbox.demand is not None:
+            self.inbox.demand.add(future, future.first, segment.size // segment.count)
 
     def _deliver(self, segment: Segment) -> None:
         owner, run = segment.owners[0], segment.run
@@ -237,17 +243,17 @@ class Scheduler(Inbox):
         if type(owner) is not Future:
             self._deliver_to_map(segment, owner)
             return
-        keep, basic = self.stream.keep if self.demand is None else partial(self._keep, segment), BASIC
+        keep, basic = self.inbox.stream.keep if self.inbox.demand is None else partial(self._keep, segment), BASIC
         for future, outcome in zip(segment.owners, segment.outcomes, strict=True):
             value, error, cls = outcome, None, type(outcome)
             if cls not in basic:
                 if outcome is SKIP:
-                    self.backlog.leave(future)
+                    self.inbox.backlog.leave(future)
                     continue
                 if cls is Marked:
                     value = outcome.value
                 else:
-                    self.stream.weigh(future, packed_size(outcome))
+                    self.inbox.stream.weigh(future, packed_size(outcome))
                     value, error = unpack(outcome, partial(_describe, future, segment))
                     if error is not None and not is_failure(outcome):
                         self.counts.failed += 1  # it could not be unpickled
@@ -257,8 +263,8 @@ class Scheduler(Inbox):
             keep(future)
             future.finish(value, error)
             value = error = None
-        if self.backlog.bounded:
-            done = self.backlog.leave if self.keeps_nothing else self.backlog.ended
+        if self.inbox.backlog.bounded:
+            done = self.inbox.backlog.leave if self.keeps_nothing else self.inbox.backlog.ended
             for future in segment.owners:
                 done(future)
         # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
@@ -336,26 +342,15 @@ class Scheduler(Inbox):
             self.backend.done(event.lane, batch)
             self._retire(lane)
 
-    def _take_home(self, batch: Batch, known: int, outcomes: list[Any], event: Arrived) -> None:
+    def _take_home(self, batch: CoreBatch, known: int, outcomes: list[Any], event: Arrived) -> None:
         count, start = len(outcomes), event.start + known
         for index, error in batch.failed.items():
             if start <= index < start + count:
                 outcomes[index - start] = Failure(error)
-        failed = event.failures or batch.failed
+        failed = event.failures or bool(batch.failed)
         if failed:
             self._count_failures(outcomes)
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            begin = owner.start + start
-            owner.span.let_go(begin, outcomes if failed else None, count)
-            owners: Any = batch.owners
-        else:
-            owners = batch.owners if count == batch.count else batch.owners[start : start + count]
-            for future, outcome in zip(owners, outcomes, strict=True):  # the arguments may go; messages name the rest
-                future.sent = None
-                if not self.keeps_calls and not (failed and is_failure(outcome)):
-                    call = future.call
-                    future.call = call[:1] if type(call) is tuple else (call.fn,)
+        batch.come_home(start, outcomes, failed=failed, keeps_calls=self.keeps_calls)
         first, lane, times = batch.first + start, event.lane, event.times
         run = Run(
             getattr(lane, "pid", None),
@@ -364,6 +359,7 @@ class Scheduler(Inbox):
             times.behind(known) if times is not None else None,
             time.monotonic(),
         )
+        owners = batch.owners(start, count)
         self.sequencer.put(Segment(first, count, owners, outcomes, lane, event.size, not event.rescued, run))
 
     def _on_slow(self, event: Slow) -> None:
@@ -423,7 +419,7 @@ class Scheduler(Inbox):
 
     # ------------------------------------------------------------------------------------------------- kill and close
 
-    def _kill(self, future: Future[Any]) -> None:
+    def kill(self, future: Future[Any]) -> None:
         """Stop one task that was with a worker."""
         if future.done():
             return
@@ -438,11 +434,11 @@ class Scheduler(Inbox):
         if self._broken is not None:
             return
         self._broken = reason
-        self.claims.close(reason)
-        self.backlog.close()
+        self.inbox.claims.close(reason)
+        self.inbox.backlog.close()
         self._take_claims()
         self._fail_all(reason)
-        self.stream.end()
+        self.inbox.stream.end()
         self._closing = True
 
     def _fail_all(self, reason: BaseException) -> None:
@@ -456,28 +452,28 @@ class Scheduler(Inbox):
             self.counts.failed += segment.count
             self.sequencer.put(segment)
 
-    def _cancel_waiting(self) -> None:
+    def cancel_waiting(self) -> None:
         """shutdown(cancel_futures=True), cancel_pending(): what no worker has begun is cancelled."""
         self._take_claims()
-        self.dispatcher.cancel_below = self._cancel_below
-        for key in self._lane_keys():
+        self.dispatcher.cancel_below = self.inbox.cancel_below
+        for key in list(self.dispatcher.lanes):
             self._take_back(key)
         self._skip_all(self.dispatcher.drop_waiting())
 
-    def _kill_begun(self) -> None:
+    def kill_begun(self) -> None:
         """cancel_pending(kill=True): what has begun is stopped."""
         for lane in list(self.dispatcher.lanes.values()):
             for batch in lane.batches:
-                for index in range(batch.home, min(batch.kept, self._cancel_below - batch.first)):
+                for index in range(batch.home, min(batch.kept, self.inbox.cancel_below - batch.first)):
                     self.backend.kill(lane.key, batch.number, index, _stopped(batch.first + index))
         for future in self.dispatcher.drop_begun():
             outcomes: list[Any] = [Failure(_stopped(future.first))]
             self._count_failures(outcomes)
             self._put(future.first, 1, [future], outcomes)
 
-    def _kill_all(self, end: Callable[[], None] | None = None) -> None:
+    def kill_all(self, end: Callable[[], None] | None = None) -> None:
         """shutdown(kill_workers=True).  Again: whoever is still ending is killed now, if `end` does not spare it."""
-        if self.finished.is_set():
+        if self.inbox.finished.is_set():
             return
         if not self._killed:
             self._killed = True
@@ -490,13 +486,10 @@ class Scheduler(Inbox):
         else:
             end()
 
-    def _lane_keys(self) -> list[Hashable]:
-        return list(self.dispatcher.lanes)
-
-    def _begin_closing(self) -> None:
+    def begin_closing(self) -> None:
         self._closing = True
-        if self.demand is not None:
-            self.demand.want_all()
+        if self.inbox.demand is not None:
+            self.inbox.demand.want_all()
 
     def _close_backend(self) -> None:
         if not self._backend_closing:

@@ -74,14 +74,14 @@ def _shown(value: object) -> str:
 def describe(scheduler: Scheduler) -> str:
     """An executor in a few words."""
     now = take_statistics(scheduler)
-    closed = ", shut down" if scheduler.claims.closed is not None else ""
+    closed = ", shut down" if scheduler.inbox.claims.closed is not None else ""
     return f"head {now.head}, tail {now.tail}, {now.workers} of {now.max_workers} workers{closed}"
 
 
 def take_statistics(scheduler: Scheduler) -> Statistics:
     sequencer, backend = scheduler.sequencer, scheduler.backend.snapshot()
     head = sequencer.head
-    tail = max(head, scheduler.claims.tail)
+    tail = max(head, scheduler.inbox.claims.tail)
     counts = scheduler.counts
     median, p90, p99 = counts.task_seconds.quantiles(0.5, 0.9, 0.99)
     return Statistics(
@@ -93,11 +93,11 @@ def take_statistics(scheduler: Scheduler) -> Statistics:
         early_bytes=sequencer.early_bytes,
         peak_early=sequencer.peak_early,
         peak_early_bytes=sequencer.peak_early_bytes,
-        gated=backend["gated"],
-        unread=scheduler.stream.unread(),
-        delivered=scheduler.stream.delivered,
-        workers=backend["workers"],
-        pids=backend["pids"],
+        gated=backend.gated,
+        unread=scheduler.inbox.stream.unread(),
+        delivered=scheduler.inbox.stream.delivered,
+        workers=backend.workers,
+        pids=backend.pids,
         max_workers=scheduler.max_lanes,
         window=scheduler.window.tickets,
         window_bytes=scheduler.window.bytes,

@@ -22,12 +22,11 @@ from typing import Any
 from ordered_executor._base.tasks import Batch
 from ordered_executor._base.waiting import Latch
 from ordered_executor._core.backend import Arrived, Ended, Event, Lost, Ready
-from ordered_executor._core.dispatcher import Slice
 from ordered_executor._core.executor import OrderedExecutor
 from ordered_executor._core.observers import Observer
 from ordered_executor._core.reorder_buffer import Sequencer
 from ordered_executor._pickling.outcomes import is_failure
-from ordered_executor._pickling.texts import as_call, call_name
+from ordered_executor._pickling.texts import call_name
 
 logger = logging.getLogger("ordered_executor")
 
@@ -53,7 +52,7 @@ def trace(executor: Any, path: str | os.PathLike[str]) -> Iterator[None]:
         raise TypeError(f"trace() follows an ordered executor or a queue of this package, not {executor!r}")
     scheduler = followed._scheduler
     tracer = Tracer(Path(path), scheduler.sequencer)
-    scheduler.post(lambda: _begin(scheduler, tracer))
+    scheduler.inbox.post(lambda: _begin(scheduler, tracer))
     try:
         yield
     finally:
@@ -67,16 +66,16 @@ def _begin(scheduler: Any, tracer: Tracer) -> None:
 
 def _end(scheduler: Any, tracer: Tracer) -> None:
     """Have it end with the last ticket there is; wait for that only if it is over already."""
-    last = scheduler.claims.tail
+    last = scheduler.inbox.claims.tail
 
     def end() -> None:
         tracer.last = last
-        tracer.released(scheduler.head, scheduler.head, 0)
+        tracer.released(scheduler.sequencer.head, scheduler.sequencer.head, 0)
 
-    scheduler.post(end)
-    if scheduler.finished.is_set():
+    scheduler.inbox.post(end)
+    if scheduler.inbox.finished.is_set():
         tracer.close()
-    elif scheduler.head == last and not scheduler.on_scheduler():
+    elif scheduler.sequencer.head == last and not scheduler.inbox.on_scheduler():
         tracer.closed.wait(END_SECONDS)
 
 
@@ -103,13 +102,8 @@ class Tracer(Observer):
     # ----------------------------------------------------------------------------------------------------- what is told
 
     def sent(self, lane: Any, batch: Batch) -> None:
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            names = [json.dumps(call_name(owner.span.fn))]
-            lost = {index - owner.start: count for index, count in owner.span.losses.items()}
-        else:
-            names, lost = _names(batch), {i: future.losses for i, future in enumerate(batch.owners) if future.losses}
-        self._batches[batch.number] = batch.first, names, lost
+        names = [json.dumps(call_name(fn)) for fn in batch.functions()]
+        self._batches[batch.number] = batch.first, names, batch.losses()
         if batch.first == self._head:
             self._head_since = time.monotonic()  # nothing was in flight, or it is sent again
 
@@ -244,15 +238,3 @@ class Tracer(Observer):
             logger.warning("the trace %s ends here, the work goes on: it cannot be written (%s)", self._path, error)
             os.close(self._fd)
             self._fd = None
-
-
-def _names(batch: Batch) -> list[str]:
-    """For each ticket the name of its function, as JSON; only one if it is the same for all."""
-    known: dict[int, str] = {}
-    names = []
-    for future in batch.owners:
-        fn = as_call(future.call)[0]
-        if id(fn) not in known:
-            known[id(fn)] = json.dumps(call_name(fn))
-        names.append(known[id(fn)])
-    return names[:1] if len(known) == 1 else names

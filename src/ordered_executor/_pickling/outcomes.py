@@ -147,6 +147,15 @@ def _traceback_text(error: BaseException) -> str:
         return f"{class_name(type(error))}: <its traceback could not be printed>\n"
 
 
+def outcome_of(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a call; its outcome as it travels.  Never raises."""
+    try:
+        value = fn(*args, **kwargs)
+        return value if type(value) in BASIC else pack_value(value)
+    except BaseException as error:
+        return pack_error(error)
+
+
 # ------------------------------------------------------------------------------------------- outcomes, parent side
 
 

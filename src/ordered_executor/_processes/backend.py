@@ -23,7 +23,7 @@ from typing import Any
 from ordered_executor._base.tasks import Batch
 from ordered_executor._channel import frames
 from ordered_executor._channel.gate import Seat
-from ordered_executor._core.backend import Arrived, Broken, Ended, Event, Ready, Returned, Row, Slow
+from ordered_executor._core.backend import Arrived, Backend, Broken, Ended, Event, Ready, Returned, Row, Slow, Snapshot
 from ordered_executor._core.window import Window
 from ordered_executor._pickling.buffer_pool import buffer_pool
 from ordered_executor._pickling.logs import hand_on, levels_here
@@ -57,10 +57,8 @@ REAP_SECONDS = 0.3
 LONGEST_SLEEP = 3600.0
 
 
-class LokyBackend:
+class LokyBackend(Backend):
     """Lanes of loky workers.  See `_core.backend.Backend`."""
-
-    demand = None  # a worker keeps one batch, not more
 
     def __init__(
         self,
@@ -511,10 +509,10 @@ class LokyBackend:
         now = time.monotonic()
         return [row for lane in list(self._lanes) if (row := lane.row(now, gated=lane in self._gated)) is not None]
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         lanes = list(self._lanes)
-        return {
-            "workers": sum(lane.state <= SERVING for lane in lanes),
-            "gated": len(self._gated),
-            "pids": tuple(sorted(lane.pid for lane in lanes if lane.state == SERVING)),
-        }
+        return Snapshot(
+            sum(lane.state <= SERVING for lane in lanes),
+            len(self._gated),
+            tuple(sorted(lane.pid for lane in lanes if lane.state == SERVING)),
+        )

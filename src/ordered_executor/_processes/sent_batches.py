@@ -22,11 +22,10 @@ from ordered_executor._base.tasks import Batch
 from ordered_executor._channel import frames
 from ordered_executor._channel.arena import BufferRoom
 from ordered_executor._channel.shared_memory import COUNT_MASK, TO_WORKER, LaneMemory
-from ordered_executor._core.dispatcher import Slice
+from ordered_executor._pickling.calls import dumps_call, pack_calls
 from ordered_executor._pickling.functions import is_thing, may_be_shared, pack_for_home
 from ordered_executor._pickling.outcomes import without_frames
-from ordered_executor._pickling.picklers import BASIC, LARGE_BYTES, MOST_HEAD_BYTES, PROTOCOL, Large, dumps, dumps_whole
-from ordered_executor._pickling.refusals import refusal
+from ordered_executor._pickling.picklers import BASIC, LARGE_BYTES, PROTOCOL, Large
 from ordered_executor._script.definitions import Table
 from ordered_executor._script.large_callables import LARGE_CALLABLE, carry, stand_in
 from ordered_executor._script.records import Needs
@@ -99,17 +98,16 @@ class PackedCall:
         self.packed = packed
 
     @classmethod
-    def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
-        shared = may_be_shared(fn) or is_thing(fn)
+    def of(cls, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shared: bool) -> PackedCall:
         if shared and not kwargs and BASIC.issuperset(map(type, args)):
             return cls(fn, args, kwargs, True, pickle.dumps((args, kwargs), PROTOCOL))
         needs = Needs()
         large = None if shared else stand_in(fn, needs)
-        packed = _dumps_call((args, kwargs) if shared else (large or fn, args, kwargs), needs)
+        packed = dumps_call((args, kwargs) if shared else (large or fn, args, kwargs), needs)
         if not shared and large is None and _size(packed) >= LARGE_CALLABLE:
             large = carry(fn, _size(packed), needs)
             if large is not None:
-                packed = _dumps_call((large, args, kwargs), needs)
+                packed = dumps_call((large, args, kwargs), needs)
         return cls(fn, args, kwargs, shared, packed, needs if needs.all else None)
 
 
@@ -122,17 +120,6 @@ def _fail_all(batch: Batch, error: BaseException) -> None:
     batch.failed = {index: copy_error(error) for index in range(batch.count)}
 
 
-def losses(batch: Batch) -> dict[int, int]:
-    """By index, how often workers have died of it: of most batches, of none."""
-    if not batch.again:
-        return {}
-    owner = batch.owners[0]
-    if type(owner) is Slice:
-        known = owner.span.losses.items()
-        return {i - owner.start: lost for i, lost in known if owner.start <= i < owner.start + batch.count}
-    return {index: future.losses for index, future in enumerate(batch.owners) if future.losses}
-
-
 def _cannot_change(values: list[Any]) -> bool:
     """Whether all of them are numbers, strings, bytes, or tuples of these."""
     kinds = set(map(type, values))
@@ -142,15 +129,9 @@ def _cannot_change(values: list[Any]) -> bool:
     return kinds <= FLAT
 
 
-def _dumps_call(call: tuple[Any, ...], needs: Needs) -> bytes | Large:
-    try:
-        packed = dumps(call, needs)
-    except BaseException as error:
-        named = refusal(error, *call[-2:])
-        if named is error:
-            raise
-        raise named from error
-    return dumps_whole(call, needs) if type(packed) is Large and len(packed.head) >= MOST_HEAD_BYTES else packed
+def _stands_apart(batch: Batch, fn: Any) -> bool:
+    """Whether the calls of a batch share one copy of a function, which then travels apart from their arguments."""
+    return batch.one_function or may_be_shared(fn) or is_thing(fn)
 
 
 class SentBatches:
@@ -181,15 +162,13 @@ class SentBatches:
         sent = SentBatch(batch)
         self._inline = []
         self._needs = Needs()
-        owner = batch.owners[0]
-        if type(owner) is Slice:
-            single = owner.span.single
-            many, calls, fns = self._pack_slice(batch, owner, sent)
+        single, many = False, None
+        calls: list[Any] = []
+        packed = self._pack_many(batch, sent)
+        if packed is not None:
+            single, many, fns = packed
         else:
-            single, many, fns = self._pack_alike(batch, sent)
-            calls = []
-            if many is None:
-                calls, fns = self._pack_futures(batch, sent)
+            fns, calls = self._pack_calls(batch, sent)
         try:
             definitions = self.table.update(self._needs)
         except BaseException as error:  # an object of the script refuses to be looked at
@@ -197,109 +176,46 @@ class SentBatches:
             _fail_all(batch, error)
             many, calls, fns = None, [None] * batch.count, []
         sent.held = self._needs.held
-        timed = self._note_timeouts(batch, owner, sent)
+        sent.timeouts = batch.timeouts()
+        if timed := bool(sent.timeouts):
+            sent.shortest = min(limit for limit in sent.timeouts if limit is not None)
+            sent.look_at = time.monotonic() + sent.shortest
         self.sent.append(sent)
         self.outstanding += batch.count
-        head = generation, batch.number, batch.first, batch.count, batch.seconds, timed, batch.recorded, losses(batch)
+        head = generation, batch.number, batch.first, batch.count, batch.seconds, timed, batch.recorded, batch.losses()
         body = frames.pack((*head, fns, single, many, calls))
         batch.load = len(body) + sent.placed
         inline, self._inline = self._inline, []
         return definitions, [frames.LENGTH.pack(len(body)), body, *inline]
 
-    def _note_timeouts(self, batch: Batch, owner: Any, sent: SentBatch) -> bool:
-        if type(owner) is Slice:
-            timeout = owner.options.timeout
-            if timeout is None:
-                return False
-            sent.timeouts = [timeout] * batch.count
-        else:
-            if all(future.options.timeout is None for future in batch.owners):
-                return False
-            sent.timeouts = [future.options.timeout for future in batch.owners]
-        sent.shortest = min(t for t in sent.timeouts if t is not None)
-        sent.look_at = time.monotonic() + sent.shortest
-        return True
+    def _pack_many(self, batch: Batch, sent: SentBatch) -> tuple[bool, Any, list[Any]] | None:
+        """Calls of one function whose arguments nobody can change, and which so always load, in one pickle.
 
-    def _pack_slice(self, batch: Batch, piece: Any, sent: SentBatch) -> tuple[Any, list[Any], list[Any]]:
-        args = piece.span.args[piece.start : piece.start + piece.count]
-        try:
-            fns = [self._place_function(piece.span.fn, sent)]
-        except BaseException as error:
-            _fail_all(batch, error)
-            return None, [None] * batch.count, []
-        single = piece.span.single
-        if not batch.apart and _cannot_change(args if single else list(chain.from_iterable(args))):
-            try:
-                return self._place(pickle.dumps(args, PROTOCOL), sent), [], fns
-            except BaseException:
-                pass  # one of them; which one, shows below
-        calls: list[Any] = []
-        for index, mine in enumerate(args):
-            try:
-                calls.append((0, self._place(_dumps_call(((mine,) if single else mine, {}), self._needs), sent)))
-            except BaseException as error:
-                batch.failed[index] = without_frames(error)
-                calls.append(None)
-        return None, calls, fns
-
-    def _pack_alike(self, batch: Batch, sent: SentBatch) -> tuple[bool, Any, list[Any]]:
-        """Futures that call one function with arguments of basic types, as most do: as if they were of one map.
-
-        Such arguments can be packed together without a difference: they cannot be changed, and always load.
+        None: they are not like that, or it fails; then each of them is to have an error of its own.
         """
-        first = batch.owners[0].call
-        if (
-            batch.count == 1
-            or batch.apart
-            or type(first) is PackedCall
-            or not (may_be_shared(first[0]) or is_thing(first[0]))
-        ):
-            return False, None, []
-        args: list[Any] = []
-        single = True
-        basic = BASIC.issuperset
-        for future in batch.owners:
-            if type(future.call) is PackedCall or future.killed is not None:
-                return False, None, []
-            fn, mine, kwargs = future.call
-            if fn is not first[0] or kwargs or not basic(map(type, mine)):
-                return False, None, []
-            single = single and len(mine) == 1
-            args.append(mine)
-        if single:
-            args = [mine[0] for mine in args]
+        alike = None if batch.apart else batch.alike()
+        if alike is None or not _stands_apart(batch, alike.fn):
+            return None
+        args = alike.args
+        if not _cannot_change(args if alike.single else list(chain.from_iterable(args))):
+            return None
         try:
-            fns = [self._place_function(first[0], sent)]
-            return single, self._place(pickle.dumps(args, PROTOCOL), sent), fns
-        except BaseException:  # each of them is to have an error of its own
-            return False, None, []
+            fns = [self._place_function(alike.fn, sent)]
+            return alike.single, self._place(pickle.dumps(args, PROTOCOL), sent), fns
+        except BaseException:
+            return None
 
-    def _pack_futures(self, batch: Batch, sent: SentBatch) -> tuple[list[Any], list[Any]]:
-        fns: list[Any] = []
-        known: dict[int, int] = {}
-        calls: list[Any] = []
-        for index, future in enumerate(batch.owners):
-            if future.killed is not None:
-                batch.failed[index] = future.killed
-                calls.append(None)
-                continue
-            try:
-                if type(future.call) is not PackedCall:
-                    future.call = PackedCall.of(*future.call)
-                call = future.call
-                which = -1
-                if call.shared:
-                    which = known.get(id(call.fn), -1)
-                    if which < 0:
-                        fns.append(self._place_function(call.fn, sent))
-                        which = known[id(call.fn)] = len(fns) - 1
-                if call.needs is not None:
-                    self._needs.merge(call.needs)
-                calls.append((which, self._place(call.packed, sent)))
-            except BaseException as error:
-                batch.failed[index] = without_frames(error)
-                calls.append(None)
-        return calls, fns
+    def _pack_calls(self, batch: Batch, sent: SentBatch) -> tuple[list[Any], list[Any]]:
+        def pack(index: int, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+            call = batch.packed(index)
+            if call is None:
+                call = PackedCall.of(fn, args, kwargs, _stands_apart(batch, fn))
+                batch.keep_packed(index, call)
+            if call.needs is not None:
+                self._needs.merge(call.needs)
+            return call.shared, self._place(call.packed, sent)
+
+        return pack_calls(batch, pack, lambda fn: self._place_function(fn, sent))
 
     def _place_function(self, fn: Any, sent: SentBatch) -> Any:
         if may_be_shared(fn):
