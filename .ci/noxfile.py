@@ -76,7 +76,7 @@ def docs(session: nox.Session) -> None:
 def doctest(session: nox.Session) -> None:
     """The examples in README, docstrings and docs."""
     install(session, "test")
-    session.run("python", "-m", "pytest", "-q", "tests/test_examples.py", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "tests/examples/test_examples.py", *session.posargs)
 
 
 @nox.session

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # The standard library's own class, although its name is private: tools that show remote tracebacks know it.
-# tests/test_private_names.py notices when it goes.
+# tests/unit/test_private_names.py notices when it goes.
 from concurrent.futures.process import BrokenProcessPool
 
 from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorkerError

@@ -22,8 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ordered_executor import Future, ResultsTimeoutError, TaskKilledError
 from ordered_executor._core.dispatcher import Slice
 from ordered_executor._core.scheduler import DEATHS_IN_VAIN
-
-from .fake import FakeLane, HandExecutor, WorkerDied
+from tests.fake import FakeLane, HandExecutor, WorkerDied
 
 JUST_BELOW_THE_WRAP = 2**64 - 3
 

@@ -15,9 +15,8 @@ import pytest
 from ordered_executor import Future
 from ordered_executor._core import retention as retention_module
 from ordered_executor._core.retention import Handed
-
-from .fake import HandExecutor, ThreadedExecutor
-from .helpers import until
+from tests.fake import HandExecutor, ThreadedExecutor
+from tests.helpers import until
 
 PATIENCE = 30.0
 

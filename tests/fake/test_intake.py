@@ -17,10 +17,9 @@ from ordered_executor._base import waiting
 from ordered_executor._base.waiting import ParkingLot
 from ordered_executor._core import intake as intake_module
 from ordered_executor._core import map as map_module
-
-from .fake import HandExecutor, ThreadedExecutor
-from .helpers import until
-from .interleave import intruders, stepping
+from tests.fake import HandExecutor, ThreadedExecutor
+from tests.helpers import until
+from tests.interleave import intruders, stepping
 
 PATIENCE = 30.0
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ordered_executor._channel.shared_memory import LaneMemory
 from tests.benchmarks.turns import bare, stubbed, turn_cost
-
-from .fake import HandExecutor
+from tests.fake import HandExecutor
 
 
 def resize(executor: HandExecutor, workers: int, lanes: int | None = None) -> None:

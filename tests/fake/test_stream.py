@@ -15,9 +15,8 @@ import pytest
 
 from ordered_executor._base.tasks import Segment
 from ordered_executor._core.backend import Arrived
-
-from .fake import HandExecutor, ThreadedExecutor, WorkerDied
-from .helpers import fail, until
+from tests.fake import HandExecutor, ThreadedExecutor, WorkerDied
+from tests.helpers import fail, until
 
 
 class Thing:

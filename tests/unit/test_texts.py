@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import decimal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordered_executor._pickling.texts import LONGEST, as_call, call_text, error_text, short
+from ordered_executor import RemoteError
+from ordered_executor._pickling.texts import LONGEST, as_call, call_name, call_text, error_text, short
+
+from .travel import Unpicklable, note
 
 
 class Hostile:
@@ -98,3 +104,61 @@ def test_whatever_is_left_of_a_call_is_shown() -> None:
     assert as_call((len, ("a",), {"b": 1})) == (len, ("a",), {"b": 1})
     assert as_call((len,)) == (len, (), {})
     assert call_text(*as_call(None)) == "NoneType object()"
+
+
+def test_names_of_callables() -> None:
+    """Functions, methods, classes, partials and objects are named so that a reader finds them."""
+    assert call_name(len) == "len"
+    assert call_name(note) == "tests.unit.travel.note"
+    assert call_name(partial(note)) == "tests.unit.travel.note"
+    assert call_name(dict) == "dict"
+    assert call_name(RemoteError) == "ordered_executor._base.errors.RemoteError"
+    assert "Unpicklable" in call_name(Unpicklable)
+    assert "append" in call_name([].append)
+
+
+class Refusal(BaseException):
+    """What lying things raise: no `except Exception` catches it."""
+
+
+class LyingMeta(type):
+    """Classes that will not tell their names."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__"):
+            raise Refusal
+        return super().__getattribute__(name)
+
+
+def lying_class() -> Any:
+    """A class, and callable, whose names must not be asked for."""
+    return LyingMeta("Lying", (), {})
+
+
+def lying_instance() -> Any:
+    """An object of such a class."""
+    return lying_class()()
+
+
+def without_class() -> Any:
+    """A callable that will not say what it is."""
+
+    def refuse(_: object) -> type:
+        raise Refusal
+
+    return type("WithoutClass", (), {"__class__": property(refuse), "__call__": print})()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lying_class, lying_instance, without_class, lambda: partial(without_class())],
+    ids=["class", "its instance", "without class", "partial"],
+)
+def test_a_name_runs_no_code_of_the_user(make: Callable[[], Any]) -> None:
+    """A callable that lies, or raises, when it is asked for its name gets some name all the same."""
+    task = make()
+    try:
+        name = call_name(task)
+    except Refusal:
+        name = None
+    assert type(name) is str

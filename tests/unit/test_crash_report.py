@@ -30,8 +30,7 @@ from ordered_executor._processes.sent_batches import SentBatches
 from ordered_executor._processes.worker import main as worker_main
 from ordered_executor._processes.worker import runner
 from ordered_executor._processes.worker_handle import SERVING, Lane, LaneKind
-
-from .helpers import end_what_may_end
+from tests.helpers import end_what_may_end
 
 CREDIT = 10**7
 LARGE = b"." * 100_000

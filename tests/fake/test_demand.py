@@ -8,8 +8,7 @@ from concurrent.futures import wait
 from typing import Any
 
 from ordered_executor._core.demand import Demand
-
-from .fake import FakeLane, HandExecutor
+from tests.fake import FakeLane, HandExecutor
 
 SIZE = 4096
 

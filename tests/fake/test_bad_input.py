@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from importlib import metadata
 from typing import Any
 
@@ -16,12 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ordered_executor
-from ordered_executor import OrderedProcessPoolExecutor, end_idle_workers
+from ordered_executor import OrderedProcessPoolExecutor
 from ordered_executor._base.checks import MOST, check_count, check_optional_count, check_seconds
-from ordered_executor._processes import idle_workers
-
-from .fake import HandExecutor, ThreadedExecutor
-from .helpers import end_what_may_end
+from tests.fake import HandExecutor, ThreadedExecutor
+from tests.helpers import end_what_may_end
 
 not_a_number = st.one_of(
     st.text(),
@@ -150,24 +147,6 @@ def test_a_refused_constructor_leaves_nothing_open() -> None:
     for _ in range(3):
         refuses("unseen_errors", lambda: OrderedProcessPoolExecutor(unseen_errors="shout"))
     assert (threading.active_count(), len(os.listdir("/dev/fd"))) == before
-
-
-@pytest.mark.parametrize(
-    "good",
-    [
-        {"window": np.int64(4), "window_bytes": np.uint8(200), "backlog": np.int32(3), "retries": np.int8(0)},
-        {"window": 2**100, "window_bytes": 2**100, "backlog": 2**100, "retries": 2**100, "max_tasks_per_child": 2**100},
-        {"task_timeout": math.inf, "idle_timeout": math.inf},
-        {"task_timeout": 1e300, "idle_timeout": 10**400},
-        {"task_timeout": Fraction(1, 2), "idle_timeout": np.float32(0.5)},
-        {"idle_timeout": None},
-    ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,  # the same in each process
-)
-def test_odd_numbers_that_mean_something_are_taken(good: dict[str, Any]) -> None:
-    """NumPy's numbers, huge ones and infinity are made plain where they come in; a mark goes through with them."""
-    with OrderedProcessPoolExecutor(max_workers=1, **good) as executor:
-        assert executor.mark("value").result(timeout=30) == "value"
 
 
 # ------------------------------------------------------------------------------------------------------------ the calls
@@ -351,16 +330,3 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     """Also where nothing else has asked for it."""
     assert ordered_executor.__version__ == metadata.version("ordered-executor")
     assert "__version__" in dir(ordered_executor)
-
-
-@pytest.mark.parametrize("patience", ["soon", -1, float("nan"), True])
-def test_end_idle_workers_refuses_bad_patience(patience: Any) -> None:
-    """And it ends no worker before it has looked at what it was given."""
-    with OrderedProcessPoolExecutor(1) as executor:
-        executor.submit(abs, 1).result()
-    (pid,) = (lane.pid for _, lane in idle_workers._lanes)
-    with pytest.raises((TypeError, ValueError), match="patience must be"):
-        end_idle_workers(patience)
-    assert [lane.pid for _, lane in idle_workers._lanes] == [pid]
-    end_idle_workers(None)  # however long it takes
-    assert not idle_workers._lanes

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import TaskKilledError, TaskTimeoutError
-
-from .helpers import PATIENCE, Valve, until
+from tests.helpers import PATIENCE, Valve, until
 
 distributed = pytest.importorskip("distributed")
 import dask  # noqa: E402 (only where distributed is)

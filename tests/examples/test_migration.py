@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "migration.md"
+PAGE = Path(__file__).parents[2] / "docs" / "migration.md"
 
 # What each program prints: the same as the one to its left.
 PRINTED = {

@@ -15,10 +15,9 @@ from ordered_executor._base import waiting
 from ordered_executor._base.waiting import ParkingLot
 from ordered_executor._core import backlog as backlog_module
 from ordered_executor._core.backlog import Backlog
-
-from .fake import HandExecutor, ThreadedExecutor
-from .helpers import until
-from .interleave import Intruder, interruptions, intruders, stepping
+from tests.fake import HandExecutor, ThreadedExecutor
+from tests.helpers import until
+from tests.interleave import Intruder, interruptions, intruders, stepping
 
 PATIENCE = 30.0
 

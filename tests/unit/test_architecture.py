@@ -10,7 +10,7 @@ import pytest
 
 import ordered_executor
 from ordered_executor import _public
-from tests.test_locks import held
+from tests.unit.test_locks import held
 
 SOURCE = Path(ordered_executor.__file__).parent
 FILES = {
@@ -135,7 +135,7 @@ def test_a_worker_loads_its_half_only() -> None:
 
 
 def test_loky_is_imported_in_few_places() -> None:
-    """Its private names in one of them: tests/test_private_names.py notices when one goes."""
+    """Its private names in one of them: tests/unit/test_private_names.py notices when one goes."""
     assert {module for module in MODULES if "loky" in imports(module)[1]} <= LOKY
 
 

@@ -29,9 +29,8 @@ from ordered_executor._channel.shared_memory import (
     LaneMemory,
     distance,
 )
-
-from .helpers import end_what_may_end
-from .interleave import Intruder, intruders
+from tests.helpers import end_what_may_end
+from tests.interleave import Intruder, intruders
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from ordered_executor._base import waiting
 from ordered_executor._base.tasks import Options
 from ordered_executor._core import stream as stream_module
 from ordered_executor._core.stream import Stream
-
-from .fake import HandExecutor, ThreadedExecutor
-from .interleave import Intruder, intruders, stepping
+from tests.fake import HandExecutor, ThreadedExecutor
+from tests.interleave import Intruder, intruders, stepping
 
 PATIENCE = 30.0
 JUST_BELOW_THE_WRAP = 2**64 - 3

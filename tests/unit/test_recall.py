@@ -33,7 +33,7 @@ from ordered_executor._processes import recall
 from ordered_executor._processes.crash_report import examine
 from ordered_executor._processes.worker import runner
 
-from .test_postmortem import BATCHES, Bench, Died, Mortal, ran
+from .test_crash_report import BATCHES, Bench, Died, Mortal, ran
 
 NUMBER = 3  # of the bench's batch
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import pickle
 import threading
-from array import array
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ordered_executor import OrderedProcessPoolExecutor, Outcome, TerminatedWorkerError, Waits
-from ordered_executor._base.times import Times
-from tests.fake import HandExecutor
 from tests.helpers import Journal, Valve, fail, getpid, note_and_die, same, settled, stand
 
 
@@ -23,45 +18,6 @@ def nap(seconds: float) -> float:
     """A task that takes so long."""
     threading.Event().wait(seconds)
     return seconds
-
-
-# --------------------------------------------------------------------------------------------------------------- times
-
-
-@given(st.lists(st.tuples(st.floats(0.001, 10), st.floats(0, 1)), min_size=1, max_size=30), st.data())
-def test_starts_are_those_that_were_written_or_the_ends_before(tasks: list[tuple[float, float]], data: Any) -> None:
-    """Whatever part is looked at, and however it was put together."""
-    clock, starts, ends, exact = 100.0, [], [], []
-    for index, (seconds, pause) in enumerate(tasks):
-        starts.append(clock if pause or not index else 0.0)
-        exact.append((clock, clock + seconds))
-        ends.append(clock + seconds)
-        clock += seconds + (tasks[index + 1][1] if index + 1 < len(tasks) else 0.0)
-    whole = Times(array("d", starts), array("d", ends))
-    raw = whole.starts.tobytes() + whole.ends.tobytes()
-    begin = data.draw(st.integers(0, len(tasks) - 1))
-    for times, expected in ((whole, exact), (Times.read(raw, len(tasks)), exact), (whole.behind(begin), exact[begin:])):
-        assert [times.at(index) for index in range(len(times))] == expected
-    joined = Times(whole.starts[:begin], whole.ends[:begin])
-    joined.join(whole.behind(begin))
-    assert [joined.at(index) for index in range(len(joined))] == exact
-
-
-# ------------------------------------------------------------------------------------------------------------ outcomes
-
-
-def test_an_outcome_is_a_tuple_of_three() -> None:
-    """As it always was: to take apart, to compare, to pickle."""
-    outcome = Outcome(3, "value", None)
-    ticket, value, error = outcome
-    assert (ticket, value, error) == tuple(outcome) == (3, "value", None)
-    as_tuple: object = (3, "value", None)
-    assert outcome == as_tuple
-    assert repr(outcome) == "Outcome(ticket=3, value='value', error=None)"
-    assert outcome._replace(value=4).value == 4
-    assert pickle.loads(pickle.dumps(outcome)) == outcome
-    assert (outcome.seconds, outcome.waits, outcome.pid, outcome.worker, outcome.attempts) == (None,) * 5
-    assert (outcome.function, outcome.args, outcome.kwargs) == (None, (), {})
 
 
 def test_seconds_are_each_tasks_own_also_in_a_batch() -> None:
@@ -175,17 +131,6 @@ def test_attempts_count_the_workers_that_died_of_it(tmp_path: Path) -> None:
         assert dead.args[1] == "x"
         assert dead.seconds is None
     journal.close()
-
-
-def test_a_mark_has_neither_times_nor_a_call() -> None:
-    """It was nowhere."""
-    executor = HandExecutor(1)
-    executor.mark("here")
-    executor.step()
-    (mark,) = executor.outcomes()
-    assert tuple(mark) == (0, "here", None)
-    assert (mark.seconds, mark.waits, mark.pid, mark.function) == (None, None, None, None)
-    executor.end()
 
 
 def test_what_a_dead_worker_had_finished_has_its_times(tmp_path: Path) -> None:

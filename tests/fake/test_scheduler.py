@@ -18,9 +18,8 @@ import pytest
 from ordered_executor import Future, ShutdownTimeoutError, TaskKilledError
 from ordered_executor._core.claims import Claims
 from ordered_executor._core.scheduler import DEATHS_IN_VAIN
-
-from .fake import HandExecutor, ThreadedExecutor, WorkerDied
-from .interleave import Intruder, LyingDeque, interruptions, intruders
+from tests.fake import HandExecutor, ThreadedExecutor, WorkerDied
+from tests.interleave import Intruder, LyingDeque, interruptions, intruders
 
 PATIENCE = 30.0
 JUST_BELOW_THE_WRAP = 2**64 - 3

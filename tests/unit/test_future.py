@@ -20,8 +20,7 @@ from ordered_executor._base import waiting
 from ordered_executor._base.tasks import Batch, Options
 from ordered_executor._core import future as future_module
 from ordered_executor._core import waiters as waiters_module
-
-from .interleave import Intruder, interruptions, intruders, stepping
+from tests.interleave import Intruder, interruptions, intruders, stepping
 
 PATIENCE = 30.0
 

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from ordered_executor import OrderedExecutor, ShutdownTimeoutError, TaskKilledError, TerminatedWorkerError
-
-from .helpers import PATIENCE, settled, until
+from tests.helpers import PATIENCE, settled, until
 
 distributed = pytest.importorskip("distributed")
 from ordered_executor._clusters.parts import Part  # noqa: E402 (as below)

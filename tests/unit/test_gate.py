@@ -22,9 +22,8 @@ from ordered_executor._core.window import Window
 from ordered_executor._processes.backend import LokyBackend
 from ordered_executor._processes.sent_batches import SentBatch, SentBatches
 from ordered_executor._processes.worker_handle import ENDING, SERVING, LaneKind
-
-from .helpers import end_what_may_end
-from .interleave import Intruder, intruders
+from tests.helpers import end_what_may_end
+from tests.interleave import Intruder, intruders
 
 WRAPS = [0, 2**32 - 2, 2**63 - 2, 2**64 - 2]
 
