@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ordered_executor._channel.shared_memory import LaneMemory
 from tests.benchmarks.turns import bare, stubbed, turn_cost
 from tests.fake import HandExecutor
@@ -98,6 +100,7 @@ def test_what_came_back_is_not_kept_waiting_by_those_that_are_too_many() -> None
     executor.end()
 
 
+@pytest.mark.slow  # it measures, and more than once, as other programs disturb it
 def test_a_turn_does_not_grow_with_the_lanes() -> None:
     """A thousand lanes that say nothing cost nothing: the median turn is that of two lanes, or little more."""
     assert min(turn_cost(bare, 1024, 100) for _ in range(3)) < 3 * min(turn_cost(bare, 2, 100) for _ in range(3))

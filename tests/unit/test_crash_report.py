@@ -212,6 +212,7 @@ BATCHES: dict[str, list[Any]] = {
     "more than the stream holds": ["x" * 8000] * 34,
     "a number that the stream does not hold": [0, 1 << 3_000_000, 2],
 }
+LONG = {"more than the stream holds"}  # a batch of many tasks dies at many moments
 
 
 @pytest.fixture(autouse=True)
@@ -221,7 +222,7 @@ def without_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("window", [100, 2, 1])
-@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in BATCHES])
 def test_a_death_at_any_moment(name: str, window: int) -> None:
     """Whenever a worker dies, nothing is lost but the task it ran.
 

@@ -31,11 +31,11 @@ def test_an_empty_record_answers_zeros() -> None:
     assert Sketch().quantiles(0.5, 0.99) == [0.0, 0.0]
 
 
-def test_a_million_durations_take_no_more_room_than_a_thousand() -> None:
+def test_many_durations_take_no_more_room_than_few() -> None:
     """The number of buckets depends on the range alone."""
     sketch = Sketch()
-    for step in range(1_000_000):
-        sketch.add(1e-7 * 1.00004**step)
+    for step in range(100_000):
+        sketch.add(1e-7 * 1.0004**step)
     assert len(sketch._counts) < 1700
     sketch.add(0.0)
     sketch.add(math.inf)

@@ -132,6 +132,7 @@ def test_a_recall_at_any_moment(name: str, window: int) -> None:
     raise AssertionError("the moments do not end")
 
 
+@pytest.mark.slow  # it plays each pair of moments
 @pytest.mark.parametrize("name", ["small", "errors", "large"])
 def test_a_death_after_a_recall(name: str) -> None:
     """1. A worker is recalled at any moment; 2. it dies at any later one. Nothing that was taken back has run."""
