@@ -216,10 +216,11 @@ def test_ctrl_c_while_the_last_reference_goes() -> None:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
+    before = sys.gettrace()
     sys.settrace(interrupt)
     try:
         del waker
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
