@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = importlib.import_module("sitecustomize").lacking()
     for item in items:
         what, reason = NEEDS.get(item.name.partition("[")[0], ("", ""))
-        if item.path.name == "test_os.py":
+        if item.path.name == "test_system.py":
             item.add_marker(pytest.mark.skip(reason="it takes away by itself, one after the other"))
         elif what in lacking:
             item.add_marker(pytest.mark.skip(reason=f"lacking {what}: {reason}"))

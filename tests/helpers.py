@@ -37,10 +37,12 @@ PATIENCE = 30.0
 def until(condition: Callable[[], T], what: str = "", patience: float = PATIENCE) -> T:
     """Wait for a condition that has no event (a number of `statistics()`, a process); return its true value."""
     deadline = time.monotonic() + patience
+    pause = 0.00002  # most waits are for a thread that is about to do it
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience} s for {what or condition}")
-        time.sleep(0.002)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.002)
     return value
 
 

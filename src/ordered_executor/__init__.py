@@ -1,5 +1,5 @@
 """Ordered parallel execution: results come in the order the work went in."""
-# ruff: noqa: F403, F405 (tests/test_architecture.py compares the two lists of names)
+# ruff: noqa: F403, F405 (tests/unit/test_architecture.py compares the two lists of names)
 
 import sys
 from multiprocessing.process import current_process
@@ -39,7 +39,7 @@ __all__ = [
 # A worker loads this package for `_processes.worker.main` alone, and what users see only when a task asks for it: most
 # of its start is the loading of modules.  All others load it at once: later it may be too late (at the exit of the
 # interpreter, after a fork).  That a process is being made somebody's worker has no public name;
-# tests/test_private_names.py notices when this one goes.
+# tests/unit/test_private_names.py notices when this one goes.
 if TYPE_CHECKING or not getattr(current_process(), "_inheriting", False):
     from ordered_executor._public import *
 

@@ -3,10 +3,10 @@
     $ ordered-executor mylogs:parse access.log >parsed.log
     $ ls *.wav | ordered-executor -- ffmpeg -i {} -y {.}.mp3
 
-Runs a function, or a program, for each line of its input, in parallel, and writes the output in the order of the input;
-`--help` says the rest, and the page on the command in the documentation all of it.
+It runs a function, or a program, for each line of its input, in parallel, and writes the output in the order of the
+input.  `--help` lists the options; the documentation has a page on the command.
 
-Needs the extra: `pip install 'ordered-executor[cli]'`.
+It needs the extra: `pip install 'ordered-executor[cli]'`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MISSING = 2  # the exit status of a wrong call
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command with these arguments, or with those of the program; returns its exit status."""
+    """Run the command with these arguments, or with those of the program.  Return its exit status."""
     try:
         from ordered_executor._command.interface import parse  # noqa: PLC0415 (the extra may be missing)
         from ordered_executor._command.run import run  # noqa: PLC0415 (the same)

@@ -101,26 +101,26 @@ class OrderedDaskExecutor(OrderedExecutor):
     """A `concurrent.futures.Executor` on a Dask cluster whose futures complete in the order of submission.
 
     Args:
-        client: a `distributed.Client` (not an asynchronous one).  It stays open: whoever made it closes it, later.
-        max_workers: how many batches run at a time, at most.  Default: as many as the cluster has threads, now and
-            whenever that changes.
-        window: how many tickets past the head an outcome may travel.  What is further ahead stays on the cluster.
-            Default: wide; `window_bytes` bounds the memory.
-        window_bytes: how many bytes of outcomes the parent may hold before their turn.  Kept by a guess from the
-            sizes of the last ones: only the cluster knows how large an outcome is before it travels.
-        backlog: how many tickets may be submitted and not yet read; then `submit` waits.  Default: any number.
-        task_timeout: seconds a task may run, from its start in the worker, before it is stopped; `options(timeout=)`
-            for one.  Its worker is restarted if it has a nanny (then what else it ran is run again); else its thread
-            is left behind, and only nobody waits for it any more.
-        stall_timeout: seconds after which a worker that has the head and says nothing is restarted (or removed, if it
-            has no nanny), so that another runs the task.
-        retries: how often a task is sent again that Dask has given up because its workers died.
-        keep_results: what is kept for `results()`: see `OrderedProcessPoolExecutor`.
-        unseen_errors: what becomes of failures nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
-        resources, workers, allow_other_workers, priority: as `Client.submit` has them, for all tasks.
+        client: A `distributed.Client` that is not asynchronous.  The executor does not close it.
+        max_workers: The largest number of batches that run at a time.  Default: one for each thread of the cluster,
+            also when the cluster grows or shrinks.
+        window: How many tickets past the head an outcome may travel.  Outcomes further ahead stay on the cluster.
+            Default: a wide window; `window_bytes` bounds the memory.
+        window_bytes: How many bytes of early outcomes the parent may hold.  The parent estimates the size of an outcome
+            from the sizes of the last ones: before an outcome travels, only the cluster knows its size.
+        backlog: How many tickets may be unread before `submit` waits.  Default: no limit.
+        task_timeout: How many seconds a task may run, from its start in the worker.  Then it gets `TaskTimeoutError`.
+            `options(timeout=...)` sets it for some tasks.  If the worker has a nanny it is restarted, and its other
+            tasks run again.  If it has none, its thread goes on, and nobody waits for that thread any more.
+        stall_timeout: How many seconds a worker that has the head may say nothing.  Then it is restarted, or removed if
+            it has no nanny, so that another worker runs the task.
+        retries: How many times to send a task again that Dask has given up because its workers died.
+        keep_results: What to keep for `results()`: see `OrderedProcessPoolExecutor`.
+        unseen_errors: What to do with a failure that nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
+        resources, workers, allow_other_workers, priority: Options of `Client.submit`, for all tasks.
 
-    A `distributed.Future` among the arguments of a task, of this client, is replaced by its value.
-    Raises `TypeError` or `ValueError`, naming the argument.
+    A `distributed.Future` of this client among the arguments of a task is replaced by its value.  A wrong value of an
+    option raises `TypeError` or `ValueError` with the name of the argument.
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class OrderedDaskExecutor(OrderedExecutor):
         allow_other_workers: bool | None = None,
         priority: int | None = None,
     ) -> OptionsView:
-        """A light view on this executor whose `submit` and `map` use other settings.
+        """Return a light view on this executor whose `submit` and `map` use other settings.
 
-        `resources`, `workers`, `allow_other_workers` and `priority` are those of `Client.submit`.  What is not given
-        stays as the executor has it.
+        `resources`, `workers`, `allow_other_workers` and `priority` are options of `Client.submit`.  A setting that
+        you leave out is the executor's.
         """
         base = super().options(retries=retries, timeout=timeout)._options
         extra = _check_extra(base.extra, resources, workers, allow_other_workers, priority)

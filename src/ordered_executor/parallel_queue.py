@@ -6,20 +6,20 @@
     put(BatchDone(2))      ------------------------'        get() -> what index("b.txt") returned
                                                             get() -> BatchDone(2)
 
-The API of the package parallel-queue, on `OrderedProcessPoolExecutor`, which does the ordering and owns the processes.
-This file adds what a queue has and an executor has not: a bound with a time limit in `put`, `queue.Full` and
-`queue.Empty`, an end that both sides are told of, and what happens when nobody says that it is the end.
+It has the API of the package parallel-queue.  An `OrderedProcessPoolExecutor` does the ordering and owns the processes.
+This file adds the parts of a queue that an executor does not have: a bound with a time limit in `put`, `queue.Full` and
+`queue.Empty`, an end that both sides learn of, and an end at the exit of the interpreter if nobody stopped the queue.
 
-Guarantees: results come in the order of `put`; no more than the bound is put and not yet got; every method may be
-called from any thread.
+Guarantees: results come in the order of `put`.  No more tasks than the bound are put and not yet got.  You may call
+every method from any thread.
 
-Invariant: `_puts - _outcomes.position <= bound`, position being how many outcomes the stream has delivered.
+Invariant: `_puts - _outcomes.position <= bound`.  The position is the number of outcomes that the stream has delivered.
 
-Who ends a wait in `put`: `get` (after each outcome taken), `stop`, and the exit of the interpreter.  In `get`: the
-executor, whose stream ends after `stop`.
+A wait in `put` is ended by `get` (after each outcome that it takes), by `stop`, and by the exit of the interpreter.  A
+wait in `get` is ended by the executor, whose stream ends after `stop`.
 
-The exit of the interpreter.  Like every executor, a queue ends when the main thread does, before Python waits for other
-threads.  `_base.exit_hook` tells the queues first, and then waits for their executors, as for all others.
+Like every executor, a queue ends when the main thread does, before Python waits for other threads.  `_base.exit_hook`
+tells the queues first, and then waits for all executors.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ MAIN_THREAD_ENDED = "the main thread has ended, and the queue with it; let it wa
 
 
 class _Queue:
-    """What both kinds have in common: everything but how a task is put."""
+    """Everything that both kinds of queue share: all but `put`."""
 
     def __init__(
         self,
@@ -145,11 +145,12 @@ class _Queue:
     # --------------------------------------------------------------------------------------------------------- get
 
     def get(self, timeout: float | None = None, block: bool = True) -> Any:
-        """The next result, in the order of `put`.  Waits for it, at most `timeout` seconds; not at all if not `block`.
+        """Return the next result, in the order of `put`.
 
-        A task that failed raises its error here, with the worker's traceback as `__cause__` and, as text, in
-        `stack_trace`; the next `get` goes on behind it.  Raises `queue.Empty` if nothing came in time, and `ShutDown`
-        after the last result of a queue that was stopped.
+        It waits for the result, at most `timeout` seconds, and not at all with `block=False`.  If the task failed, its
+        error is raised here, and the next `get` goes on behind it.  The error has the worker's traceback as
+        `__cause__`, and as text in `stack_trace`.  Raises `queue.Empty` if nothing came in time, and `ShutDown` after
+        the last result of a queue that was stopped.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("block", block)
@@ -173,13 +174,16 @@ class _Queue:
             del outcome  # no cycle through the traceback
 
     def get_nowait(self) -> Any:
-        """As `get(block=False)`."""
+        """Return the next result if it is there: `get(block=False)`."""
         return self.get(block=False)
 
     # --------------------------------------------------------------------------------------------------------- end
 
     def stop(self) -> None:
-        """Let nothing more be put.  Returns at once; what was put still comes out.  May be called again."""
+        """Let nobody put anything more.  Returns at once.  Results of tasks that were put still come out.
+
+        You may call it again.
+        """
         self._stopped = True
         self._stop("the queue was stopped")
 
@@ -190,14 +194,15 @@ class _Queue:
         self._room.unpark_all()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until every task has run and the workers have ended, at most `timeout` seconds; `is_alive` tells which.
+        """Wait until every task has run and the workers have ended, at most `timeout` seconds.
 
-        Results need not be got for that.  Without `stop` before it, it waits until somebody else calls `stop`.
+        `is_alive` tells whether they have.  You need not get the results first.  If nobody has called `stop`, this
+        waits until another thread does.
         """
         self._executor._inbox.finished.wait(check_seconds("timeout", timeout, zero=True))
 
     def is_alive(self) -> bool:
-        """Whether tasks or workers are left (or may still come, if the queue was not stopped)."""
+        """Return whether tasks or workers are left.  A queue that was not stopped is alive: more may be put."""
         return not self._executor._inbox.finished.is_set()
 
     def _end(self, what: str) -> NoReturn:
@@ -214,18 +219,19 @@ class _Queue:
 
 
 class ParallelQueue(_Queue):
-    """A queue of tasks: whatever callable is put runs in a worker, and its result comes out in its place.
+    """A queue of tasks: each callable that you put runs in a worker, and its result comes out at its place.
 
     Args:
-        num_workers: how many processes; started on demand.  Default: the CPUs this process may use.
-        daemon: what becomes of a queue that is not stopped when the interpreter exits.  False: what was put is finished
-            first.  True: it is dropped, so that the queue never keeps the interpreter from exiting.
-        in_q_max, worker_q_max, out_q_max: their sum bounds what is put and not yet got.  0 in any of them: no bound.
-        worker_init_f: called without arguments in each worker, first.
-        consumer_buffer_max: how far a result may be ahead of its turn; a worker that is further ahead waits with it.
-            Default: ten times the workers.
+        num_workers: The largest number of processes.  They start on demand.  Default: as `OrderedProcessPoolExecutor`.
+        daemon: How a queue that was not stopped ends when the interpreter exits.  False: its tasks are finished first.
+            True: they are dropped, so that the queue never keeps the interpreter from exiting.
+        in_q_max, worker_q_max, out_q_max: Their sum is the bound on tasks that are put and not yet got.  A 0 in any of
+            them means no bound.
+        worker_init_f: A callable without arguments that each worker runs before its first task.
+        consumer_buffer_max: How far ahead of its turn a result may be.  A worker that is further ahead keeps its
+            result and waits.  Default: ten times the number of workers.
 
-    Starts no process before the first task.  `ShutDown` is this module's: `queue.ShutDown` from Python 3.13 on.
+    No process starts before the first task.  `ShutDown` is in this module; from Python 3.13 on it is `queue.ShutDown`.
 
     >>> results = ParallelQueue(num_workers=2)
     >>> results.put(pow, 2, 5)
@@ -251,11 +257,11 @@ class ParallelQueue(_Queue):
         )
 
     def put(self, task: Any, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> None:
-        """Have `task(*args, **kwargs)` run; or, if `task` is not callable, let it go through in its place.
+        """Run `task(*args, **kwargs)` in a worker.  If `task` is not callable, it comes out itself, at its place.
 
-        Waits while the queue is full, at most `timeout` seconds (then `queue.Full`).  Raises `ShutDown` after `stop`,
-        `ValueError` for something that is not callable and has further arguments, `BrokenProcessPool` if no worker can
-        run.  What cannot be pickled fails in its place, in `get`.
+        Waits while the queue is full; after `timeout` seconds it raises `queue.Full`.  Raises `ShutDown` after `stop`,
+        `ValueError` if `task` is not callable and there are more arguments, and `BrokenProcessPool` if no worker can
+        run.  A task that cannot be pickled fails at its place, in `get`.
         """
         if callable(task):
             self._put(self._executor.submit, (task, *args), kwargs, timeout)
@@ -270,11 +276,12 @@ class ParallelQueue(_Queue):
 class ParallelSingleTaskQueue(_Queue):
     """A queue of arguments for one task.
 
-    As `ParallelQueue`, but the task is given here.  It goes to each worker once, when the worker is started, and may
-    hold locks, events and other primitives of multiprocessing, made in a *spawn* or *loky* context.  Each worker has a
-    copy of the task of its own, which keeps what the task stores in it.
+    It is a `ParallelQueue` whose task you give here.  Each worker gets the task once, when it starts.  The task may
+    hold locks, events and other primitives of multiprocessing that were made in a *spawn* or *loky* context.  Each
+    worker has its own copy of the task, and the copy keeps whatever the task stores in it.
 
-    Raises `ValueError` if the task holds a primitive made in a fork context, or what its pickling raises.
+    Raises `ValueError` if the task holds a primitive that was made in a fork context.  An error of its pickling is
+    raised, too.
 
     >>> powers = ParallelSingleTaskQueue(pow, num_workers=2)
     >>> powers.put(2, 5)
@@ -302,7 +309,7 @@ class ParallelSingleTaskQueue(_Queue):
         )
 
     def put(self, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> None:
-        """Have the task run with these arguments.  Waits and raises as `ParallelQueue.put` does."""
+        """Run the task with these arguments.  Waits and raises as `ParallelQueue.put` does."""
         self._put(self._executor.submit, (call, *args), kwargs, timeout)
 
 

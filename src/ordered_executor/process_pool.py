@@ -20,36 +20,37 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
     """A `concurrent.futures.Executor` on worker processes whose futures complete in the order of submission.
 
     Args:
-        max_workers: how many processes, at most; started on demand.  Default: the CPUs this process may use, fewer if
-            its limit on open files is low.
-        mp_context: a multiprocessing context to start workers with.  Default: loky's.  Not a `fork` one.  With `spawn`
-            and `forkserver`, scripts need `if __name__ == "__main__":`.
-        initializer: a callable that each worker runs first, with `initargs`.  If it fails, the executor is broken.
-        initargs: arguments for it; locks, queues and other primitives of multiprocessing may be among them, if they
-            were made in a `spawn` context.
-        max_tasks_per_child: a worker is replaced after exactly so many tasks.
-        window: how many tickets past the head an outcome may travel.  A worker that is further ahead waits with it.
-            Default: wide; `window_bytes` bounds the memory.
-        window_bytes: how many bytes of outcomes the parent may hold before their turn; each worker has an equal share.
+        max_workers: The largest number of processes.  They start on demand.  Default: one for each CPU that this
+            process may use, or fewer if its limit on open files is low.
+        mp_context: The multiprocessing context that starts the workers.  Default: loky's.  A `fork` context is
+            refused.  With `spawn` or `forkserver` your script needs `if __name__ == "__main__":`.
+        initializer: A callable that each worker runs before its first task.  If it fails, the executor is broken.
+        initargs: The arguments of the initializer.  They may be locks, queues and other primitives of multiprocessing
+            that were made in a `spawn` context.
+        max_tasks_per_child: Replace a worker after it has run exactly this many tasks.  Default: never.
+        window: How many tickets past the head an outcome may travel.  A worker that is further ahead keeps its outcome
+            and waits.  Default: a wide window; `window_bytes` bounds the memory.
+        window_bytes: How many bytes of early outcomes the parent may hold.  Each worker gets an equal share.
             Default: 64 MiB.
-        backlog: how many tickets may be submitted and not yet read (not yet done, with `keep_results=False`); then
-            `submit` waits.  Default: any number.
-        task_timeout: seconds a task may run before it is stopped and gets `TaskTimeoutError`.  It holds for the
-            initializer, too.  Default: any time.
-        retries: how often a task is run again whose worker died.  Default: not at all.
-        keep_results: what is kept for `results()`.  Default: an outcome is kept until its future was read, waited for
-            or given up, and nobody holds it; once `results()` has been called, until it was read.  `True`: until it
-            was read, but not in a done-callback.  `False`: nothing is kept.
-        unseen_errors: what becomes of failures nobody looked at, when their future goes or at shutdown: `"log"`,
-            `"raise"` (at shutdown, as a group) or `"ignore"`.
-        reuse: lend warm workers of earlier executors, and leave these to later ones.  Of executors, that is, with the
-            same `mp_context`, `env`, `initializer` and `initargs`; never with `max_tasks_per_child`.
-        idle_timeout: seconds that idle workers wait for the next executor; None: until the program ends.
-        env: environment variables for the workers.  With loky's default context only.
-        forward_logs: what tasks log comes to this process's loggers and handlers, as it is logged, with `ticket`,
-            `attempt` and `worker` on the record.  The handlers run on the executor's own thread, as done-callbacks do.
+        backlog: How many tickets may be unread before `submit` waits.  With `keep_results=False` it counts the tickets
+            that are not done.  Default: no limit.
+        task_timeout: How many seconds a task may run.  Then its worker is killed and the task gets `TaskTimeoutError`.
+            The initializer has the same limit.  Default: no limit.
+        retries: How many times to rerun a task whose worker died.  Default: 0.
+        keep_results: What to keep for `results()`.  By default an outcome is kept until its future was read, waited
+            for or given up, and nobody holds the future any more; after the first call of `results()` it is kept until
+            it was read.  `True` keeps each outcome until it was read outside a done-callback.  `False` keeps nothing.
+        unseen_errors: What to do with a failure that nobody looked at.  `"log"` logs it when its future goes or at
+            shutdown, `"raise"` raises all such failures at shutdown as a group, `"ignore"` drops them.
+        reuse: Reuse idle workers of earlier executors with the same `mp_context`, `env`, `initializer` and `initargs`,
+            and leave ours for later ones.  An executor with `max_tasks_per_child` does neither.
+        idle_timeout: How many seconds an idle worker waits for the next executor.  `None`: until the program ends.
+        env: Environment variables for the workers.  Needs loky's context, which is the default.
+        forward_logs: Pass log records of tasks to the loggers and handlers of this process, as they are logged.  Each
+            record has `ticket`, `attempt` and `worker`.  The handlers run on the thread that runs done-callbacks.
 
-    Raises `TypeError` or `ValueError`, naming the argument.  Starts no process before the first task.
+    A wrong value raises `TypeError` or `ValueError` with the name of the argument.  No process starts before the first
+    task.
 
     >>> with OrderedProcessPoolExecutor(max_workers=2) as ex:
     ...     futures = [ex.submit(pow, 2, n) for n in range(4)]
@@ -112,17 +113,18 @@ class OrderedProcessPoolExecutor(OrderedExecutor):
     # ----------------------------------------------------------------------------------------- end at once
 
     def kill_workers(self) -> None:
-        """Shut down at once: cancel what waits, kill the workers.  As `ProcessPoolExecutor` has it from Python 3.14 on.
+        """Shut down at once: cancel the tasks that no worker has begun, and kill the workers.
 
-        What a worker has had gets `TaskKilledError`.  Does not wait for the end of the
-        workers: `shutdown()` does.  May be called again, from any thread.
+        A task that has begun gets `TaskKilledError`.  This call does not wait until the workers have ended; call
+        `shutdown()` if you need that.  You may call it again, and from any thread.  `ProcessPoolExecutor` has the same
+        method from Python 3.14 on.
         """
         self._shutdown(False, None, cancel_futures=True, kill_workers=True, may_raise=False)
 
     def terminate_workers(self) -> None:
-        """The same by SIGTERM, which a task may handle, to put something in order.
+        """Shut down like `kill_workers`, but by SIGTERM, so that a task can handle the signal and tidy up.
 
-        Its worker is killed after 5 seconds, or by `kill_workers()`.
+        A worker that has not ended after 5 seconds is killed.  `kill_workers()` kills it earlier.
         """
         self._inbox.close_claims()
         self._inbox.cancel_waiting()

@@ -1,7 +1,7 @@
-"""Progress bars: how far, how fast, what failed, and what the head does when everything waits for it.
+"""Progress bars: how far, how fast, how many tasks failed, and what the head does if everything waits for it.
 
-Needs the extra `[progress]`, which is tqdm; only tqdm draws.  A bar looks at what the executor knows anyway, some times
-a second, in a thread of its own; an executor without a bar pays nothing.
+They need the extra `[progress]`, which installs tqdm; tqdm draws them.  A bar has a thread that looks at the executor
+five times a second.  An executor without a bar pays nothing.
 
     from ordered_executor.progress import process_map, progress
 
@@ -54,14 +54,14 @@ def process_map(
     lock_name: str | None = None,
     **settings: Any,
 ) -> list[T]:
-    """The results of `fn` for the arguments in `iterables`, as a list in their order, and a bar while they come.
+    """Return the results of `fn` for the arguments in `iterables`, as a list in their order, and show a bar meanwhile.
 
-    The call of `tqdm.contrib.concurrent.process_map`, on an `OrderedProcessPoolExecutor`.  `settings` are that one's
-    (`max_workers`, `window`, `task_timeout`, …), those of its `map` (`chunksize`, `buffersize`, `timeout`, …) and
-    tqdm's (`desc`, `unit`, `leave`, …).  `executor`: one of yours, which goes on afterwards.  `lock_name` is there
-    because tqdm's function has it, and is not needed.
+    It has the signature of `tqdm.contrib.concurrent.process_map`, and runs on an `OrderedProcessPoolExecutor`.
+    `settings` are options of the executor (`max_workers`, `window`, `task_timeout`, …), of its `map` (`chunksize`,
+    `buffersize`, `timeout`, …) and of tqdm (`desc`, `unit`, `leave`, …).  If you give an `executor`, it is used, and
+    goes on afterwards.  `lock_name` is accepted, as tqdm's function has it, and is ignored.
 
-    Raises what a task raised, and `TypeError` if `executor` and settings for a new one are both given.
+    It raises the first error of a task, and `TypeError` if you give both an `executor` and options for a new one.
     """
     del lock_name
     ours = {name: settings.pop(name) for name in list(settings) if name in _THEIRS and name not in _MAPS}
@@ -85,15 +85,16 @@ def progress(
     tqdm_class: Any = tqdm,
     **settings: Any,
 ) -> Iterator[Any]:
-    """Follow an executor, or a queue, with a bar as long as the block runs.  Yields the bar.
+    """Follow an executor, or a queue, with a bar while the block runs.  Yields the bar.
 
-    Counts all tickets that were not released when the block began: submitted, mapped, put or marked.  The bar shows
-    those that are *finished*, as far as the parent has heard; behind it stand how many were *released* if that is less
-    (the others wait for the head), how many failed, how many were run again, and, when the head has been waited for
-    longer than `head_seconds`, what it is doing.
+    The bar counts every ticket that was not released when the block began: submitted, mapped, put or marked.  It shows
+    how many of them are *finished* as far as the parent has heard.  The text behind it says how many were *released*
+    if these are fewer (the others wait for the head), how many failed, and how many were run again.  If the head has
+    been the head for longer than `head_seconds`, the text says what it is doing.
 
-    `total`: how many there will be; without it, as many as were submitted so far.  `settings` are tqdm's.  Does not
-    wait for anything.  The bar may be closed early: then nothing is drawn any more, and nothing else happens.
+    `total`: how many tickets there will be.  Without it, the total is the number of those submitted so far.
+    `settings`: options of tqdm.  The block waits for nothing.  You may close the bar early; then nothing more is drawn,
+    and the work goes on.
     """
     total = check_optional_count("total", total, 0)
     threshold = check_seconds("head_seconds", head_seconds, zero=True)

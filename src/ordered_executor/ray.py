@@ -44,22 +44,23 @@ send_references(ray.ObjectRef)
 class OrderedRayExecutor(OrderedExecutor):
     """A `concurrent.futures.Executor` on a Ray cluster whose futures complete in the order of submission.
 
-    `ray.init()` comes before it; the cluster stays up: whoever started it ends it, later.
+    Call `ray.init()` before you make one.  The executor does not end the cluster.
 
     Args:
-        max_workers: how many batches run at a time, at most.  Default: as many as the cluster has room for, now and
-            whenever that changes.
-        window: how many tickets past the head an outcome may travel.  What is further ahead stays in the object store.
-            Default: wide; `window_bytes` bounds the memory.
-        window_bytes: how many bytes of outcomes the parent may hold before their turn.
-        backlog: how many tickets may be submitted and not yet read; then `submit` waits.  Default: any number.
-        retries: how often a task is run again whose worker died.
-        keep_results: what is kept for `results()`: see `OrderedProcessPoolExecutor`.
-        unseen_errors: what becomes of failures nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
-        num_cpus, num_gpus, resources, runtime_env: as `ray.remote` has them, for all tasks.
+        max_workers: The largest number of batches that run at a time.  Default: as many as the cluster has room for,
+            also when the cluster grows or shrinks.
+        window: How many tickets past the head an outcome may travel.  Outcomes further ahead stay in the object store.
+            Default: a wide window; `window_bytes` bounds the memory.
+        window_bytes: How many bytes of early outcomes the parent may hold.
+        backlog: How many tickets may be unread before `submit` waits.  Default: no limit.
+        retries: How many times to rerun a task whose worker died.
+        keep_results: What to keep for `results()`: see `OrderedProcessPoolExecutor`.
+        unseen_errors: What to do with a failure that nobody looked at: `"log"`, `"raise"` (at shutdown) or `"ignore"`.
+        num_cpus, num_gpus, resources, runtime_env: Options of `ray.remote`, for all tasks.
 
-    A `ray.ObjectRef` among the arguments of a task is replaced by its value.  There is no `task_timeout`.
-    Raises `TypeError` or `ValueError`, naming the argument; `RuntimeError` if Ray is not initialized.
+    A `ray.ObjectRef` among the arguments of a task is replaced by its value.  There is no `task_timeout`.  A wrong
+    value of an option raises `TypeError` or `ValueError` with the name of the argument.  Raises `RuntimeError` if Ray
+    is not initialized.
     """
 
     def __init__(

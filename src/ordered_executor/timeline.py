@@ -1,7 +1,7 @@
-"""What a trace shows: `python -m ordered_executor.timeline job.json -o job.svg`.
+"""The analysis of a trace: `python -m ordered_executor.timeline job.json -o job.svg`.
 
-Reads a file of `trace`, also one whose program has died; says in words where the time went and what to change; and,
-with `-o`, draws it: a row for each worker, the head below (needs the extra `[plot]`, which is matplotlib).
+It reads a file that `trace` wrote, even if the program has died.  It says in words where the time went and what you can
+change.  With `-o` it draws a row for each worker, and the head below; for that it needs the extra `[plot]`: matplotlib.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Timeline:
 
 
 def read(path: Path) -> Timeline:
-    """Read a trace; what a program that died has left unfinished at its end is left out.
+    """Read a trace.  An unfinished event at its end is left out: the program died while it wrote it.
 
-    Raises `OSError`, or `ValueError` if it is no trace.
+    Raises `OSError` if the file cannot be read, and `ValueError` if it is not a trace.
     """
     timeline = Timeline()
     for event in _events(path):

@@ -33,10 +33,10 @@ EXCLUDED = {
         "test_shutdown_no_wait": f"{PRIVATE} (_executor_manager_thread, …); see processes/test_shutdown.py",
     },
     "ExecutorDeadlockTest": {
-        "test_error_at_task_unpickle": f"{ISOLATION}: the task gets the error; see processes/test_payload.py",
-        "test_exit_at_task_unpickle": f"{ISOLATION}: the task gets the SystemExit; see processes/test_payload.py",
-        "test_error_during_result_unpickle_in_result_handler": f"{ISOLATION}; see processes/test_payload.py",
-        "test_exit_during_result_unpickle_in_result_handler": f"{ISOLATION}; see processes/test_payload.py",
+        "test_error_at_task_unpickle": f"{ISOLATION}: the task gets the error; see tests/processes/test_payload.py",
+        "test_exit_at_task_unpickle": f"{ISOLATION}: the task gets the SystemExit; see tests/processes/test_payload.py",
+        "test_error_during_result_unpickle_in_result_handler": f"{ISOLATION}; see tests/processes/test_payload.py",
+        "test_exit_during_result_unpickle_in_result_handler": f"{ISOLATION}; see tests/processes/test_payload.py",
         "test_shutdown_deadlock_pickle": f"{PRIVATE} (_executor_manager_thread); see processes/test_shutdown.py",
     },
     "FailingInitializerMixin": {

@@ -20,7 +20,7 @@ barrier.
 
 Not atomic, and never done by two threads without a lock: `x += 1`, iterating, `next()` of an iterator, and, without the
 interpreter lock, `tuple(…)` and `sorted(…)` of all but lists, and any copy of a deque: they raise when another thread
-changes the container meanwhile.  `snapshot` is for these; tests/test_atomic.py holds the source to it.
+changes the container meanwhile.  `snapshot` is for these; tests/unit/test_atomic.py holds the source to it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import copy
 import signal
 
 # The standard library's own class, although its name is private: tools that show remote tracebacks know it.
-# tests/test_private_names.py notices when it goes.
+# tests/unit/test_private_names.py notices when it goes.
 from concurrent.futures.process import _RemoteTraceback
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""The exceptions a user can meet, and how an error of a worker is dressed for the reader in the parent.
+"""The exceptions that a user can meet.
 
-Guarantees: every class derives from the standard one that existing code already catches (`TimeoutError`,
-`BrokenProcessPool`, `RuntimeError`); a timeout of ours is never confused with a `TimeoutError` that a task raised.
+Guarantee: each class but `RemoteError` derives from the standard class that existing code catches (`TimeoutError`,
+`BrokenProcessPool`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # The standard library's own class, although its name is private: tools that show remote tracebacks know it.
-# tests/test_private_names.py notices when it goes.
+# tests/unit/test_private_names.py notices when it goes.
 from concurrent.futures.process import BrokenProcessPool
 
 from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorkerError
@@ -18,8 +18,8 @@ from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorker
 class TerminatedWorkerError(_LokyTerminatedWorkerError):  # type: ignore[misc]  # loky ships no types
     """The worker died while it ran this task.  A `concurrent.futures.process.BrokenProcessPool`.
 
-    Only the task that was running gets it; the executor carries on.  Attributes: `ticket`, `pid`, `exitcode`
-    (negative: the number of the signal; `None`: unknown).
+    Only the task that was running gets this error; the executor carries on.  Attributes: `ticket`, `pid` and
+    `exitcode`.  A negative `exitcode` is the number of a signal; `None` means that it is not known.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class TaskTimeoutError(TimeoutError):
 
 
 class TaskKilledError(BrokenProcessPool):
-    """The task was stopped, by `Future.kill()`, or with all others by `kill_workers()`.  Attribute: `ticket`.
+    """The task was stopped: by `Future.kill()`, or together with others by a call that kills.  Attribute: `ticket`.
 
-    A `concurrent.futures.process.BrokenProcessPool`, which futures of ProcessPoolExecutor get from its `kill_workers`.
+    It is a `concurrent.futures.process.BrokenProcessPool`: futures of ProcessPoolExecutor get that one from
+    `kill_workers`.
     """
 
     def __init__(self, message: str, ticket: int | None = None) -> None:
@@ -52,14 +53,15 @@ class TaskKilledError(BrokenProcessPool):
 
 
 class ResultsTimeoutError(TimeoutError):
-    """Nothing came out of `results()` or `outcomes()` in time: nothing is lost, ask again.
+    """Nothing came out of `results()` or `outcomes()` in time.  Nothing is lost: ask again.
 
-    From a `map` with a `timeout`: its results did not all come in time.  The map has ended, and cancels what it can.
+    A `map` with a `timeout` raises it if its results did not all come in time.  That map has ended, and cancels the
+    calls that no worker has begun.
     """
 
 
 class ShutdownTimeoutError(TimeoutError):
-    """`shutdown(timeout=...)` ran out.  `unfinished` lists the tickets that are; call again, or kill."""
+    """`shutdown(timeout=...)` was not done in time.  `unfinished` lists the unfinished tickets; call again, or kill."""
 
     def __init__(self, message: str, unfinished: Sequence[int] = ()) -> None:
         super().__init__(message)
@@ -67,9 +69,9 @@ class ShutdownTimeoutError(TimeoutError):
 
 
 class RemoteError(Exception):
-    """Stands for an exception that cannot travel between processes.
+    """Stands in for an exception that cannot travel between processes.
 
-    Attributes: `type_name` (with its module), `message`, `traceback_text` (from the worker).
+    Attributes: `type_name` (with its module), `message`, and `traceback_text` (from the worker).
     """
 
     def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:

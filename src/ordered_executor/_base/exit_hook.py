@@ -3,8 +3,8 @@
 After Ctrl-C nothing is finished: what waits is cancelled, what runs is killed.
 
 `threading._register_atexit` is private, and the only way: functions of `atexit` run after the threads have been joined,
-too late for an executor that needs its threads.  concurrent.futures uses it too.  tests/test_private_names.py notices
-when it goes.
+too late for an executor that needs its threads.  concurrent.futures uses it too.  tests/unit/test_private_names.py
+notices when it goes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Locks that no interrupt can part from their block.
 
-Each lock of ours is a `Lock`, and is held in one of these two forms only (tests/test_architecture.py sees to it):
+Each lock of ours is a `Lock`, and is held in one of these two forms only (tests/unit/test_architecture.py sees to it):
 
     +lock                          if lock @ AT_ONCE:  # else somebody else has it
     try:                               try:

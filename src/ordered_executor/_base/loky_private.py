@@ -5,7 +5,7 @@ multiprocessing's logger that are its own.  And it hands over its standard input
 pickler, main program and trackers.  A pool of loky's is not needed for that: it would bring two threads, half a dozen
 named semaphores and eight descriptors for each worker, which a lane has no use for.
 
-All private names of loky are here.  tests/test_private_names.py notices when one goes.
+All private names of loky are here.  tests/unit/test_private_names.py notices when one goes.
 """
 
 from __future__ import annotations

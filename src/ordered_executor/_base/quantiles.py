@@ -1,8 +1,9 @@
 """A bounded record of durations that answers quantiles: a DDSketch (Masson, Rim, Lee, VLDB 2019).
 
 Durations are counted in buckets whose borders grow by a constant factor.  So a quantile is right within half a bucket:
-`ERROR` of its value, whatever was recorded and in what order (tests/test_sketch.py compares with sorted lists).  The
-number of buckets is bounded by the range, a tenth of a microsecond to a year: 1,700 at most, a few dozen mostly.
+`ERROR` of its value, whatever was recorded and in what order (tests/unit/test_quantiles.py compares with sorted
+lists).  The number of buckets is bounded by the range, a tenth of a microsecond to a year: 1,700 at most, a few dozen
+mostly.
 
 Written by one thread; others may read: a copy of the dictionary is one step.
 """

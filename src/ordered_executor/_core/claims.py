@@ -5,7 +5,7 @@ nothing; after it the ticket is in order.  So tickets are dense whatever happens
 
 A signal handler or a finalizer may run in a user's thread between any two calls, and wait there for the scheduler, in
 `shutdown` say.  So a user's thread calls nothing while it holds the lock, and does not branch: Python runs handlers and
-finalizers, and lets go of its own lock, only at calls, jumps back and new containers.  (tests/test_architecture.py
+finalizers, and lets go of its own lock, only at calls, jumps back and new containers.  (tests/unit/test_architecture.py
 looks at what stands under these locks, tests/processes/test_interrupts.py has a handler wait at each place there is.)
 """
 

@@ -12,8 +12,8 @@
     state     released   running    early (home)     gated       gated       waiting
                          ^ head                      ^ limit = head + 4                  tail ^
 
-This file is the thin face: it checks what it is given and hands on to the scheduler.  It holds no thread and no
-process, so that an executor nobody holds any more can go (what was submitted is finished all the same).
+This file is a thin face: it checks arguments and passes calls on to the scheduler.  The executor itself owns no thread
+and no process.  So it can be collected as soon as nobody holds it, and the scheduler still finishes its tasks.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 class OrderedExecutor(Executor):
-    """What all ordered executors have in common; a subclass brings the backend."""
+    """The part that all ordered executors share.  A subclass brings the backend."""
 
     _first_ticket = 0  # tests let it start just below a wrap
 
@@ -91,13 +91,13 @@ class OrderedExecutor(Executor):
     # ------------------------------------------------------------------------------------------------------- submit
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `fn(*args, **kwargs)` in a worker; return its future at once.
+        """Run `fn(*args, **kwargs)` in a worker and return its future at once.
 
-        Order: futures complete in the order of their submission, whoever finishes first.
-        Waits: only if the executor has a `backlog`, while that many tickets are unread, but never in a done-callback.
-        Raises: `RuntimeError` after shutdown, `BrokenProcessPool` if no worker can run, `TypeError` if `fn` cannot
-        be called.  What is wrong with the arguments (they cannot be pickled) shows in the future.
-        Cost: some microseconds; the arguments are pickled later, when the task is sent to a worker.
+        Order: futures complete in the order of submission, whichever task finishes first.
+        Waits: only if the executor has a `backlog` and that many tickets are unread; never in a done-callback.
+        Raises: `RuntimeError` after shutdown, `BrokenProcessPool` if no worker can run, `TypeError` if `fn` is not
+        callable.  If the arguments cannot be pickled, the future gets the error.
+        Cost: some microseconds.  The arguments are pickled later, when the task is sent to a worker.
         """
         return self._submit(fn, args, kwargs, self._options)
 
@@ -110,9 +110,9 @@ class OrderedExecutor(Executor):
         return future
 
     def mark(self, value: T) -> Future[T]:
-        """Put a value into the order, without a worker: it comes out when everything before it has.
+        """Put a value into the order without a worker: it comes out after everything that was submitted before it.
 
-        For "this batch is done" markers.  Returns its future.  Waits and raises as `submit` does.
+        Use it to mark the end of a batch.  Returns a future.  Waits and raises as `submit` does.
         """
         future: Future[T] = Future(self._inbox, Marked(value), self._options)
         self._inbox.claim_future(future)
@@ -154,19 +154,22 @@ class OrderedExecutor(Executor):
     ) -> Iterator[T] | Iterator[T | BaseException]:
         """Yield `fn(*args)` for the arguments that `zip(*iterables)` gives, in their order.
 
-        A call that fails raises at its place, and the iterator goes on behind it; so does an error of the input.
-        Only its `StopIteration` ends it.  Closing the iterator, or letting go of it half way, cancels what no worker
-        has begun.  Yielded results are not kept.  Not part of `results()`.
+        A call that fails raises at its place, and the next `next()` goes on behind it.  An error of the input does the
+        same; only `StopIteration` of the input ends the map.  If you close the iterator, or drop it after you have
+        begun to read, the calls that no worker has begun are cancelled.  Yielded results are not kept, and results of
+        a map are not part of `results()`.
 
-        `timeout`: seconds from now within which a result must be there when it is asked for, else a `TimeoutError`.
-        `chunksize`: how many calls are sent to a worker together, at most; `None` finds out what is best.
-        `buffersize`: how many inputs may be taken that are not yielded yet; `None` takes all of them now, so an endless
-        iterable needs it.
-        `errors`: `"yield"` yields the exception in the place of each result that there is not.  A map over such a map
-        does not call `fn` with its errors: they come out at their place.  If there is something in between, a generator
-        say, `"pass"` does the same for all exceptions among the inputs.  `"outcome"` yields an `Outcome` for each call:
-        of one that failed it has the arguments.  (An error of the input comes as one with the ticket -1.)
-        `prefetch`: read the inputs in a thread, ahead of you: for inputs that take long to come.  Needs `buffersize`.
+        `timeout`: raise `TimeoutError` if you ask for a result later than this many seconds from now and it is not
+        there, or if you wait for it beyond that moment.
+        `chunksize`: the largest number of calls that travel to a worker together.  `None` adapts it to the tasks.
+        `buffersize`: how many inputs may be drawn ahead of the results that you have read.  `None` draws all of them
+        now, so an endless iterable needs a `buffersize`.
+        `errors`: `"raise"` raises errors.  `"yield"` yields the exception in the place of the result; a map over such a
+        map does not call its function with these exceptions, but hands them on at their places.  `"pass"` is `"yield"`
+        and hands on every exception among the inputs; use it if a generator, say, stands between the two maps.
+        `"outcome"` yields an `Outcome` for each call, which has the arguments if the call failed.  An error of the
+        input then is an `Outcome` with the ticket -1.
+        `prefetch`: read the inputs in a thread, ahead of you, for inputs that take long to come.  Needs `buffersize`.
         """
         return self._map(fn, iterables, timeout, chunksize, buffersize, errors, prefetch, self._options)
 
@@ -192,11 +195,11 @@ class OrderedExecutor(Executor):
         return start_map(self._inbox, fn, iterables, timeout, chunksize, buffersize, errors, prefetch, options)
 
     def options(self, *, retries: int | None = None, timeout: float | None = None) -> OptionsView:
-        """A light view on this executor whose `submit` and `map` use other settings.
+        """Return a light view on this executor whose `submit` and `map` use other settings.
 
-        `retries`: how often a task is run again if its worker dies.  `timeout`: seconds a task may run before it is
-        stopped, from its start in the worker; `float("inf")` for no limit.  What is not given stays as the executor has
-        it.
+        `retries`: how many times to rerun a task whose worker died.  `timeout`: how many seconds a task may run, from
+        its start in the worker, before it is stopped; `float("inf")` means no limit.  A setting that you leave out is
+        the executor's.
         """
         retries = check_optional_count("retries", retries, 0)
         mine = self._options
@@ -205,21 +208,21 @@ class OrderedExecutor(Executor):
 
     @property
     def max_workers(self) -> int:
-        """How many tasks run at a time, at most."""
+        """The largest number of tasks that run at a time."""
         return self._max_workers
 
     # --------------------------------------------------------------------------------------------------------- read
 
     def results(self, *, timeout: float | None = None, errors: str = "raise", follow: bool = False) -> Results[Any]:
-        """The ordered stream of outcomes: everything submitted (but not mapped) that nobody has read.
+        """Return the ordered stream of outcomes: of everything submitted (but not mapped) that is kept and unread.
 
-        Yields in ticket order; each outcome once, across all readers and threads.  Waits for the next, at most
-        `timeout` seconds each (then `ResultsTimeoutError`; ask again, nothing is lost).  Ends when all that was
-        submitted has been yielded; with `follow=True` when, moreover, the executor is shut down.  A failed task raises
-        at its place, and the next `next()` goes on; `errors="yield"` yields the exception instead.  A cancelled ticket
-        is not yielded.
+        It yields in ticket order, and each outcome once, across all readers and threads.  It waits for the next
+        outcome; if `timeout` seconds pass it raises `ResultsTimeoutError`, nothing is lost, and you can ask again.  It
+        ends when everything submitted has been yielded; with `follow=True` it also waits for the executor to be shut
+        down.  A failed task raises at its place, and the next `next()` goes on behind it; `errors="yield"` yields the
+        exception instead.  A cancelled ticket is passed over.
 
-        Also an asynchronous iterator.
+        The stream is an asynchronous iterator, too.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_choice("errors", errors, ("raise", "yield"))
@@ -227,10 +230,10 @@ class OrderedExecutor(Executor):
         return self._read(read_value if errors == "raise" else read_either, timeout, follow)
 
     def outcomes(self, *, timeout: float | None = None, follow: bool = False, calls: bool = False) -> Results[Outcome]:
-        """The same stream as `results()`, as an `Outcome` each: `ticket`, `value`, `error`, and what else is known.
+        """Return the same stream as `results()`; it yields an `Outcome` for each ticket, and never raises for a task.
 
-        `calls`: from now on tasks keep their function and arguments until their outcome is read; else only those that
-        failed do.
+        `calls=True`: from now on each task keeps its function and arguments until its outcome is read.  Without it
+        only tasks that fail keep them.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("follow", follow)
@@ -244,14 +247,14 @@ class OrderedExecutor(Executor):
         return Results(inbox.stream, lambda: inbox.claims.tail, read, timeout, follow)
 
     def statistics(self) -> Statistics:
-        """A snapshot of the executor.  Does not wait; the numbers are of about the same moment."""
+        """Return a snapshot of the executor.  It does not wait.  The numbers are of about the same moment."""
         return take_statistics(self._scheduler)
 
     def running(self) -> list[Running]:
-        """What each worker is doing now: the head first, then by ticket, then those that are idle.
+        """Return what each worker is doing now: the head first, then by ticket, then the idle workers.
 
-        Reads what the workers write into shared memory anyway: from any thread, at any time, also after a shutdown
-        (then there is nobody).  Does not wait.  Cost: some ten microseconds a worker.
+        It reads what the workers write into shared memory in any case, and does not wait.  You may call it from any
+        thread and at any time; after a shutdown the list is empty.  Cost: some ten microseconds a worker.
         """
         return take_running(self._scheduler)
 
@@ -264,13 +267,14 @@ class OrderedExecutor(Executor):
     # ----------------------------------------------------------------------------------------------------- shutdown
 
     def cancel_pending(self, *, kill: bool = False) -> None:
-        """Cancel all that was submitted, or drawn by a `map`, and that no worker has begun.  The executor goes on.
+        """Cancel every task that was submitted, or drawn by a `map`, and that no worker has begun.
 
-        For notebooks, servers and Ctrl-C.  Futures are cancelled; a `map` yields what had begun, then it raises
-        `CancelledError`.  `kill`: what runs is stopped, too, and gets `TaskKilledError` at its place.
+        The executor goes on.  Use it in notebooks, in servers and after Ctrl-C.  A `map` yields the results of the
+        calls that had begun, and then raises `CancelledError`.  `kill=True` also stops the tasks that run; they get
+        `TaskKilledError` at their places.
 
-        Does not wait for tasks, but, unless it is called in a done-callback, for the executor's thread, at most a
-        second: when it returns, the futures are cancelled, if no callback keeps that thread so long.
+        It does not wait for tasks.  Outside a done-callback it waits for the executor's thread, at most a second: when
+        it returns, the futures are cancelled, unless a callback keeps that thread longer.
         """
         check_flag("kill", kill)
         inbox = self._inbox
@@ -287,12 +291,13 @@ class OrderedExecutor(Executor):
         cancel_futures: bool = False,
         kill_workers: bool = False,
     ) -> None:
-        """Take no more tasks; finish what was submitted; end the workers.
+        """Take no more tasks, finish what was submitted, and free or end the workers.
 
-        `wait`: return when all of that is done, or after `timeout` seconds with a `ShutdownTimeoutError` that lists
-        what is not (call again, or kill).  In a done-callback it never waits.  `cancel_futures`: cancel what no worker
-        has begun.  `kill_workers`: stop what runs, too; everything unfinished gets `TaskKilledError`, or is cancelled
-        if `cancel_futures` says so.  May be called again, from any thread, at any time.
+        `wait`: return when all of that is done.  After `timeout` seconds raise a `ShutdownTimeoutError` that lists the
+        unfinished tickets; call again, or kill.  In a done-callback it never waits.  `cancel_futures`: cancel the
+        tasks that no worker has begun.  `kill_workers`: stop the tasks that run.  Everything unfinished then gets
+        `TaskKilledError`, or is cancelled if `cancel_futures` says so.  You may call it again, from any thread and at
+        any time.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         check_flag("wait", wait)
@@ -331,7 +336,7 @@ class OrderedExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shut down and wait; after Ctrl-C, also while it waits here, without waiting for what is not done."""
+        """Shut down and wait.  After Ctrl-C, or at one while it waits here, cancel what waits and kill the workers."""
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         try:
             self._shutdown(True, None, interrupted, interrupted, may_raise=kind is None)
@@ -345,10 +350,11 @@ class OrderedExecutor(Executor):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The same without blocking the loop.
+        """Shut down, and wait without blocking the loop.
 
-        Left because the loop's task was cancelled, it cancels what no worker has, and waits for what runs.  Cancelled
-        while it waits, it does not wait any more.
+        If the block is left because its asyncio task was cancelled, the tasks that no worker has begun are cancelled,
+        and it waits for those that run.  If the asyncio task is cancelled while it waits here, it cancels them too, and
+        waits no longer.
         """
         import asyncio  # noqa: PLC0415 (there a loop runs, so it is loaded; workers do without)
 
@@ -370,7 +376,7 @@ class OrderedExecutor(Executor):
 
 
 class OptionsView:
-    """What `OrderedExecutor.options` returns: `submit` and `map` of the same executor, with other settings."""
+    """`submit` and `map` of an executor with other settings.  `OrderedExecutor.options` returns it."""
 
     def __init__(self, executor: OrderedExecutor, options: Options) -> None:
         self._executor = executor
@@ -381,7 +387,7 @@ class OptionsView:
         return f"<OptionsView retries={retries} timeout={timeout} of {self._executor!r}>"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As the executor's `submit`, with the view's settings."""
+        """Do what the executor's `submit` does, with the settings of this view."""
         return self._executor._submit(fn, args, kwargs, self._options)
 
     @overload
@@ -418,5 +424,5 @@ class OptionsView:
         errors: str = "raise",
         prefetch: bool = False,
     ) -> Iterator[T] | Iterator[T | BaseException]:
-        """As the executor's `map`, with the view's settings."""
+        """Do what the executor's `map` does, with the settings of this view."""
         return self._executor._map(fn, iterables, timeout, chunksize, buffersize, errors, prefetch, self._options)

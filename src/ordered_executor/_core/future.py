@@ -1,17 +1,18 @@
 """The future: a real `concurrent.futures.Future`, made lighter, and without a lock.
 
-Most of a standard future's price is its `Condition`, which only somebody who waits needs; and a condition that Ctrl-C
-parted from its `with` block would stop the scheduler (see `_base.waiting`).  Here is none.  Who waits, asks for a
-callback or is one of `wait()`'s waiters joins `Waiters`, made when somebody first does, and then looks once more
-whether the future is done; the scheduler stores the outcome and the state, and then looks for waiters.
+A standard future is expensive mostly because of its `Condition`, which it needs only while somebody waits.  Ctrl-C can
+also part a condition from its `with` block, and would then stop the scheduler (see `_base.waiting`).  So this future
+has no condition.  A thread that waits, a callback and a waiter of `wait()` join `Waiters`, which is made for the first
+of them, and then look once more whether the future is done.  The scheduler stores the outcome and the state first, and
+looks for waiters afterwards.  So one of the two sees the other.
 
-Whether a task is started or cancelled is decided under `_deciding`, a lock that is held for one statement without a
-call or a jump: no signal handler or finalizer runs meanwhile (see `_core.claims`), so the scheduler gets it at
-once.  Whether somebody has read the outcome, by the deletion of `_unread`, in which only one can succeed.
+The lock `_deciding` decides whether a task is started or cancelled.  It is held for one statement without a call or a
+jump.  No signal handler and no finalizer runs meanwhile (see `_core.claims`), so the scheduler gets it at once.  The
+first reader of the outcome is the one whose deletion of `_unread` succeeds.
 
-No future has a `__dict__`: Python keeps attributes without one as long as nobody asks for it, and as long as it knew
-their names when the class was young (see `_learn_names`).  A dictionary would be one more object for the garbage
-collector to walk over with each of a million futures, and twice the memory.
+No future has a `__dict__`.  Python stores attributes without one as long as nobody asks for it, and as long as it has
+learned their names from early instances of the class (see `_learn_names`).  With a dictionary, each of a million
+futures would take twice the memory and give the garbage collector one more object to visit.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _WHEN_CANCELLED_SENT = {**_WHEN_CANCELLED, RUNNING: CANCELLED_AND_NOTIFIED}
 
 
 class Owner(Protocol):
-    """What a future asks of the executor that made it, from any thread."""
+    """The calls that a future makes to its executor, from any thread."""
 
     unseen_errors: str
 
@@ -83,9 +84,9 @@ in_callback = _InCallback()
 
 
 class _Unseen:
-    """A failure that nobody has looked at: it goes with its future, and is logged then.
+    """A failure that nobody has looked at.  It goes with its future, and is logged then.
 
-    Apart from the future, so that only failures have a finalizer.  Python swallows Ctrl-C in one.
+    It is an object of its own so that only failures have a finalizer: Python swallows Ctrl-C inside one.
     """
 
     __slots__ = ("error", "ticket")
@@ -100,10 +101,10 @@ class _Unseen:
 
 
 class Future(StandardFuture[T]):
-    """The outcome of one task, in its place of the order.
+    """The outcome of one task, at its place in the order.
 
-    Everything of `concurrent.futures.Future`, and: `ticket`, and `kill()`.  It becomes done only after every future
-    submitted before it; done-callbacks run in that order too.  A cancelled future is done at once.
+    It is a `concurrent.futures.Future` with a `ticket` and a method `kill()`.  It is done only after every future that
+    was submitted before it, and done-callbacks run in that order, too.  A cancelled future is done at once.
     """
 
     count = 1  # tickets; a span of a map has more
@@ -166,7 +167,7 @@ class Future(StandardFuture[T]):
 
     @property
     def ticket(self) -> int:
-        """Its place in the order, from 0 on for the first task submitted."""
+        """The place of the future in the order.  The first one that is submitted has ticket 0."""
         return self.first
 
     def __repr__(self) -> str:
@@ -184,21 +185,23 @@ class Future(StandardFuture[T]):
         return f"running {call_text(*as_call(call))} {since}"
 
     def kill(self) -> bool:
-        """Stop this task, even while it runs: its worker is killed, no other task notices.
+        """Stop this task, even while it runs: its worker is killed.  Other tasks of that worker run elsewhere.
 
-        A task that no worker has begun is cancelled.  Returns False if the future is done already.  Does not wait: the
-        future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that moment keeps its
-        outcome.
+        A task that no worker has begun is cancelled.  Returns False if the future is done already, else True.  It does
+        not wait: the future gets `TaskKilledError` at its place in the order.  A task that ends by itself at that
+        moment keeps its outcome.
         """
         return not self.done() and (self._cancel() or self._owner.kill(self))
 
     def cancel(self) -> bool:
-        """Cancel the task if no worker has begun it; its ticket is skipped.  Returns whether it is cancelled.
+        """Cancel the task if no worker has begun it.  Returns whether the future is cancelled.
 
-        A cancelled future is done at once: waiters wake, callbacks run, here and now.  Never waits.  If a worker has
-        the task, it takes one look at the worker, some microseconds, and what else that one has not begun goes to
-        others.  A future that is not cancelled is given up: nobody will read it, unless somebody does, or has asked for
-        the stream.
+        A cancelled future is done at once: threads that wait for its result wake, and its callbacks run in this call.
+        Its ticket is skipped.  The call never waits.  If a worker has been sent the task, the call looks at that
+        worker, which takes some microseconds, and the tasks that this worker has not begun are sent again.
+
+        If the answer is False, the executor takes the future as given up: it does not keep the outcome for the stream,
+        unless you have asked for the stream or still hold the future.
         """
         if self._cancel():
             return True
@@ -253,9 +256,9 @@ class Future(StandardFuture[T]):
         return False
 
     def result(self, timeout: float | None = None) -> T:
-        """The value of the task, or its exception raised.  Waits until it is done, at most `timeout` seconds.
+        """Return the value of the task, or raise its exception.  Waits until it is done, at most `timeout` seconds.
 
-        Raises `CancelledError`, `TimeoutError` (not done in time), or what the task raised.
+        Raises `TimeoutError` if it is not done in time, and `CancelledError` if it was cancelled.
         """
         error = self.exception(timeout)
         if error is None:
@@ -266,7 +269,7 @@ class Future(StandardFuture[T]):
             self = error = None  # type: ignore[assignment]  # no cycle through the traceback
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What the task raised, or None.  Waits and raises as `result` does."""
+        """Return the exception that the task raised, or None.  Waits as `result` does."""
         if self._st not in DONE:
             if timeout is None and (why := self._owner.must_not_wait()) is not None:
                 raise RuntimeError(f"waiting for ticket {self.first} would never end: {why}")
@@ -279,10 +282,11 @@ class Future(StandardFuture[T]):
         return self._exception
 
     def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
-        """(done, cancelled, value, exception): in the place of `result`, asyncio asks for this from Python 3.15 on.
+        """Return (done, cancelled, value, exception).  From Python 3.15 on asyncio calls this instead of `result`.
 
-        A read, as `exception()` is one: asyncio hands the outcome to whoever awaits it.  Also in a done-callback: if
-        the future is done, asyncio reads it there, on the thread of its loop (until 3.14 it did so later).
+        It counts as a read, like `exception()`: asyncio hands the outcome to the coroutine that awaits it.  It counts
+        in a done-callback, too: if the future is done, asyncio reads it there, on the thread of its loop.  (Until 3.14
+        it did so later.)
         """
         if self._st != FINISHED:
             cancelled = self.cancelled()
@@ -294,9 +298,10 @@ class Future(StandardFuture[T]):
             in_callback.depth = depth
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """Have `fn(self)` called when the future is done: in ticket order, on the executor's own thread.
+        """Call `fn(self)` when the future is done: in ticket order, on the executor's own thread.
 
-        If it is done already: here and now.  What a callback reads is read, unless somebody has asked for the stream.
+        If the future is done already, `fn` runs in this call.  An outcome that a callback reads counts as read, unless
+        somebody has asked for the stream.
         """
         if not self.done():
             callbacks, key = self._join_waiters().callbacks, object()

@@ -1,4 +1,4 @@
-"""`Outcome`: what became of one ticket, and how."""
+"""`Outcome`: how one ticket ended, and what is known about its run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ordered_executor._pickling.texts import as_call
 
 
 class Waits(NamedTuple):
-    """Seconds that a ticket waited, in the order of its way.
+    """The seconds that a ticket waited at each place on its way.
 
-    `worker`: from its submission until it began.  `gate`: its outcome, in the worker, until it was home: at the gate,
-    or for others of its batch.  `head`: at home, until all before it were released.
+    `worker`: from submission until a worker began it.  `gate`: its outcome was in the worker and waited at the gate, or
+    for other tasks of its batch.  `head`: its outcome was home and waited until all tickets before it were released.
     """
 
     worker: float
@@ -21,7 +21,7 @@ class Waits(NamedTuple):
 
 
 class About(NamedTuple):
-    """What is known of a ticket beside its outcome."""
+    """The facts about a ticket beside its outcome."""
 
     claimed_at: float
     run: Run | None
@@ -30,7 +30,7 @@ class About(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """What a map is handed for a ticket whose reader wants an outcome: as it came home, and what is known of it."""
+    """An outcome of a map as it came home, with the facts about it, for a reader that wants an `Outcome`."""
 
     ticket: int
     came: Any
@@ -39,7 +39,7 @@ class Raw(NamedTuple):
     attempts: int
 
     def about(self, call: Any) -> About:
-        """For the outcome; `call` as a future keeps it."""
+        """Return the facts for the outcome.  `call` is in the form in which a future keeps it."""
         return About(self.claimed_at, self.run, self.attempts, call)
 
 
@@ -50,19 +50,21 @@ class _Triple(NamedTuple):
 
 
 class Outcome(_Triple):
-    """What became of one ticket, as `outcomes()` yields it: a tuple of `ticket`, `value` and `error`.
+    """The end of one ticket, as `outcomes()` yields it: a tuple of `ticket`, `value` and `error`.
 
-    `error` is `None` if the task went well.  Beside the three: `seconds`, `waits`, `pid`, `worker`, `attempts`; and of
-    one that failed `function`, `args` and `kwargs`, so that it can be written down or done again.  (Of one that went
-    well too, if `outcomes(calls=True)` asked for them before it was finished.)  What is not known is `None`: where and
-    when, for a mark, for what the parent made itself, and on a cluster.
+    `error` is `None` if the task went well.  The attributes `seconds`, `waits`, `pid`, `worker` and `attempts` say how
+    it ran.  If it failed, `function`, `args` and `kwargs` are the call, so that you can write it down or repeat it.
+    They are there for a task that went well, too, if you called `outcomes(calls=True)` before it was finished.
+
+    An attribute that is not known is `None`.  Nothing is known about the run of a mark, of an error that the parent
+    made, and of a task on a cluster.
     """
 
     _about: About | None = None
 
     @classmethod
     def make(cls, ticket: int, value: Any, error: BaseException | None, about: About) -> Outcome:
-        """An outcome, and what is known beside it."""
+        """Make an outcome with the facts about it."""
         outcome = cls(ticket, value, error)
         outcome._about = about
         return outcome
@@ -78,12 +80,12 @@ class Outcome(_Triple):
 
     @property
     def seconds(self) -> float | None:
-        """How long the task ran, with the loading of its arguments and the packing of its result."""
+        """How long the task ran, including the loading of its arguments and the packing of its result."""
         return None if self._span is None else self._span[1] - self._span[0]
 
     @property
     def waits(self) -> Waits | None:
-        """What it waited for, and how long."""
+        """How long it waited at each place."""
         about, run, span = self._about, self._run, self._span
         if about is None or run is None or span is None:
             return None
@@ -102,20 +104,20 @@ class Outcome(_Triple):
 
     @property
     def attempts(self) -> int | None:
-        """How often it was begun, more than once if workers died of it."""
+        """How many times it was begun: more than once if workers died while they ran it."""
         return None if self._about is None else self._about.attempts
 
     @property
     def function(self) -> Any:
-        """What was called."""
+        """The function that was called."""
         return None if self._about is None else as_call(self._about.call)[0]
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Its arguments by position, the objects that were submitted."""
+        """Its positional arguments: the very objects that were submitted."""
         return () if self._about is None else tuple(as_call(self._about.call)[1])
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Its arguments by name."""
+        """Its keyword arguments: the very objects that were submitted."""
         return {} if self._about is None else dict(as_call(self._about.call)[2])

@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class Results(Iterator[T], AsyncIterator[T], Generic[T]):
-    """An ordered stream of outcomes: an iterator, and an asynchronous iterator.
+    """An ordered stream of outcomes.  It is an iterator and an asynchronous iterator.
 
-    Ends when everything that was submitted has been yielded; with `follow=True` when, moreover, the executor is shut
-    down.  Several readers share what there is: each outcome is yielded once.
+    It ends when everything that was submitted has been yielded; with `follow=True` it also waits until the executor is
+    shut down.  All readers share one stream: each outcome is yielded to one of them.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
 
     @property
     def position(self) -> int:
-        """How many outcomes the stream has delivered so far, to all its readers."""
+        """The number of outcomes that the stream has delivered so far, to all readers together."""
         return self._stream.delivered
 
     def __iter__(self) -> Results[T]:
@@ -57,11 +57,11 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
         return self._next(self._timeout)
 
     def next(self, timeout: float | None = None) -> T:
-        """The next outcome.  Waits for it, at most `timeout` seconds (`None`: as long as it takes).
+        """Return the next outcome.  Waits for it, at most `timeout` seconds; `None` means without a limit.
 
-        The limit that was given to `results` is for loops, and does not count here.
-        Raises `StopIteration` at the end, `ResultsTimeoutError` if nothing came in time (ask again: nothing is lost),
-        and what the task raised, if it failed (the next call goes on behind it).
+        The limit that was given to `results` holds for loops, not here.  Raises `StopIteration` at the end, and
+        `ResultsTimeoutError` if nothing came in time; nothing is lost then, and you can ask again.  If the task failed,
+        its exception is raised, and the next call goes on behind it.
         """
         timeout = check_seconds("timeout", timeout, zero=True)
         return self._next(timeout)
@@ -102,7 +102,10 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
             del future
 
     async def _take_soon(self, arrived: asyncio.Event, deadline: float | None) -> Future[Any]:
-        """Take the next future; wait for `arrived` in between.  Taking does not await, so who is cancelled has none."""
+        """Take the next future; wait for `arrived` in between.
+
+        Taking a future does not await anything, so a read that asyncio cancels has not taken one.
+        """
         import asyncio  # noqa: PLC0415 (as above)
 
         while True:
@@ -121,9 +124,9 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
 
 
 def read_value(future: Future[Any]) -> Any:
-    """The value, or the task's exception raised.
+    """Return the value, or raise the task's exception.
 
-    A task that raised StopIteration or StopAsyncIteration must not end the reader's loop: it comes as the cause of a
+    A StopIteration or StopAsyncIteration of a task must not end the reader's loop.  It becomes the cause of a
     `RuntimeError`, as Python does it for generators.
     """
     value, error = future.peek()
@@ -138,7 +141,7 @@ def read_value(future: Future[Any]) -> Any:
 
 
 def read_either(future: Future[Any]) -> Any:
-    """The value, or the task's exception as a value."""
+    """Return the value, or the task's exception."""
     value, error = future.peek()
     return value if error is None else error
 

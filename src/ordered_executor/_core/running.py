@@ -1,7 +1,7 @@
-"""What the workers are doing now: a picture put together from their rows in shared memory and from what was sent.
+"""`running()`: a picture of the workers, from their rows in shared memory and from the batches that were sent.
 
-Asked from any thread, while the scheduler goes on.  So the parts may be of moments some microseconds apart; what does
-not fit together is left out, never guessed.  Costs nothing when nobody asks.
+Any thread may ask while the scheduler goes on.  So the parts of the picture may be some microseconds apart.  A part
+that does not fit the others is left out, and never guessed.  It costs nothing when nobody asks.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ BATCH_BITS = 0xFFFFFFFF  # rows know the lower half of a batch's number
 class Running:
     """One worker, as `running()` saw it.
 
-    `number`: 0 to `max_workers - 1`; a worker that takes a dead one's place has its number.  `None` while it starts.
-    `pid`: of its process, `None` while it starts.  `state`: "starting", "loading" (arguments), "running", "packing" (a
-    result), "gated" (it waits with a result until the head comes closer), "idle", or, on a cluster, "sent".
-    `ticket`, `function`, `call`, `attempt`: the task it is at, its function's name, the call in a few words, and for
-    the how manieth time the task runs; `None` if it is at none.  `seconds`: how long it has been in this state; if it
-    runs one short task after the other, how long the present one may have been running at most.
+    - `number`: 0 to `max_workers - 1`, or `None` while the worker starts.  A worker that replaces a dead one has its
+      number.
+    - `pid`: its process, or `None` while it starts.
+    - `state`: "starting", "loading" (arguments), "running", "packing" (a result), "gated" (it keeps a result until the
+      head comes closer), "idle", or, on a cluster, "sent".
+    - `ticket`, `function`, `call`: its task, the name of the function, and the call in a few words.  `attempt`: 1 if
+      the task runs for the first time.  All four are `None` if the worker has no task.
+    - `seconds`: how long it has been in this state.  If it runs one short task after the other, this is the longest
+      time that the present one may have been running.
     """
 
     number: int | None
@@ -47,7 +50,7 @@ class Running:
 
 
 def table(workers: list[Running]) -> str:
-    """The picture in HTML, for notebooks."""
+    """Return the picture in HTML, for notebooks."""
     head = "".join(f"<th>{field.name}</th>" for field in fields(Running) if field.name != "function")
     rows = ""
     for one in workers:
@@ -61,12 +64,12 @@ def _cell(value: object) -> str:
 
 
 def seconds_in_worker(scheduler: Work, ticket: int) -> float | None:
-    """How long a worker has been at a ticket; None if none is at it."""
+    """Return how long a worker has been at a ticket, or None if no worker is at it."""
     return next((one.seconds for one in take_running(scheduler) if one.ticket == ticket), None)
 
 
 def take_running(scheduler: Work) -> list[Running]:
-    """A picture of all workers: by ticket, so the head comes first; then those without a task, by number."""
+    """Return all workers: by ticket, so that the head comes first; then those without a task, by number."""
     picture = [_describe(scheduler, row) for row in scheduler.backend.rows()]
     return sorted(picture, key=_place)
 
@@ -88,7 +91,7 @@ def _describe(scheduler: Work, row: Row) -> Running:
 
 
 def _find(scheduler: Work, row: Row) -> tuple[CoreBatch, int] | None:
-    """The batch that the row speaks of, and the index in it."""
+    """Return the batch that the row speaks of, and the index in it."""
     queue = scheduler.dispatcher.lanes.get(row.lane)
     for batch in () if queue is None else snapshot(queue.batches):
         if batch.number & BATCH_BITS == row.batch and row.index < batch.kept:
@@ -97,7 +100,7 @@ def _find(scheduler: Work, row: Row) -> tuple[CoreBatch, int] | None:
 
 
 def patiently(look: Callable[[], T]) -> T | None:
-    """Look at what the scheduler may change meanwhile; None if it changes every time."""
+    """Look at something that the scheduler may change meanwhile.  Return None if it changes every time."""
     for _ in range(10):
         try:
             return look()

@@ -13,22 +13,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What `statistics()` saw.
+    """A snapshot of an executor.  `statistics()` returns it.
 
-    `head`: lowest ticket not yet released.  `tail`: the next ticket to be issued.  `in_flight`: tickets between them.
-    `waiting`: those of them that no worker has.  `early`, `early_bytes`: outcomes home before their turn, and the bytes
-    they travelled as; `peak_early`, `peak_early_bytes`: the most there ever were.  `gated`: workers that wait at the
-    gate.  `unread`: finished outcomes kept for `results()`.  `delivered`: outcomes that `results()` and `outcomes()`
-    have yielded.  `workers`: processes that live or start; `pids`: of those that are ready.  `max_workers`, `window`
-    (tickets) and `window_bytes`: the bounds in force.
-
-    `head_seconds`: how long the head has been waited for; 0 if nothing is in flight.  `failed`: tickets at home with an
-    error; `cancelled`: tickets that were skipped; `killed`: those stopped by `kill()`, a time limit or a shutdown that
-    kills.  `retried`: how often a task was sent again after its worker had died; `lost_workers`: workers that died.
-    `tasks_per_second`: released a second, of late (ten seconds, about).  `median_seconds`, `p90_seconds`,
-    `p99_seconds`, `longest_seconds`: of task times, within 1 % (`longest` is exact), from a record whose size does not
-    grow.  Tasks that travel together because they are shorter than some milliseconds each count as the average of what
-    came home together.
+    - `head`: the lowest ticket that is not released.  `tail`: the next ticket to be issued.  `in_flight`: the number of
+      tickets from the head up to the tail.  `waiting`: how many of these no worker has.
+    - `early`, `early_bytes`: outcomes that came home before their turn, and the bytes they travelled as.
+      `peak_early`, `peak_early_bytes`: the largest values there have been.  `gated`: workers that wait at the gate.
+    - `unread`: finished outcomes that are kept for `results()`.  `delivered`: outcomes that `results()` and
+      `outcomes()` have yielded.
+    - `workers`: processes that live or start.  `pids`: those of the processes that are ready.
+    - `max_workers`, `window` (in tickets), `window_bytes`: the bounds in force.
+    - `head_seconds`: how long the head has been the head; 0 if nothing is in flight.
+    - `failed`: tickets that came home with an error.  `cancelled`: tickets that were skipped.  `killed`: tasks that
+      `kill()`, a time limit or a shutdown stopped.  `retried`: how many times a task was sent again after its worker
+      had died.  `lost_workers`: workers that died.
+    - `tasks_per_second`: tickets released a second, over the last ten seconds or so.
+    - `median_seconds`, `p90_seconds`, `p99_seconds`, `longest_seconds`: of task times.  `longest_seconds` is exact, the
+      others are within 1 %.  Short tasks travel in batches; each of them counts with the average of those that came
+      home together.
     """
 
     head: int

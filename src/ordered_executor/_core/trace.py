@@ -1,11 +1,11 @@
-"""`trace(executor, "job.json")`: what ran where and when, in a file that Perfetto and Chrome open.
+"""`trace(executor, "job.json")` writes when each task ran, and where, into a file that Perfetto and Chrome open.
 
-The format is Chrome's: a list of events in JSON.  A row for each worker: its tasks, its waits at the gate, its start
-and its death; a row for the head, with what was waited for; a curve of the outcomes that are home early.
-`python -m ordered_executor.timeline` draws the file, and says what to change.
+The format is Chrome's: a list of events in JSON.  Each worker has a row with its tasks, its waits at the gate, its
+start and its death.  The head has a row that names the task everything waited for.  A curve shows how many outcomes are
+home early.  `python -m ordered_executor.timeline` draws the file and says what you can change.
 
-Written as it goes, four times a second: what was written is valid whenever the program dies (the bracket at the end of
-the list may be missing in this format).  In memory is what was not written yet, and the batches that are with workers.
+The file is written four times a second.  It is valid whenever the program dies: the format allows the bracket at the
+end of the list to be missing.  Memory holds only events that are not written yet and the batches that workers have.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ END_SECONDS = 5.0
 
 @contextlib.contextmanager
 def trace(executor: Any, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Write what the executor (or a queue) does into a file, until all that was submitted in the block is finished.
+    """Record an executor, or a queue, in a file, until every task that was submitted by the end of the block is done.
 
-    Leaving the block does not wait for that: the file is complete when the results are there, or the executor was shut
-    down.  Cost: some microseconds a task.  On a cluster there is the row of the head only.
+    Leaving the block does not wait for the tasks.  The file is complete when their results are there, or when the
+    executor has been shut down.  Cost: some microseconds a task.  On a cluster the file has the row of the head only.
 
-    Raises `OSError` if the file cannot be written, and `TypeError` for what is not an executor of this package.  Should
-    writing fail later, that is logged, and the work goes on.
+    Raises `OSError` if the file cannot be written, and `TypeError` if `executor` is not an executor of this package.
+    If writing fails later, the failure is logged and the work goes on.
     """
     followed = executor if isinstance(executor, OrderedExecutor) else getattr(executor, "_executor", None)
     if not isinstance(followed, OrderedExecutor):

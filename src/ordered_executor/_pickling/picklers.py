@@ -61,7 +61,7 @@ class Large(NamedTuple):
 
 
 # What `ForkingPickler.register` was told.  A private name: a table has no public one before a pickler is made, which
-# costs more than a small dump.  tests/test_private_names.py notices when it goes.
+# costs more than a small dump.  tests/unit/test_private_names.py notices when it goes.
 _EXTRA_REDUCERS: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
 
 
