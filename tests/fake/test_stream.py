@@ -86,6 +86,41 @@ def test_a_read_future_that_is_held_is_still_yielded() -> None:
     executor.end()
 
 
+def test_a_read_future_goes_while_others_of_its_batch_run() -> None:
+    """The stream does not yield what was read and let go, however the tasks travelled."""
+    executor = HandExecutor(1)
+    executor.backend.task_seconds = 1e-4
+    for _ in range(20):
+        executor.submit(Thing)
+    executor.run_all()
+    assert len(list(executor.results())) == 20
+    futures = [executor.submit(Thing) for _ in range(10)]
+    executor.settle()
+    assert executor.backend.lanes[0].batches[0].count > 1
+    executor.finish(futures[0].ticket, "value")
+    gone = weakref.ref(futures[0])
+    assert str(futures.pop(0).result(timeout=0)) == "value"
+    assert gone() is None
+    executor.run_all()
+    assert len(list(executor.results())) == 9
+    executor.end()
+
+
+def test_a_reader_that_sees_the_head_finds_nothing_that_only_the_scheduler_holds() -> None:
+    """A future that was read in the moment it was done, and let go, is not yielded."""
+    executor = HandExecutor(1)
+    futures = [executor.submit(Thing)]
+    gone = weakref.ref(futures[0])
+    futures.pop().add_done_callback(lambda future: future.result())
+    seen: list[Any] = []
+    executor.scheduler.inbox.stream.watch(lambda: seen.append(gone()))
+    executor.settle()
+    executor.open_lanes(1)
+    executor.finish(0, "value")
+    assert seen == [None]
+    executor.end()
+
+
 def test_an_unread_future_is_kept_for_the_stream() -> None:
     """Its holder lets it go unread: the stream yields it, and then it goes."""
     executor = HandExecutor(1)

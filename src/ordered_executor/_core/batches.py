@@ -72,6 +72,16 @@ class CoreBatch(Batch):
         """No lane has it any more."""
 
 
+class _Home:
+    """In the place of a future that is home."""
+
+    call: Any = None
+    losses = 0
+
+
+_HOME: Any = _Home()
+
+
 @dataclass(slots=True)
 class FutureBatch(CoreBatch):
     """Of tickets each of which has a future."""
@@ -142,6 +152,8 @@ class FutureBatch(CoreBatch):
             if not keeps_calls and not (failed and is_failure(outcome)):  # messages name the rest
                 call = future.call
                 future.call = call[:1] if type(call) is tuple else (call.fn,)
+        if len(outcomes) < self.count:  # what the others wait for must not keep these from going with their holders
+            self.futures[start : start + len(outcomes)] = [_HOME] * len(outcomes)
 
     def cancelled(self, index: int) -> bool:
         return not self.futures[index].leave()

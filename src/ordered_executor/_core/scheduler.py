@@ -214,6 +214,8 @@ class Scheduler:
             self._deliver(segment)
             if segment.lane is not None and segment.size:
                 self.backend.give_back(segment.lane, segment.size)
+            # A reader of the stream that sees the head must not find what only we hold: see `Stream.let_go`.
+            del segment
             # Only now that it was delivered may others come closer.
             self.backend.open(sequencer.head, self.window.limit(sequencer.head))
             self.inbox.stream.publish(sequencer.head)
@@ -350,6 +352,7 @@ class Scheduler:
         failed = event.failures or bool(batch.failed)
         if failed:
             self._count_failures(outcomes)
+        owners = batch.owners(start, count)
         batch.come_home(start, outcomes, failed=failed, keeps_calls=self.keeps_calls)
         first, lane, times = batch.first + start, event.lane, event.times
         run = Run(
@@ -359,7 +362,6 @@ class Scheduler:
             times.behind(known) if times is not None else None,
             time.monotonic(),
         )
-        owners = batch.owners(start, count)
         self.sequencer.put(Segment(first, count, owners, outcomes, lane, event.size, not event.rescued, run))
 
     def _on_slow(self, event: Slow) -> None:

@@ -46,14 +46,17 @@ class Alarms:
 
     def next(self) -> float:
         """When the first must be looked at."""
+        asked: dict[Watched, float] = {}
         while self._touched:
             lane, _ = self._touched.popitem()
-            if (due := lane.due()) < lane.alarm:
+            asked[lane] = due = lane.due()
+            if due < lane.alarm:
                 self._set(lane, due)
         heap = self._heap
         while heap:
             at, _, lane = heap[0]
-            if at == lane.alarm and (due := lane.due()) <= at:
+            due = asked[lane] if lane in asked else lane.due()
+            if at == lane.alarm and due <= at:
                 return at
             heapq.heappop(heap)
             if at == lane.alarm:

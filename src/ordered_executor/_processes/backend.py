@@ -125,6 +125,8 @@ class LokyBackend(Backend):
     def _open_lane(self) -> bool:
         lane = idle_workers.take(self._kind) if self._reuse else None
         if lane is None:
+            if self._starter.holds_back(serving=bool(self._seated)):
+                return False
             try:
                 lane = self._starter.start(len(self._lanes))
             except Exception as error:
@@ -298,12 +300,10 @@ class LokyBackend(Backend):
 
     def _next_look(self) -> float:
         """When somebody must be looked at, at the earliest."""
-        least, again_at = self._alarms.next(), self._starter.again_at
-        return least if again_at is None else min(least, again_at)
+        return min(self._alarms.next(), self._starter.due())
 
     def _look_at_clock(self, now: float) -> None:
-        if self._starter.again_at is not None and now >= self._starter.again_at:
-            self._starter.again_at = None
+        if self._starter.look(now):
             self.want(self._wanted)
         for lane in self._alarms.take(now):
             if lane in self._lanes:
@@ -329,7 +329,7 @@ class LokyBackend(Backend):
             self._arrive(lane, Arrived(lane, *peeked[:3], 0, 0.0, False, peeked.times))
         if lane.slow and lane.hurried:
             self._events.append(Slow(lane))
-        if lane.timeout_at is not None and now >= lane.timeout_at:
+        if now >= lane.timeout_at():
             look_at_running(lane, now, gated=gated)
 
     # ------------------------------------------------------------------------- taking back; the first three, any thread

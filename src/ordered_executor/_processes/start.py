@@ -13,6 +13,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 
 from ordered_executor._base import system
+from ordered_executor._processes.alarms import NEVER
 from ordered_executor._processes.worker_handle import Lane, LaneKind
 
 logger = logging.getLogger("ordered_executor")
@@ -20,6 +21,9 @@ logger = logging.getLogger("ordered_executor")
 # When a worker could not be started it is tried again: soon if all wait for it, and so often; else after a while.
 SOON_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 START_AGAIN_SECONDS = 1.0
+# How long workers that were idle have the first tasks to themselves.  A start takes some 100 ms of a core, so that this
+# delays it little; without it a block of a few short tasks would start a worker each time, and end it half started.
+HOLD_SECONDS = 0.005
 # What may be there again in a moment: descriptors, processes, memory, room in a file system.
 PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EINTR})
 
@@ -30,7 +34,31 @@ class Starter:
     def __init__(self, kind: LaneKind) -> None:
         self._kind = kind
         self._failures = 0  # one after the other
-        self.again_at: float | None = None  # set here, cleared by whoever tries again
+        self.again_at: float | None = None
+        self._asked = False
+        self._hold_until: float | None = None
+
+    def holds_back(self, *, serving: bool) -> bool:
+        """Whether no worker is to be started yet; `serving`: others, which were idle, have tasks already."""
+        if not self._asked:
+            self._asked = True
+            if serving:
+                self._hold_until = time.monotonic() + HOLD_SECONDS
+        return self._hold_until is not None
+
+    def due(self) -> float:
+        """When to look at the clock, for `look`."""
+        least = NEVER if self.again_at is None else self.again_at
+        return least if self._hold_until is None else min(least, self._hold_until)
+
+    def look(self, now: float) -> bool:
+        """Whether to try again now.  After holding back nobody has to: the scheduler asks, if anything still waits."""
+        if self._hold_until is not None and now >= self._hold_until:
+            self._hold_until = None
+        if self.again_at is None or now < self.again_at:
+            return False
+        self.again_at = None
+        return True
 
     def start(self, others: int) -> Lane:
         """Start a lane beside so many others; raises what prevents it."""

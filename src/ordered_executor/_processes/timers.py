@@ -78,11 +78,10 @@ def look_for_outcomes(lane: Lane, now: float, *, gated: bool) -> Peeked | None:
     missing; its bytes are counted when its frame comes.
     """
     lane.slow = False
-    if lane.peek_at is None or now < lane.peek_at:
+    sent = lane.sent_batches.current
+    if sent is None or now < lane.peek_at(sent):
         return None
     lane.peeked = now
-    sent = lane.sent_batches.current
-    assert sent is not None, "peek_at says that there is one"
     row = lane.memory.row(sent.number)
     moved, sent.seen = row != sent.seen, row
     if moved:

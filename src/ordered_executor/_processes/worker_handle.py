@@ -374,25 +374,29 @@ class Lane:
         """Before it has the head, nobody misses the outcomes of a batch; of a single one none is ever missed."""
         return sent.count > 1 and sent.first <= self.head < sent.first + sent.count
 
-    @property
-    def peek_at(self) -> float | None:
+    def peek_at(self, current: SentBatch) -> float:
         """When to look how far the worker is: for finished outcomes of a batch that is not, or because it is slow."""
-        current = self.sent_batches.current
-        if current is None or self.state != SERVING or not (self.has_head(current) or self.hurried):
-            return None
+        if self.state != SERVING or not (self.hurried or self.has_head(current)):
+            return NEVER
         return max(self.heard, self.peeked) + max(self.peek_after, current.typical + LATE_SECONDS)
 
-    @property
-    def timeout_at(self) -> float | None:
+    def timeout_at(self) -> float:
+        """When a task will have run too long."""
         current = self.sent_batches.current
-        return current.look_at if current is not None and self.pending_kill is None else None
+        return NEVER if current is None else self._timeout_of(current)
+
+    def _timeout_of(self, current: SentBatch) -> float:
+        return NEVER if current.look_at is None or self.pending_kill is not None else current.look_at
 
     def due(self) -> float:
         """When somebody should look at this lane next; never, mostly."""
         least = NEVER
-        for at in (self.kill_at, self.end_at, self.trim_at, self.start_deadline, self.peek_at, self.timeout_at):
+        for at in (self.kill_at, self.end_at, self.trim_at, self.start_deadline):
             if at is not None and at < least:
                 least = at
+        current = self.sent_batches.current
+        if current is not None:
+            least = min(least, self.peek_at(current), self._timeout_of(current))
         return least
 
 
