@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -198,9 +199,12 @@ def watchdog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchdog]:
     """On a system that sends no signal of our choice for a pipe."""
     monkeypatch.setattr(lifeline, "_F_SETSIG", None)
     monkeypatch.setattr(lifeline, "_checked", None)
-    dog = Watchdog()
+    dog, before = Watchdog(), set(tree.descendants([os.getpid()]))
     yield dog
     dog.in_forked_child()
+    for pid in set(tree.descendants([os.getpid()])) - before:  # its process, which ends now
+        with contextlib.suppress(ChildProcessError):  # the test has waited for it
+            os.waitpid(pid, 0)
 
 
 def test_the_watchdog_kills_who_is_watched(watchdog: Watchdog, child: Child) -> None:
