@@ -104,7 +104,7 @@ class Outcome(_Triple):
 
     @property
     def attempts(self) -> int | None:
-        """How many times it was begun: more than once if workers died while they ran it."""
+        """How many times it was begun.  It is more than once if workers died while they ran it."""
         return None if self._about is None else self._about.attempts
 
     @property
@@ -114,10 +114,10 @@ class Outcome(_Triple):
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Its positional arguments: the very objects that were submitted."""
+        """Its positional arguments, the very objects that were submitted."""
         return () if self._about is None else tuple(as_call(self._about.call)[1])
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Its keyword arguments: the very objects that were submitted."""
+        """Its keyword arguments, the very objects that were submitted."""
         return {} if self._about is None else dict(as_call(self._about.call)[2])
