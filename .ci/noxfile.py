@@ -82,7 +82,7 @@ def doctest(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """The suite with branch coverage, worker processes included."""
-    install(session, "test,coverage")
+    install(session, "test")
     session.run("python", "-m", "coverage", "erase")
     session.run("python", "-m", "coverage", "run", "-m", "pytest", "-q", "-n", "auto", *session.posargs)
     session.run("python", "-m", "coverage", "combine", "-q")

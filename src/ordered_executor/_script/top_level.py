@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tokenize
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
@@ -42,10 +43,14 @@ def top_level(home: str) -> TopLevel | None:
 
 def _read(found: ModuleType, home: str) -> TopLevel | None:
     filename, loader = getattr(found, "__file__", None), getattr(found, "__loader__", None)
-    if filename is None or loader is None or not goes_by_value(home):
+    if filename is None or not goes_by_value(home):
         return None
-    spec = getattr(found, "__spec__", None)
-    source = loader.get_source(home if spec is None else spec.name)
+    if not hasattr(loader, "get_source"):  # it is run by a tool: coverage, a debugger
+        with tokenize.open(filename) as file:
+            source = file.read()
+    else:
+        spec = getattr(found, "__spec__", None)
+        source = loader.get_source(home if spec is None else spec.name)
     if source is None:
         return None
     body = ast.parse(source).body
