@@ -11,7 +11,7 @@ import tokenize
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ordered_executor._pickling.by_value import goes_by_value
 from ordered_executor._pickling.rebuild import AS_SPAWN_DOES, MAIN
@@ -42,7 +42,8 @@ def top_level(home: str) -> TopLevel | None:
 
 
 def _read(found: ModuleType, home: str) -> TopLevel | None:
-    filename, loader = getattr(found, "__file__", None), getattr(found, "__loader__", None)
+    filename = getattr(found, "__file__", None)
+    loader: Any = getattr(found, "__loader__", None)
     if filename is None or not goes_by_value(home):
         return None
     if not hasattr(loader, "get_source"):  # it is run by a tool: coverage, a debugger
