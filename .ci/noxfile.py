@@ -85,7 +85,7 @@ def coverage(session: nox.Session) -> None:
 
     Tests may fail here, which the other sessions would tell: with a tracer all is slower, and takes more memory.
     """
-    install(session, "test,coverage")
+    install(session, "test")
     tests = session.posargs or [f"--ignore={folder}" for folder in TAKES_LONG]
     session.run("python", "-m", "coverage", "erase")
     session.run("python", "-m", "coverage", "run", "-m", "pytest", "-q", "-n", "auto", *tests, success_codes=[0, 1])

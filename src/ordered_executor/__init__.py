@@ -31,6 +31,7 @@ __all__ = [
     "TaskTimeoutError",
     "TerminatedWorkerError",
     "Waits",
+    "changed",
     "current_task",
     "end_idle_workers",
     "trace",

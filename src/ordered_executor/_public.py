@@ -17,6 +17,7 @@ from ordered_executor._core.running import Running
 from ordered_executor._core.statistics import Statistics
 from ordered_executor._core.trace import trace
 from ordered_executor._processes.idle_workers import end_idle_workers
+from ordered_executor._script.changed import changed
 from ordered_executor.process_pool import OrderedProcessPoolExecutor
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "TaskTimeoutError",
     "TerminatedWorkerError",
     "Waits",
+    "changed",
     "current_task",
     "end_idle_workers",
     "trace",

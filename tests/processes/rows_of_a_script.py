@@ -17,7 +17,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ordered_executor import OrderedProcessPoolExecutor, end_idle_workers
+from ordered_executor import OrderedProcessPoolExecutor, changed, end_idle_workers
 from ordered_executor.parallel_queue import ParallelQueue
 
 GUARDED = True  # this line is edited
@@ -274,6 +274,17 @@ class Counted:
         return len(self.data) + number
 
 
+class Bare:
+    """The same, without weak references."""
+
+    __slots__ = ("data",)
+    __init__, __call__, method = Counted.__init__, Counted.__call__, Counted.method
+
+    def __getstate__(self):
+        Counted.times += 1
+        return None, {"data": self.data}
+
+
 large = Counted(1 << 20)
 
 
@@ -297,10 +308,34 @@ def size_of(payload, number):
 def row_travels_once():
     with make(1) as executor:
         assert times(lambda number: executor.submit(look_up, number).result()) == 0
-        for fn in functools.partial(size_of, Counted(1 << 20)), Counted(1 << 20).method, Counted(1 << 20):
+        callables = [functools.partial(size_of, Counted(1 << 20)), Counted(1 << 20).method, Counted(1 << 20)]
+        for fn in [*callables, Bare(1 << 20).method, Bare(1 << 20)]:
             assert executor.submit(fn, 5).result() == (1 << 20) + 5
             assert times(lambda number, fn=fn: executor.submit(fn, number).result()) == 0
             assert times(lambda number, fn=fn: list(executor.map(fn, [number]))) == 0
+
+
+ledger = list(range(40_000))
+lookup = dict.fromkeys(range(20_000), "old")
+
+
+def ledger_at(place):
+    return ledger[place]
+
+
+def row_changed_in_place():
+    with make(1) as executor:
+        ask = lambda place: set(executor.map(ledger_at, [place] * 8))  # noqa: E731
+        assert ask(0) == {0}
+        ledger[0] = "new"
+        assert ask(0) == {0}  # as the page says
+        changed(ledger)
+        assert ask(0) == {"new"}
+        assert set(executor.map(lookup.get, range(8))) == {"old"}
+        lookup.update(dict.fromkeys(range(20_000), "new"))
+        changed(lookup.get)
+        assert set(executor.map(lookup.get, range(8))) == {"new"}
+    ledger[0] = 0
 
 
 def boom():

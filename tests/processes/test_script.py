@@ -177,6 +177,81 @@ def test_the_top_level_runs_once_and_only_if_it_must(tmp_path: Path) -> None:
     assert play(["program.py"], tmp_path) == "ok\n"
 
 
+def test_a_top_level_that_stops_says_where_and_what_it_did_not_make(tmp_path: Path) -> None:
+    """The error of the task names the statement; what was made before it, and what comes from the parent, is there."""
+    (tmp_path / "program.py").write_text(
+        dedent("""
+            import sys, threading
+            from ordered_executor import OrderedProcessPoolExecutor
+
+            before = threading.Lock()
+            number = 5
+            file = open(
+                sys.argv[1],
+            )
+            after, other = threading.Lock(), [threading.Lock()]
+            class Late:
+                lock = threading.Lock()
+                def use(self): return self.lock
+
+            def use_before():
+                with before: return number
+            def use_after():
+                with after: return number
+            def use_under(): return under
+
+            if __name__ == "__main__":
+                import os
+                os.unlink(sys.argv[1])
+                under = threading.Lock()
+                with OrderedProcessPoolExecutor(1) as executor:
+                    assert executor.submit(use_before).result() == 5
+                    error = executor.submit(use_after).exception()
+                    assert type(error) is NameError and "'after'" in str(error), error
+                    assert f"{__file__}:7, `file = open(`, with FileNotFoundError" in str(error), error
+                    assert "did not make file, after, other, Late;" in str(error), error
+                    error = executor.submit(Late().use).exception()
+                    assert ":7, `file = open(`, with FileNotFoundError" in str(error), error
+                    error = executor.submit(use_under).exception()
+                    assert "'under'" in str(error) and "stopped" not in str(error), error
+                print("ok")
+        """)
+    )
+    (tmp_path / "input").touch()
+    assert play(["program.py", "input"], tmp_path) == "ok\n"
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        'if "__main__" == __name__: main()',
+        'if __name__ == "__main__" and len(sys.argv) == 1: main()',
+        'if not __name__ == "__main__": spare = 1\nelse: main()',
+        'if __name__ != "__main__": spare = 1\nelse: main()',
+        '__name__ == "__main__" and main()',
+        'main() if __name__ == "__main__" else None',
+        'try:\n    if __name__ == "__main__": main()\nfinally: spare = 1',
+    ],
+)
+def test_any_guard_lets_workers_run_the_top_level(tmp_path: Path, guard: str) -> None:
+    """People write it in many ways; nothing under it runs in a worker."""
+    (tmp_path / "program.py").write_text(
+        dedent("""
+            import sys, threading
+            from ordered_executor import OrderedProcessPoolExecutor
+            lock = threading.Lock()
+            def locked():
+                with lock: return __name__
+            def main():
+                print("begun")
+                with OrderedProcessPoolExecutor(1) as executor:
+                    print(executor.submit(locked).result())
+        """)
+        + guard
+    )
+    assert play(["program.py"], tmp_path) == "begun\n__main__\n"
+
+
 def test_modules_that_are_registered_for_pickling_by_value(tmp_path: Path) -> None:
     """They are at home as the script is: one copy, and changes arrive."""
     (tmp_path / "package").mkdir()

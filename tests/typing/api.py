@@ -22,6 +22,7 @@ from ordered_executor import (
     TaskKilledError,
     TaskTimeoutError,
     TerminatedWorkerError,
+    changed,
     end_idle_workers,
 )
 
@@ -122,6 +123,7 @@ def shut_down(executor: OrderedProcessPoolExecutor) -> None:
     except ShutdownTimeoutError as error:
         assert_type(error.unfinished, tuple[int, ...])
     end_idle_workers()
+    changed([1])
 
 
 def errors(error: BaseException) -> None:

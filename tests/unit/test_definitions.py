@@ -8,7 +8,7 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from ordered_executor import changed
 from ordered_executor._base import slow
 from ordered_executor._channel.frames import split
 from ordered_executor._pickling import keys as key_table
@@ -101,6 +102,60 @@ def test_a_change_in_place_of_a_large_object_is_not_looked_for(script: Any) -> N
     assert sent(table, script.f) == []
     script.large = script.large.copy()
     assert sent(table, script.f) == [("bind", "large")]
+
+
+def test_a_program_may_say_that_it_has_changed_a_large_object(script: Any) -> None:
+    """It goes again, once to each worker, whatever it is to the script; nothing else does."""
+    script.large = [0] * SMALL_BYTES
+    script.same, script.other = script.large, [1] * SMALL_BYTES
+    define(script, "class C: table = other\ndef g(t=large): return t\ndef f(): return large, same, other, C, g")
+    tables = Table(), Table()
+    for table in tables:
+        sent(table, script.f)
+    script.large[0] = 1
+    changed(script.large)
+    for table in tables:
+        assert sorted(sent(table, script.f)) == [("bind", "large"), ("bind", "same")]
+        assert sent(table, script.f) == []
+    changed(script.other)
+    changed(script.g)
+    for table in tables:
+        found = sorted(sent(table, script.f))
+        assert found == [("bind", "other"), ("set", "__defaults__"), ("set", "__kwdefaults__"), ("set", "table")]
+        assert sent(table, script.f) == []
+    changed(script.C)
+    assert sent(tables[0], script.f) == [("set", "table")]
+
+
+def test_a_change_that_is_said_while_it_is_packed_is_not_lost(script: Any) -> None:
+    """The object travels once more: nobody knows which part of it was pickled before the change."""
+
+    class Large:
+        def __getstate__(self) -> dict[str, Any]:
+            if meanwhile:
+                meanwhile.pop()(self)
+            return {"text": "x" * SMALL_BYTES}
+
+    meanwhile: list[Callable[[Any], None]] = []
+    script.large = Large()
+    define(script, "def f(): return large")
+    table = Table()
+    sent(table, script.f)
+    changed(script.large)
+    meanwhile.append(changed)
+    assert sent(table, script.f) == [("bind", "large")]
+    assert sent(table, script.f) == [("bind", "large")]
+    assert sent(table, script.f) == []
+
+
+def test_a_change_of_what_no_worker_would_hear_of_is_refused(script: Any) -> None:
+    """A part of a global is not known by itself; what no task has needed yet is."""
+    script.large = {"part": [0] * SMALL_BYTES}
+    define(script, "class C: table = [1]\nclass Outer:\n    class Inner: table = [2]")
+    for obj in script.large, script.C.table, script.Outer.Inner.table, partial(len, "x"):
+        changed(obj)
+    with pytest.raises(ValueError, match=r"\[0, 0.*not with a part"):
+        changed(script.large["part"])
 
 
 def test_of_many_small_objects_the_smallest_are_looked_at(script: Any) -> None:
@@ -202,6 +257,86 @@ def test_large_callables_have_a_key(script: Any) -> None:
     small = partial(len, "x")
     assert PackedCall.of(small, (), {}, shared=False).needs is None
     assert large_callables.stand_in(small, Needs()) is None
+
+
+class Slotted(list[int]):
+    """Allows no weak reference."""
+
+    __slots__ = ()
+
+    def look(self, number: int) -> int:
+        """One of them."""
+        return self[number]
+
+
+def calls_of_a_large_object() -> list[tuple[Any, Callable[[], Any]]]:
+    """Objects that allow no weak reference, and callables that are made anew of them."""
+    table, numbers, slotted = dict.fromkeys(range(20_000)), tuple(range(30_000)), Slotted(range(30_000))
+    return [(table, lambda: table.get), (numbers, lambda: numbers.__getitem__), (slotted, lambda: slotted.look)]
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_large_callables_that_allow_no_weak_reference_have_a_key(index: int) -> None:
+    """For as long as they are among the last that were used, or their calls are under way."""
+    obj, make = calls_of_a_large_object()[index]
+    with pytest.raises(TypeError):
+        weakref.ref(obj)
+    sizes = [size_of(PackedCall.of(make(), (1,), {})) for _ in range(3)]
+    assert max(sizes) < 1000
+    key = key_table.known_key(obj)
+    assert key is not None
+    call = PackedCall.of(make(), (1,), {})
+    large_callables.let_go()
+    assert key_table.known_key(obj) == key
+    del call
+    assert key_table.known_key(obj) is None
+    assert key in key_table.gone
+
+
+def size_of(call: PackedCall) -> int:
+    """Of what goes with each batch."""
+    return call.packed.size if type(call.packed) is Large else len(call.packed)
+
+
+def test_what_is_held_for_later_calls_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last ones stay; one that is larger than the bound lives as long as its calls."""
+    tables = [{number: "x" * SMALL_BYTES} for number in range(4)]
+    large = {0: "x" * 8 * SMALL_BYTES}
+    monkeypatch.setattr(large_callables, "MOST_HELD_BYTES", 3 * SMALL_BYTES)
+    for table in tables:
+        PackedCall.of(table.get, (1,), {})
+    PackedCall.of(tables[2].get, (1,), {})
+    call = PackedCall.of(large.get, (1,), {})
+    assert size_of(call) < 1000
+    assert [key_table.known_key(table) is not None for table in [*tables, large]] == [False, False, True, True, True]
+    del call
+    assert key_table.known_key(large) is None
+
+
+def test_a_large_callable_that_has_changed_goes_again(script: Any) -> None:
+    """It takes the place of the other one in the worker, under the same key."""
+    table = dict.fromkeys(range(20_000), "old")
+    fn = partial(table.__getitem__, 1)
+    for call in table.__getitem__, fn:
+        lane = Table()
+        needs = PackedCall.of(call, (1,), {}).needs
+        assert needs is not None
+        (first,) = [each for each in entries(lane, needs) if each[0] == "thing"]
+        assert entries(lane, needs) == []
+        changed(call)
+        assert [each for each in entries(lane, needs) if each[0] == "thing"] == [first]
+        assert entries(lane, needs) == []
+    old, new = ["old"], ["new"]
+    key_table.keep(-1, old)
+    key_table.keep(-1, new)
+    assert (key_table.thing(-1), key_table.known_key(new), key_table.known_key(old)) == (new, -1, None)
+    key_table.forget(-1)
+
+
+def entries(table: Table, needs: Needs) -> list[tuple[str, Any]]:
+    """What goes to a worker that needs these: kinds, and where it belongs."""
+    body = table.update(needs)
+    return [(kind, where) for kind, where, _ in split(b"".join(body))[0][1]] if body else []
 
 
 def test_what_is_sent_again_and_again_is_said_once(

@@ -11,7 +11,7 @@ NOTICED_BYTES = 64 * 1024 * 1024
 LARGE_BYTES = 1024 * 1024
 NOTICED_TIMES = 8
 
-SET_ANEW = "it is set anew each time; set it once, or give the tasks what they need of it as an argument"
+SET_ANEW = "it is set anew, or said to be changed, each time; set it once, or give the tasks what they need of it"
 
 _costs: dict[str, tuple[int, int]] = {}
 _said: set[str] = set()

@@ -36,6 +36,28 @@ def _counter() -> itertools.count[int]:
 _numbers = _counter()
 
 
+class Holder:
+    """Stands for an object that allows no weak reference: it has its key for as long as somebody has this."""
+
+    __slots__ = ("__weakref__", "obj", "size")
+
+    def __init__(self, obj: Any, size: int) -> None:
+        self.obj, self.size = obj, size
+
+
+class _Through:
+    """In the place of a weak reference: one to the holder of an object."""
+
+    __slots__ = ("holder",)
+
+    def __init__(self, holder: weakref.ref[Holder]) -> None:
+        self.holder = holder
+
+    def __call__(self) -> Any:
+        holder = self.holder()
+        return None if holder is None else holder.obj
+
+
 class _Held:
     """In the place of a weak reference: one that holds."""
 
@@ -72,6 +94,22 @@ def key_of(obj: Any) -> int:
     return key
 
 
+def hold(obj: Any, size: int) -> Holder:
+    """What keeps the key of an object that allows no weak reference; it gets one if it has none."""
+    holder = holder_of(known_key(obj))
+    if holder is None:
+        holder, key = Holder(obj, size), next(_numbers)
+        _things[key] = _Through(weakref.ref(holder, partial(_let_go, key, id(obj))))
+        _keys[id(obj)] = key  # another thread may have been here meanwhile: then that one's key ends with its calls
+    return holder
+
+
+def holder_of(key: int | None) -> Holder | None:
+    """The holder of the object of a key, if that allows no weak reference."""
+    thing = None if key is None else _things.get(key)
+    return thing.holder() if type(thing) is _Through else None
+
+
 def _let_go(key: int, identity: int, _: object) -> None:
     # at any time, in any thread
     if _keys.get(identity) == key:
@@ -104,10 +142,10 @@ def cell_of(key: int, index: int) -> Any:
 
 
 def keep(key: int, obj: Any) -> None:
-    """This object has this key, and stays."""
+    """This object has this key, and stays; another one had it until the owner has changed that."""
+    forget(key)
     _things[key] = _Held(obj)
     _keys[id(obj)] = key
-    _reasons.pop(key, None)
 
 
 def forget(key: int) -> None:

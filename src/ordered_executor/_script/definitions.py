@@ -22,6 +22,7 @@ from ordered_executor._pickling.by_value import goes_by_value
 from ordered_executor._pickling.digest import TooLarge, dump_small
 from ordered_executor._pickling.exceptions import class_name
 from ordered_executor._pickling.rebuild import names_in
+from ordered_executor._script import large_callables
 from ordered_executor._script import plan as plan_module
 from ordered_executor._script.packing import Entry, Packing, Unpicklable
 from ordered_executor._script.plan import Plan, plan_for
@@ -63,6 +64,7 @@ class Table:
         _tables.discard(self)
         if not _tables:
             plan_module.let_go_of_all()
+            large_callables.let_go()
 
     def update(self, needs: Needs) -> list[Any]:
         """The body of a frame that brings the worker everything that is needed and it does not have; empty if nothing.

@@ -14,17 +14,15 @@ which it came, whatever of it fails: a failure is remembered, and told to whoeve
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
 import linecache
 import pickle
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from multiprocessing.process import current_process
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from ordered_executor._base.locks import Lock
@@ -34,7 +32,6 @@ from ordered_executor._pickling.exceptions import class_name, message_of
 from ordered_executor._pickling.rebuild import AS_SPAWN_DOES, MAIN, named, names_in
 from ordered_executor._pickling.reducers import CACHE
 
-BEARING = "__ordered_executor_bears__"  # a name in the top level, while it runs
 Name = tuple[str, str]  # module, name
 
 
@@ -49,6 +46,7 @@ class Unopened(NamedTuple):
 _unopened: dict[Name, Unopened] = {}
 _opened: dict[Name, int] = {}  # what was opened, and its stamp
 _lacking: dict[Name, str] = {}  # names that are not here, and why
+_unmade: dict[Name, str] = {}  # names that the top level did not come to, and why
 _defined: dict[Name, Any] = {}  # things, by the module and name that they were defined under
 _shells: dict[Name, Any] = {}  # containers that are still empty
 _begun: set[int] = set()  # keys of things that are being defined
@@ -243,15 +241,12 @@ def run(home: str, filename: str, source: str) -> None:
     """Run the top level of the script, unless it ran.  What it raises is remembered for the names it should make."""
     if home in _ran:
         return
-    module = sys.modules[home]
-    names = vars(module)
+    from ordered_executor._script import late_run  # noqa: PLC0415 (few workers need it)
+
+    names = vars(sys.modules[home])
     before = dict(names)
     _ran[home] = set()
-    try:
-        with _as_spawn_does(home, names):
-            exec(_compiled(home, filename, source), names)  # noqa: S102 (the user's own program)
-    except BaseException as error:
-        _lacking[home, ""] = f"the top level of the script failed in this worker: {_text(error)}"
+    stopped = late_run.run(home, filename, source, names, lambda name: _class_of(home, name))
     names.update(before)
     _ran[home] = names.keys() - before.keys()
     _rename(names)
@@ -259,6 +254,14 @@ def run(home: str, filename: str, source: str) -> None:
         if other == home and "." not in name and type(names.get(name)) is type(thing):
             names[name] = thing
     _open_all(home)
+    if stopped is not None:
+        unmade = [name for name in stopped.rest if name not in names]
+        _unmade.update(dict.fromkeys([(home, name) for name in unmade], stopped.reason(unmade)))
+
+
+def _class_of(home: str, name: str) -> type | None:
+    found = _defined.get((home, name))
+    return found if isinstance(found, type) else None
 
 
 def _open_all(home: str) -> None:
@@ -270,54 +273,6 @@ def _open_all(home: str) -> None:
                 _open(home, name)
     finally:
         -_opening
-
-
-def _compiled(home: str, filename: str, source: str) -> CodeType:
-    """The top level, which bears that decorators refuse a class that is here already, as they have had it before."""
-    tree = ast.parse(source, filename)
-    todo: list[ast.AST] = list(tree.body)
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.ClassDef) and isinstance(_defined.get((home, node.name)), type):
-            node.decorator_list = [_bearing(decorator) for decorator in node.decorator_list]
-        elif isinstance(node, (ast.If, ast.Try, ast.With)):
-            todo += ast.iter_child_nodes(node)
-    return compile(tree, filename, "exec", dont_inherit=True)
-
-
-def _bearing(decorator: ast.expr) -> ast.expr:
-    call = ast.Call(ast.Name(BEARING, ast.Load()), [decorator], [])
-    return ast.fix_missing_locations(ast.copy_location(call, decorator))
-
-
-def _bear(decorator: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorated(cls: Any) -> Any:
-        with contextlib.suppress(Exception):
-            decorator(cls)
-        return cls
-
-    return decorated
-
-
-@contextlib.contextmanager
-def _as_spawn_does(home: str, names: dict[str, Any]) -> Iterator[None]:
-    """The module has another name meanwhile, no process can be started, and no class is made a second time."""
-    build, process = builtins.__build_class__, current_process()
-
-    def build_once(body: Any, name: str, /, *bases: Any, **options: Any) -> Any:
-        known = _defined.get((home, name)) if body.__globals__ is names and body.__qualname__ == name else None
-        return known if isinstance(known, type) else build(body, name, *bases, **options)
-
-    names["__name__"] = AS_SPAWN_DOES if home == MAIN else home
-    builtins.__build_class__ = build_once
-    names[BEARING] = _bear
-    process._inheriting = True  # type: ignore[attr-defined]  # see `ordered_executor.__init__`
-    try:
-        yield
-    finally:
-        builtins.__build_class__ = build
-        names.pop(BEARING, None)
-        del process._inheriting  # type: ignore[attr-defined]
 
 
 # --------------------------------------------------------------------------------------------------- what a frame says
@@ -367,14 +322,14 @@ def _shell(home: str, name: str, kind: str) -> None:
 
 def _lack(home: str, name: str, reason: str) -> None:
     if name not in vars(sys.modules[home]):
-        _lacking[home, name] = _lacking.get((home, ""), reason)
+        _lacking[home, name] = _unmade.get((home, name), reason)
 
 
 def _adopt(key: int, home: str, name: str, reason: str) -> None:
     """A thing that cannot be pickled: the top level has made it."""
     found = _adopted(home, name)
     if found is None:
-        key_table.explain(key, _lacking.get((home, ""), reason))
+        key_table.explain(key, _unmade.get((home, name.partition(".")[0]), reason))
     else:
         key_table.keep(key, found)
         _complete.add(key)

@@ -2,11 +2,14 @@
 
 A small one goes with each batch, and each batch gets a copy as it was then.  A large one has a key and goes once to
 each worker, like a global; the tasks there share it.  It is the same as long as it is the same object.
+
+Most objects say when they go, by weak references.  Some cannot (a list, a dict, an object with `__slots__`): the last
+few of these are held, so that the next call finds them, and each as long as calls of it are under way.
 """
 
 from __future__ import annotations
 
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any
 
 from ordered_executor._base import slow
@@ -19,6 +22,15 @@ from ordered_executor._script.records import SMALL_BYTES, Needs, carried
 
 # From here on a callable travels once, and not with each batch: below, a copy costs less than keeping account of it.
 LARGE_CALLABLE = SMALL_BYTES
+
+# Of objects that cannot say when they go, so many bytes are kept after their last call: an object stays in memory for
+# so long as another does not take its place, so not more than a program bears; a smaller bound, and it travels again.
+MOST_HELD_BYTES = 128 * 1024 * 1024
+
+_ANEW = "it is another object each time; make it once and submit that, or let the task find what is large in a global"
+_UNHELD = "it allows no weak reference; let the task find what is large in a global, or submit a `functools.partial`"
+
+_last_used: list[key_table.Holder] = []  # the last one first; replaced, never changed: several threads read it
 
 
 class _ByKey:
@@ -43,41 +55,60 @@ class _Member:
 
 def stand_in(fn: Any, needs: Needs) -> Any:
     """What is pickled in place of a callable that was found to be large; None if it was not."""
-    carrier = _carrier(fn)
+    carrier = carrier_of(fn)
     key = None if carrier is None else key_table.known_key(carrier)
     if key is None:
         return None
     needs.all.add(("thing", key))
-    needs.held.append(carrier)
+    holder = key_table.holder_of(key)
+    if holder is not None:
+        _keep(holder)
+    needs.held.append(carrier if holder is None else holder)
     return _ByKey(key) if carrier is fn else _Member(key, fn.__name__)
 
 
 def carry(fn: Any, size: int, needs: Needs) -> Any:
     """The same for one whose pickle, with its arguments, has this size, if it is large because of the callable."""
-    carrier = _carrier(fn)
+    carrier = carrier_of(fn)
     if carrier is None or not _is_large(carrier):
         return None
-    slow.note(
-        f"the callable {call_name(fn)}",
-        size,
-        "it is another object each time; make it once and submit that, or let the task find what is large in a global",
-    )
+    what = f"the callable {call_name(fn)}"
+    holder = None
     try:
         carried.add(key_table.key_of(carrier))
-    except TypeError:  # it allows no weak reference
-        return None
+    except TypeError:
+        holder = key_table.hold(carrier, size)
+        carried.update(filter(None, [key_table.known_key(carrier)]))
+    slow.note(what, size, _ANEW if holder is None or size <= MOST_HELD_BYTES else _UNHELD)
     return stand_in(fn, needs)
 
 
-def _carrier(fn: Any) -> Any:
-    """The object that what is large may be in."""
+def _keep(holder: key_table.Holder) -> None:
+    """This one was used last."""
+    global _last_used
+    total, kept = 0, []
+    for each in [holder, *(other for other in _last_used if other is not holder)]:
+        if total + each.size <= MOST_HELD_BYTES:
+            total += each.size
+            kept.append(each)
+    _last_used = kept
+
+
+def let_go() -> None:
+    """Nobody has workers any more."""
+    global _last_used
+    _last_used = []
+
+
+def carrier_of(fn: Any) -> Any:
+    """The object that what is large may be in; None for what goes by its name."""
     kind = type(fn)
     if kind is CACHE or isinstance(fn, type):
         return None
     if kind is FunctionType:
         named = fn.__closure__ is None or (key_table.known_key(fn) not in carried and is_thing(fn))
         return None if named else fn
-    if kind is MethodType or kind is BuiltinFunctionType:
+    if kind in (MethodType, BuiltinFunctionType, MethodWrapperType):
         owner = fn.__self__
         return None if isinstance(owner, (ModuleType, type, type(None))) else owner
     return fn

@@ -16,7 +16,7 @@ from ordered_executor._pickling.exceptions import class_name, message_of
 from ordered_executor._pickling.picklers import BASIC, SMALL_BUFFER, CloudPickler
 from ordered_executor._pickling.reducers import CACHE
 from ordered_executor._script.plan import Plan, record_of
-from ordered_executor._script.records import ABSENT, Defining, Need, Needs, Record, is_stable
+from ordered_executor._script.records import ABSENT, Defining, Need, Needs, Record, carried, is_stable
 
 Name = tuple[str, str]  # module, name
 # kind, where it belongs, sizes of its pickle and of its buffers
@@ -112,21 +112,21 @@ class Packing:
                 self.orders.append(("shell", *record.need[1:], type(value).__name__))
 
     def _pack(self, record: Record) -> None:
-        had = self._has.get(record.need, -1)
-        if record.error is not None or had >= record.stamp or record.need in self.sent:
+        had, stamp = self._has.get(record.need, -1), record.stamp  # a change that is told from now on is another one
+        if record.error is not None or had >= stamp or record.need in self.sent:
             return
         if not record.is_name:
             self._pack_thing(record, had)
         elif record.value() is not ABSENT:
             _, home, name = record.need
-            self._add(record, "bind", (home, name, record.stamp), record.value())
+            self._add(record, "bind", (home, name, stamp), record.value())
         elif had >= 0:
             self.orders.append(("delete", *record.need[1:]))
-        self.sent[record.need] = record.stamp
+        self.sent[record.need] = stamp
 
     def _pack_thing(self, record: Record, had: int) -> None:
         key = record.need[1]
-        if had < 0:
+        if had < 0 or key in carried:
             obj = record.obj
             if obj is not None:
                 self._add(record, "thing", (key,), obj)

@@ -181,6 +181,15 @@ def plan_for(needs: Needs) -> Plan:
     return plan
 
 
+def mark_changed(obj: Any) -> bool:
+    """The user says that an object has changed in place: it goes again to whoever needs it.  Whether anybody has it."""
+    marked = {record for record in list(_records.values()) if record.mark_changed(obj)}
+    for needs, plan in list(_plans.items()):
+        if not marked.isdisjoint(plan.records):
+            _plans.pop(needs, None)
+    return bool(marked)
+
+
 def sweep(values: Iterable[Any] = ()) -> None:
     """Keep nothing that a name of the script stood for, as these did, and does not any more."""
     old = [record for value in values if (record := _old_thing(value)) is not None]

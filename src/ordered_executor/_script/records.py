@@ -17,7 +17,8 @@ import itertools
 import linecache
 import re
 import sys
-import weakref
+from collections.abc import Callable
+from functools import partial
 from logging import Logger
 from pathlib import Path
 from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
@@ -229,7 +230,9 @@ class Record:
         self.need = need
         self.is_name = need[0] == "name"
         # Large objects that happen to be callables live as long as the user has them, or a call that is under way.
-        self._obj = (lambda: obj) if self.is_name or is_definable(obj) else weakref.ref(obj)
+        self._obj: Callable[[], Any] = (
+            (lambda: obj) if self.is_name or is_definable(obj) else partial(key_table.find, need[1])
+        )
         self.parts: dict[str, Any] = {}
         self.digests: dict[str, bytes] = {}  # of parts that can change in place, and are small
         self.stamps: dict[str, int] = {}  # when each part last changed, or went
@@ -275,6 +278,33 @@ class Record:
             self.stamp = stamp
         finally:
             -_changing
+
+    def mark_changed(self, obj: Any) -> bool:
+        """Take an object for changed, if it is a part of this one, or is this one; whether it is."""
+        whole = not self.is_name and self.obj is obj
+        if whole:
+            labels = self._parts_that_change()
+        elif is_definable(obj):  # it is referred to here, and has a record of its own
+            labels = []
+        else:
+            labels = [label for label, value in self.parts.items() if value is obj]
+        if not labels and not (whole and self.need[1] in carried):
+            return False
+        stamp = next(stamps)
+        +_changing
+        try:
+            self.stamps.update(dict.fromkeys(labels, stamp))
+            self.stamp = stamp
+        finally:
+            -_changing
+        return True
+
+    def _parts_that_change(self) -> list[str]:
+        """What can change in place, and is too large to be looked at."""
+        if type(self.obj) is FunctionType:
+            return [label for label in self.parts if label != "__code__"]
+        unseen = self.parts.keys() - self.digests.keys()
+        return [label for label in unseen if not is_private(label) and not is_stable(self.parts[label])]
 
     def _parts_now(self) -> dict[str, Any]:
         """The parts by their names, as they are now."""
