@@ -97,8 +97,9 @@ class Stream:
         """The head has moved: wake the readers."""
         self._head = head
         self._readers.unpark_all()
-        for watcher in snapshot(self._watchers):
-            watcher()
+        if self._watchers:
+            for watcher in snapshot(self._watchers):
+                watcher()
 
     def weigh(self, future: Future[Any], size: int) -> None:
         """An outcome came that takes so many bytes."""
@@ -108,7 +109,8 @@ class Stream:
 
     def tidy(self) -> None:
         """Outcomes have been released, and nothing of them is left in the scheduler's hands."""
-        self._handed.sweep()
+        if self._handed.used:
+            self._handed.sweep()
         if self.lets_go and self._unread.due(len(self._kept)):
             self._sweep()
             for future in self._unread.look(self._kept.copy()):
