@@ -61,8 +61,10 @@ def types(session: nox.Session) -> None:
     """Types: two checkers, and whether all that is public has a complete type."""
     install(session, "lint,test")
     session.run("python", "-m", "mypy")
-    session.run("pyright")
-    session.run("pyright", "--verifytypes", "ordered_executor", "--ignoreexternal")
+    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
+    pyright = ["python", "-m", "pyright", "--pythonpath", str(python).strip()]
+    session.run(*pyright)
+    session.run(*pyright, "--verifytypes", "ordered_executor", "--ignoreexternal")
 
 
 @nox.session

@@ -186,7 +186,9 @@ class OrderedDaskExecutor(OrderedExecutor):
     def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Any:
         return super()._submit(fn, args, kwargs, _annotated(options))
 
-    def _map(self, fn: Any, iterables: tuple[Iterable[Any], ...], *settings: Any) -> Any:
+    def _map(  # pyright: ignore[reportIncompatibleMethodOverride]  # it is called by position
+        self, fn: Any, iterables: tuple[Iterable[Any], ...], *settings: Any
+    ) -> Any:
         *others, options = settings
         return super()._map(fn, iterables, *others, _annotated(options))  # type: ignore[call-arg]
 

@@ -73,7 +73,8 @@ def process_map(
         if executor is None:
             executor = stack.enter_context(OrderedProcessPoolExecutor(**ours))
         stack.enter_context(progress(executor, tqdm_class=tqdm_class, **settings))
-        return list(executor.map(fn, *iterables, **mapped))
+        results: list[Any] = list(executor.map(fn, *iterables, **mapped))
+        return results
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ class SentBatch:
         self.typical = batch.seconds / batch.count  # seconds a task; less in a batch whose size was asked for
         self.recorded = batch.recorded
         self.home = 0  # how many outcomes have come home: a prefix
-        self.seen = (0, 0)  # how far the worker was when it was last looked at
+        self.seen: tuple[int, int] = (0, 0)  # how far the worker was when it was last looked at
         self.held: list[Any] = []  # things of the script that its outcomes may refer to
         self.blocks = 0  # large buffers in lane memory
         self.placed = 0  # bytes of large buffers, wherever they went
