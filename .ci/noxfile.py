@@ -62,9 +62,10 @@ def types(session: nox.Session) -> None:
     install(session, "lint,test")
     session.run("python", "-m", "mypy")
     python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
-    pyright = ["python", "-m", "pyright", "--pythonpath", str(python).strip()]
-    session.run(*pyright)
-    session.run(*pyright, "--verifytypes", "ordered_executor", "--ignoreexternal")
+    # pyright looks at the interpreter that comes first there, and --verifytypes at nothing else.
+    path = os.pathsep.join([str(Path(str(python).strip()).parent), os.environ["PATH"]])
+    session.run("python", "-m", "pyright", env={"PATH": path})
+    session.run("python", "-m", "pyright", "--verifytypes", "ordered_executor", "--ignoreexternal", env={"PATH": path})
 
 
 @nox.session

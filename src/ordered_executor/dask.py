@@ -37,7 +37,7 @@ from ordered_executor.process_pool import DEFAULT_WINDOW_BYTES
 
 __all__ = ["OrderedDaskExecutor"]
 
-logger = logging.getLogger("ordered_executor")
+logger: logging.Logger = logging.getLogger("ordered_executor")
 
 # Why Dask says that a task was cancelled when nobody wanted that.
 ACCIDENTS = {"scheduler-connection-lost", "scheduler-restart", "lost dependencies"}
@@ -258,8 +258,8 @@ class DaskBackend(ClusterBackend):
         # it keeps what no thread is free for, and so can give it to workers that come later.
         self._group = f"ordered_executor-{uuid.uuid4().hex}"
         workers = self._bounded(sum(client.nthreads().values()))
-        self.first_workers = max(1, workers)
-        self.window = Window(window, window_bytes, self.first_workers)
+        self.first_workers: int = max(1, workers)
+        self.window: Window = Window(window, window_bytes, self.first_workers)
         super().__init__(self.window)
         self._stall_seconds = stall_seconds
         self._last_seen: tuple[str, Any, float] | None = None  # of a worker, by the scheduler; since when
