@@ -131,8 +131,8 @@ class FutureBatch(CoreBatch):
             return {}
         return {index: future.losses for index, future in enumerate(self.futures) if future.losses}
 
-    def killed(self, index: int) -> BaseException | None:
-        return self.futures[index].killed
+    def killed(self) -> dict[int, BaseException]:
+        return {index: future.killed for index, future in enumerate(self.futures) if future.killed is not None}
 
     def functions(self) -> list[Any]:
         found = [as_call(future.call)[0] for future in self.futures]
@@ -244,8 +244,8 @@ class MapBatch(CoreBatch):
         start = self.slice.start
         return {index - start: lost for index, lost in self.span.losses.items() if start <= index < start + self.count}
 
-    def killed(self, index: int) -> None:
-        return None
+    def killed(self) -> dict[int, BaseException]:
+        return {}
 
     def functions(self) -> list[Any]:
         return [self.span.fn]

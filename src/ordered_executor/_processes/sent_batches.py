@@ -206,7 +206,11 @@ class SentBatches:
             return None
 
     def _pack_calls(self, batch: Batch, sent: SentBatch) -> tuple[list[Any], list[Any]]:
+        one_function = batch.one_function
+
         def pack(index: int, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+            if one_function:  # nothing is kept of it: see `Batch.keep_packed`
+                return True, self._place(dumps_call((args, kwargs), self._needs), sent)
             call = batch.packed(index)
             if call is None:
                 call = PackedCall.of(fn, args, kwargs, _stands_apart(batch, fn))
