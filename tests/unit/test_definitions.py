@@ -281,11 +281,11 @@ def test_large_callables_that_allow_no_weak_reference_have_a_key(index: int) -> 
     obj, make = calls_of_a_large_object()[index]
     with pytest.raises(TypeError):
         weakref.ref(obj)
-    sizes = [size_of(PackedCall.of(make(), (1,), {})) for _ in range(3)]
+    sizes = [size_of(PackedCall.of(make(), (1,), {}, shared=False)) for _ in range(3)]
     assert max(sizes) < 1000
     key = key_table.known_key(obj)
     assert key is not None
-    call = PackedCall.of(make(), (1,), {})
+    call = PackedCall.of(make(), (1,), {}, shared=False)
     large_callables.let_go()
     assert key_table.known_key(obj) == key
     del call
@@ -304,9 +304,9 @@ def test_what_is_held_for_later_calls_is_bounded_in_bytes(monkeypatch: pytest.Mo
     large = {0: "x" * 8 * SMALL_BYTES}
     monkeypatch.setattr(large_callables, "MOST_HELD_BYTES", 3 * SMALL_BYTES)
     for table in tables:
-        PackedCall.of(table.get, (1,), {})
-    PackedCall.of(tables[2].get, (1,), {})
-    call = PackedCall.of(large.get, (1,), {})
+        PackedCall.of(table.get, (1,), {}, shared=False)
+    PackedCall.of(tables[2].get, (1,), {}, shared=False)
+    call = PackedCall.of(large.get, (1,), {}, shared=False)
     assert size_of(call) < 1000
     assert [key_table.known_key(table) is not None for table in [*tables, large]] == [False, False, True, True, True]
     del call
@@ -319,7 +319,7 @@ def test_a_large_callable_that_has_changed_goes_again(script: Any) -> None:
     fn = partial(table.__getitem__, 1)
     for call in table.__getitem__, fn:
         lane = Table()
-        needs = PackedCall.of(call, (1,), {}).needs
+        needs = PackedCall.of(call, (1,), {}, shared=False).needs
         assert needs is not None
         (first,) = [each for each in entries(lane, needs) if each[0] == "thing"]
         assert entries(lane, needs) == []
