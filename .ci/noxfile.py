@@ -61,8 +61,11 @@ def types(session: nox.Session) -> None:
     """Types: two checkers, and whether all that is public has a complete type."""
     install(session, "lint,test")
     session.run("python", "-m", "mypy")
-    session.run("pyright")
-    session.run("pyright", "--verifytypes", "ordered_executor", "--ignoreexternal")
+    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
+    # pyright looks at the interpreter that comes first there, and --verifytypes at nothing else.
+    path = os.pathsep.join([str(Path(str(python).strip()).parent), os.environ["PATH"]])
+    session.run("python", "-m", "pyright", env={"PATH": path})
+    session.run("python", "-m", "pyright", "--verifytypes", "ordered_executor", "--ignoreexternal", env={"PATH": path})
 
 
 @nox.session

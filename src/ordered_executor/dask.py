@@ -37,7 +37,7 @@ from ordered_executor.process_pool import DEFAULT_WINDOW_BYTES
 
 __all__ = ["OrderedDaskExecutor"]
 
-logger = logging.getLogger("ordered_executor")
+logger: logging.Logger = logging.getLogger("ordered_executor")
 
 # Why Dask says that a task was cancelled when nobody wanted that.
 ACCIDENTS = {"scheduler-connection-lost", "scheduler-restart", "lost dependencies"}
@@ -186,7 +186,9 @@ class OrderedDaskExecutor(OrderedExecutor):
     def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Any:
         return super()._submit(fn, args, kwargs, _annotated(options))
 
-    def _map(self, fn: Any, iterables: tuple[Iterable[Any], ...], *settings: Any) -> Any:
+    def _map(  # pyright: ignore[reportIncompatibleMethodOverride]  # it is called by position
+        self, fn: Any, iterables: tuple[Iterable[Any], ...], *settings: Any
+    ) -> Any:
         *others, options = settings
         return super()._map(fn, iterables, *others, _annotated(options))  # type: ignore[call-arg]
 
@@ -256,8 +258,8 @@ class DaskBackend(ClusterBackend):
         # it keeps what no thread is free for, and so can give it to workers that come later.
         self._group = f"ordered_executor-{uuid.uuid4().hex}"
         workers = self._bounded(sum(client.nthreads().values()))
-        self.first_workers = max(1, workers)
-        self.window = Window(window, window_bytes, self.first_workers)
+        self.first_workers: int = max(1, workers)
+        self.window: Window = Window(window, window_bytes, self.first_workers)
         super().__init__(self.window)
         self._stall_seconds = stall_seconds
         self._last_seen: tuple[str, Any, float] | None = None  # of a worker, by the scheduler; since when

@@ -33,13 +33,13 @@ from ordered_executor.process_pool import OrderedProcessPoolExecutor
 
 try:
     from tqdm.auto import tqdm
-except ImportError as error:  # pragma: no cover
+except ImportError as _error:  # pragma: no cover
     raise ImportError(
         "progress bars are drawn by tqdm, which is not installed: pip install 'ordered-executor[progress]'"
-    ) from error
+    ) from _error
 
 T = TypeVar("T")
-logger = logging.getLogger("ordered_executor")
+logger: logging.Logger = logging.getLogger("ordered_executor")
 
 _LOOK_SECONDS = 0.2
 _THEIRS = frozenset(inspect.signature(OrderedProcessPoolExecutor).parameters)
@@ -73,7 +73,8 @@ def process_map(
         if executor is None:
             executor = stack.enter_context(OrderedProcessPoolExecutor(**ours))
         stack.enter_context(progress(executor, tqdm_class=tqdm_class, **settings))
-        return list(executor.map(fn, *iterables, **mapped))
+        results: list[Any] = list(executor.map(fn, *iterables, **mapped))
+        return results
 
 
 @contextlib.contextmanager

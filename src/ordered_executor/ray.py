@@ -170,8 +170,8 @@ class RayBackend(ClusterBackend):
         self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._clerk: threading.Thread | None = None
         workers = self._room(ray.cluster_resources())
-        self.first_workers = max(1, workers)
-        self.window = Window(window, window_bytes, self.first_workers)
+        self.first_workers: int = max(1, workers)
+        self.window: Window = Window(window, window_bytes, self.first_workers)
         super().__init__(self.window)
         self._on_workers(workers, elastic=False)
 

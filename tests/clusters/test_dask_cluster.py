@@ -205,9 +205,9 @@ def test_what_cannot_be_honoured_is_refused(client: Any) -> None:
         with pytest.raises(ValueError, match="allow_other_workers"):
             executor.options(allow_other_workers=True)
         with pytest.raises(TypeError, match="resources"):
-            executor.options(resources=3)
+            executor.options(resources=3)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="priority"):
-            executor.options(priority="high")
+            executor.options(priority="high")  # type: ignore[arg-type]
 
 
 def test_dask_futures_are_dependencies(client: Any) -> None:

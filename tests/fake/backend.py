@@ -442,9 +442,10 @@ class FakeBackend(Backend):
         calls = batch.calls()
         assert len(calls) == batch.count
         for index, call in enumerate(calls):
-            error = self.refuses(call) or batch.killed(index)
+            error = self.refuses(call)
             if error is not None:
                 batch.failed[index] = error
+        batch.failed.update(batch.killed())
 
     def done(self, lane: Any, batch: Batch) -> None:
         """Check that everything of the batch was heard."""

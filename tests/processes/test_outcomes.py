@@ -116,7 +116,7 @@ def test_a_good_one_has_its_call_if_asked_for() -> None:
         executor.submit(same, argument)
         assert next(outcomes).args[0] is argument
         with pytest.raises(TypeError, match="calls"):
-            executor.outcomes(calls=1)
+            executor.outcomes(calls=1)  # type: ignore[arg-type]
 
 
 def test_attempts_count_the_workers_that_died_of_it(tmp_path: Path) -> None:

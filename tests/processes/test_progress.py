@@ -243,14 +243,15 @@ def test_tqdm_and_rich_know_the_total_of_a_map() -> None:
 def test_length_of_a_map_is_what_is_still_to_come() -> None:
     """Before the first, in between, at the end; also where the input is taken bit by bit."""
     with OrderedProcessPoolExecutor(1) as executor:
-        for mapped in (executor.map(same, range(20)), executor.map(same, [0] * 20, buffersize=4)):
+        maps: list[Any] = [executor.map(same, range(20)), executor.map(same, [0] * 20, buffersize=4)]
+        for mapped in maps:
             assert len(mapped) == length_hint(mapped) == 20
             for left in range(19, -1, -1):
                 next(mapped)
                 assert len(mapped) == left
             assert bool(mapped)
             assert list(mapped) == []
-        unknown = executor.map(same, (number for number in range(5)), buffersize=2)
+        unknown: Any = executor.map(same, (number for number in range(5)), buffersize=2)
         with pytest.raises(TypeError, match="no length"):
             len(unknown)
         assert length_hint(unknown, 77) == 77

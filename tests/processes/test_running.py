@@ -155,7 +155,7 @@ def test_results_maps_and_views_say_what_they_are() -> None:
         assert repr(mapped) == "<map of tests.helpers.same: 5 to come>"
         assert next(mapped) == 0
         assert repr(mapped) == "<map of tests.helpers.same: 4 to come>"
-        endless = executor.map(same, iter(int, 1), buffersize=2)
+        endless: Any = executor.map(same, iter(int, 1), buffersize=2)
         assert repr(endless) == "<map of tests.helpers.same: more to come>"
         endless.close()
         assert repr(endless) == "<map of tests.helpers.same: closed>"

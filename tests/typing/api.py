@@ -58,7 +58,7 @@ def submit(executor: OrderedProcessPoolExecutor) -> None:
 
 def mark(executor: OrderedProcessPoolExecutor) -> None:
     assert_type(executor.mark("done"), Future[str])
-    assert_type(executor.mark(("batch", 5)), Future[tuple[str, int]])
+    assert_type(executor.mark(divmod(7, 2)), Future[tuple[int, int]])
 
 
 def mapped(executor: OrderedProcessPoolExecutor) -> None:

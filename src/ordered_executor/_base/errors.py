@@ -11,11 +11,15 @@ from collections.abc import Sequence
 # The standard library's own class, although its name is private: tools that show remote tracebacks know it.
 # tests/unit/test_private_names.py notices when it goes.
 from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
 
-from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorkerError
+if TYPE_CHECKING:
+    _LokyTerminatedWorkerError = BrokenProcessPool  # loky ships no types
+else:
+    from loky.process_executor import TerminatedWorkerError as _LokyTerminatedWorkerError
 
 
-class TerminatedWorkerError(_LokyTerminatedWorkerError):  # type: ignore[misc]  # loky ships no types
+class TerminatedWorkerError(_LokyTerminatedWorkerError):
     """The worker died while it ran this task.  A `concurrent.futures.process.BrokenProcessPool`.
 
     Only the task that was running gets this error; the executor carries on.  Attributes: `ticket`, `pid` and
@@ -65,7 +69,7 @@ class ShutdownTimeoutError(TimeoutError):
 
     def __init__(self, message: str, unfinished: Sequence[int] = ()) -> None:
         super().__init__(message)
-        self.unfinished = tuple(unfinished)
+        self.unfinished: tuple[int, ...] = tuple(unfinished)
 
 
 class RemoteError(Exception):

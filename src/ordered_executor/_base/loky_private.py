@@ -62,9 +62,9 @@ class _Popen(popen_loky_posix.Popen):  # type: ignore[misc]
         self._fds.append(fd)
         return fd
 
-    def _launch(self, process: Any) -> None:
-        data = io.BytesIO()
-        set_spawning_popen(self)
+    def _launch(self, process_obj: Any) -> None:
+        process, data = process_obj, io.BytesIO()
+        set_spawning_popen(self)  # pyright: ignore[reportArgumentType]  # it has what is asked of one
         try:
             reduction.dump(_preparation(process, self._fds), data)
             reduction.dump(process, data)
@@ -121,8 +121,8 @@ class _Process(LokyProcess):  # type: ignore[misc]
     """A process of loky's context that is started here."""
 
     @staticmethod
-    def _Popen(process: Any) -> _Popen:  # noqa: N802 (multiprocessing calls it so)
-        return _Popen(process)
+    def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 (multiprocessing calls it so)
+        return _Popen(process_obj)
 
 
 def _preparation(process: Any, fds: list[int]) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def start(kind: BaseContext | None, env: dict[str, str] | None, target: Any, arg
 def begin_worker(depth: int) -> None:
     """As a worker of loky's begins: crashes show where they happen, and pools in pools have an end."""
     process_executor._CURRENT_DEPTH = depth
-    if hasattr(sys, "set_lazy_imports"):
-        sys.set_lazy_imports(os.environ.get("PYTHON_LAZY_IMPORTS", "normal"))
+    if (set_lazy_imports := getattr(sys, "set_lazy_imports", None)) is not None:
+        set_lazy_imports(os.environ.get("PYTHON_LAZY_IMPORTS", "normal"))
     if "PYTHONFAULTHANDLER" not in os.environ and not faulthandler.is_enabled():
         with contextlib.suppress(Exception):  # there may be no standard error
             faulthandler.enable()

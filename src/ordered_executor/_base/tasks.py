@@ -137,8 +137,8 @@ class Batch:
         """By index, how often a worker has died of the ticket: of most batches, of none."""
         raise NotImplementedError
 
-    def killed(self, index: int) -> BaseException | None:
-        """What the ticket ends with in place of a run: it was stopped before it was sent."""
+    def killed(self) -> dict[int, BaseException]:
+        """By index, what tickets end with in place of a run: those that were stopped before they were sent."""
         raise NotImplementedError
 
     def functions(self) -> list[Callable[..., Any]]:

@@ -17,8 +17,8 @@ class Times:
 
     def __init__(self, starts: array[float], ends: array[float]) -> None:
         assert len(starts) == len(ends)
-        self.starts = starts  # 0.0: the end of the one before
-        self.ends = ends
+        self.starts: array[float] = starts  # 0.0: the end of the one before
+        self.ends: array[float] = ends
 
     @classmethod
     def read(cls, raw: bytes | memoryview, count: int) -> Times:

@@ -71,7 +71,8 @@ class ClusterBackend(Backend):
 
     def __init__(self, window: Window) -> None:
         self._window = window
-        self.demand = self._demand = Demand()
+        self._demand = Demand()
+        self.demand: Demand | None = self._demand
         self._held = 0  # parts that are held back because nobody reads
         self._narrow = False
         self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order

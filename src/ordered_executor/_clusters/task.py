@@ -69,7 +69,7 @@ class Home:
         self.outcomes = outcomes
         self.pid = pid
         self.seconds = seconds
-        self.size = sum(map(_size, outcomes))
+        self.size: int = sum(map(_size, outcomes))
 
     def __sizeof__(self) -> int:
         return self.size

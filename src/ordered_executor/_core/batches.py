@@ -131,8 +131,8 @@ class FutureBatch(CoreBatch):
             return {}
         return {index: future.losses for index, future in enumerate(self.futures) if future.losses}
 
-    def killed(self, index: int) -> BaseException | None:
-        return self.futures[index].killed
+    def killed(self) -> dict[int, BaseException]:
+        return {index: future.killed for index, future in enumerate(self.futures) if future.killed is not None}
 
     def functions(self) -> list[Any]:
         found = [as_call(future.call)[0] for future in self.futures]
@@ -225,13 +225,13 @@ class MapBatch(CoreBatch):
     def one_function(self) -> bool:
         return True
 
-    def packed(self, _: int) -> None:
+    def packed(self, index: int) -> None:
         return None
 
     def keep_packed(self, index: int, packed: Any) -> None:
         """It is not kept."""
 
-    def options(self, _: int) -> Options:
+    def options(self, index: int) -> Options:
         return self.span.options
 
     def timeouts(self) -> list[float | None]:
@@ -244,15 +244,15 @@ class MapBatch(CoreBatch):
         start = self.slice.start
         return {index - start: lost for index, lost in self.span.losses.items() if start <= index < start + self.count}
 
-    def killed(self, _: int) -> None:
-        return None
+    def killed(self) -> dict[int, BaseException]:
+        return {}
 
     def functions(self) -> list[Any]:
         return [self.span.fn]
 
     # ---------------------------------------------------------------------------------------------------- for the core
 
-    def owners(self, *_: int) -> list[Any]:
+    def owners(self, start: int, count: int) -> list[Any]:
         return [self.slice]
 
     def rest(self, start: int) -> list[Any]:
@@ -261,7 +261,7 @@ class MapBatch(CoreBatch):
     def come_home(self, start: int, outcomes: list[Any], *, failed: bool, keeps_calls: bool) -> None:
         self.span.let_go(self.slice.start + start, outcomes if failed else None, len(outcomes))
 
-    def cancelled(self, _: int) -> bool:
+    def cancelled(self, index: int) -> bool:
         return self.span.cancelled
 
     def charge(self, index: int) -> bool:

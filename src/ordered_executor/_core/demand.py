@@ -40,9 +40,9 @@ class Demand:
 
     def __init__(self, most: int = UNREAD_BYTES) -> None:
         self.most = most
-        self.unread = 0  # bytes
-        self.wanted = 0.0  # tickets before this are waited for
-        self.blocked = False  # something is held back; set by the backend
+        self.unread: int = 0  # bytes
+        self.wanted: float = 0.0  # tickets before this are waited for
+        self.blocked: bool = False  # something is held back; set by the backend
         self._held: dict[int, _Sized] = {}
         self._gone: deque[_Sized] = deque()
         self._asked: deque[float] = deque()

@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from ordered_executor._base.checks import (
     check_buffersize,
@@ -330,7 +330,7 @@ class OrderedExecutor(Executor):
             )
         inbox.report_unseen(may_raise)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -344,7 +344,7 @@ class OrderedExecutor(Executor):
             self._shutdown(True, None, True, True, may_raise=False)
             raise
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

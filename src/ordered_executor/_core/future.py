@@ -108,8 +108,8 @@ class Future(StandardFuture[T]):
     """
 
     count = 1  # tickets; a span of a map has more
-    losses = 0  # how often its worker died; owned by the scheduler
-    apart = False  # it travelled with others and could not be loaded: from now on by itself; owned by the scheduler
+    losses: int = 0  # how often its worker died; owned by the scheduler
+    apart: bool = False  # it could not be loaded together with others: it travels alone; owned by the scheduler
 
     _result: Any = None
     _exception: BaseException | None = None
@@ -117,20 +117,20 @@ class Future(StandardFuture[T]):
     _unread = False  # of the class: as it reads when the instance's has been deleted
     _own_waiters: Waiters | None = None
     _handed: str | None = None  # why its outcome need not be kept for the stream: see `_core.retention`
-    called_back = False  # a done-callback was run: somebody was told of it
-    weight = 0  # the bytes of a large outcome; owned by the scheduler
-    claimed_at = 0.0  # when the scheduler took it
+    called_back: bool = False  # a done-callback was run: somebody was told of it
+    weight: int = 0  # the bytes of a large outcome; owned by the scheduler
+    claimed_at: float = 0.0  # when the scheduler took it
     run: Run | None = None  # where and when it ran
     kept_call: Any = None  # of one that failed: what was called
     sent: CoreBatch | None = None  # while a lane has it, and its outcome is not home; owned by the scheduler
-    begun = False  # where a worker died: it may run again, and is not cancelled any more; owned by the scheduler
-    skipped = False  # its skip is with the sequencer; owned by the scheduler
+    begun: bool = False  # where a worker died: it may run again, and is not cancelled any more; owned by the scheduler
+    skipped: bool = False  # its skip is with the sequencer; owned by the scheduler
     killed: BaseException | None = None  # what it ends with, should it be about to run; owned by the scheduler
 
     def __init__(self, owner: Owner, call: Any, options: Options) -> None:
         # Not the standard __init__: that would make the condition and the lists.
         self.first = -1
-        self.call = call  # (fn, args, kwargs); once packed, a PackedCall; once home, (fn,); None when done
+        self.call: Any = call  # (fn, args, kwargs); once packed, a PackedCall; once home, (fn,); None when done
         self.options = options
         self._owner = owner
         self._st = PENDING

@@ -270,7 +270,7 @@ class Scheduler:
             for future in segment.owners:
                 done(future)
         # The frames behind an error's traceback, if it has one, lead here: see `unpack`.
-        del segment, owner, future, outcome, keep
+        del segment, owner, future, outcome, keep  # pyright: ignore[reportPossiblyUnboundVariable]
 
     # ----------------------------------------------------------------------------------------------------- dispatch
 

@@ -68,7 +68,7 @@ class Stream:
         leave: Callable[[Future[Any]], object],
     ) -> None:
         self._keep = keep is not False
-        self.lets_go = keep is None  # what somebody else takes; until the stream is asked for
+        self.lets_go: bool = keep is None  # what somebody else takes; until the stream is asked for
         self._must_not_wait = must_not_wait
         self._leave = leave  # a future is about to be handed out
         self._kept: dict[int, Future[Any] | _Held] = {}
@@ -78,7 +78,7 @@ class Stream:
         self._taking = Lock()
         self._position = first  # guarded by: _taking
         self._route: deque[int] = deque()  # guarded by: _taking; the next tickets, where few are left of many
-        self.delivered = 0  # guarded by: _taking
+        self.delivered: int = 0  # guarded by: _taking
         self._readers = ParkingLot()
         self._head = first  # written by the scheduler only
         self._watchers: set[Callable[[], object]] = set()  # single set operations only

@@ -10,8 +10,9 @@ class Window:
     """How far past the head an outcome may travel, as the parent enforces it."""
 
     def __init__(self, tickets: int | None, max_bytes: int, max_lanes: int) -> None:
-        self.wide = tickets is None
-        self.tickets = tickets or 0
+        self.wide: bool = tickets is None
+        self.tickets: int = tickets or 0
+        self.credit: int
         self.bytes = max_bytes
         self.share(max_lanes)
 

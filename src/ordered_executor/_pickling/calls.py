@@ -31,22 +31,23 @@ def pack_calls(
     functions: list[Any] = []
     known: dict[int, int] = {}
     calls: list[tuple[int, Any] | None] = []
+    batch.failed.update(batch.killed())
+    failed = batch.failed
     for index, (fn, args, kwargs) in enumerate(batch.calls()):
-        error = batch.killed(index)
-        if error is None:
+        call = None
+        if index not in failed:
             try:
                 apart, packed = pack(index, fn, args, kwargs)
-                which = known.get(id(fn), -1) if apart else -1
-                if apart and which < 0:
-                    functions.append(pack_function(fn))
-                    which = known[id(fn)] = len(functions) - 1
-            except BaseException as raised:
-                error = without_frames(raised)
-            else:
-                calls.append((which, packed))
-                continue
-        batch.failed[index] = error
-        calls.append(None)
+                if not apart:
+                    call = -1, packed
+                else:
+                    if id(fn) not in known:
+                        functions.append(pack_function(fn))
+                        known[id(fn)] = len(functions) - 1
+                    call = known[id(fn)], packed
+            except BaseException as error:
+                failed[index] = without_frames(error)
+        calls.append(call)
     return functions, calls
 
 

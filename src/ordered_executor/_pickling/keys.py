@@ -107,7 +107,7 @@ def hold(obj: Any, size: int) -> Holder:
 def holder_of(key: int | None) -> Holder | None:
     """The holder of the object of a key, if that allows no weak reference."""
     thing = None if key is None else _things.get(key)
-    return thing.holder() if type(thing) is _Through else None
+    return thing.holder() if isinstance(thing, _Through) else None
 
 
 def _let_go(key: int, identity: int, _: object) -> None:

@@ -134,7 +134,8 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
     def __init__(self, out: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> None:
         known = ForkingPickler(io.BytesIO()).dispatch_table
         # before __init__, which looks for the table; nobody does later
-        self.dispatch_table = ChainMap(*cloudpickle.CloudPickler.dispatch_table.maps, known)
+        own: Any = vars(cloudpickle.CloudPickler)["dispatch_table"]
+        self.dispatch_table = ChainMap(*own.maps, known)
         super().__init__(out, PROTOCOL, buffers)
 
     def reducer_override(self, obj: Any) -> Any:
@@ -145,10 +146,12 @@ class CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpick
                 return reduced
         if kind in BY_VALUE:
             return BY_VALUE[kind](obj)
+        if kind is CodeType:
+            return reduce_code(obj)
         if isinstance(obj, io.TextIOWrapper) and not _is_standard(obj):
             # as pickle says it; cloudpickle would quietly send a copy of what is in the file
             raise TypeError(f"cannot pickle {class_name(type(obj))!r} object: a file is open in its own process only")
-        return reduce_code(obj) if kind is CodeType else super().reducer_override(obj)
+        return super().reducer_override(obj)
 
 
 def _is_standard(file: Any) -> bool:

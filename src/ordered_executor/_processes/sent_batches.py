@@ -64,7 +64,7 @@ class SentBatch:
         self.typical = batch.seconds / batch.count  # seconds a task; less in a batch whose size was asked for
         self.recorded = batch.recorded
         self.home = 0  # how many outcomes have come home: a prefix
-        self.seen = (0, 0)  # how far the worker was when it was last looked at
+        self.seen: tuple[int, int] = (0, 0)  # how far the worker was when it was last looked at
         self.held: list[Any] = []  # things of the script that its outcomes may refer to
         self.blocks = 0  # large buffers in lane memory
         self.placed = 0  # bytes of large buffers, wherever they went
@@ -206,7 +206,11 @@ class SentBatches:
             return None
 
     def _pack_calls(self, batch: Batch, sent: SentBatch) -> tuple[list[Any], list[Any]]:
+        one_function = batch.one_function
+
         def pack(index: int, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+            if one_function:  # nothing is kept of it: see `Batch.keep_packed`
+                return True, self._place(dumps_call((args, kwargs), self._needs), sent)
             call = batch.packed(index)
             if call is None:
                 call = PackedCall.of(fn, args, kwargs, _stands_apart(batch, fn))

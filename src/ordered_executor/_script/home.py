@@ -81,7 +81,7 @@ class Mirror(Home):
         vars(ModuleType)["__dict__"].__get__(self).clear()
         vars(Mirror)["_names"].__set__(self, names)
 
-    __dict__ = property(lambda self: self._names)
+    __dict__ = property(lambda self: self._names)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __getattr__(self, name: str) -> Any:
         names = self._names

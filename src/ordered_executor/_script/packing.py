@@ -138,10 +138,10 @@ class Packing:
                 self._add(record, "unset", (key, label), None)
 
     def _add(self, record: Record, kind: str, where: tuple[Any, ...], value: Any) -> None:
-        pickler = _AliasPickler(self, self._take_buffer) if self._aliases else CloudPickler(self, self._take_buffer)
+        pickler = (_AliasPickler if self._aliases else CloudPickler)(self, self._take_buffer)
         needs = pickler.references = Defining(self, record.need)
         needs.use(pickler)
-        if self._aliases:
+        if isinstance(pickler, _AliasPickler):
             pickler.aliases = self._aliases
         try:
             pickler.dump(value)

@@ -163,7 +163,7 @@ class Defining(Needs):
             if home is None:
                 if obj.__module__ == AS_SPAWN_DOES:  # cloudpickle would take that for something to import
                     cloudpickle.register_pickle_by_value(sys.modules[AS_SPAWN_DOES])
-                reduced = cloudpickle.CloudPickler.reducer_override(self.pickler, obj)
+                reduced = vars(cloudpickle.CloudPickler)["reducer_override"](self.pickler, obj)
             else:
                 reduced = reduce_function(obj, home, self)
             make, args, state, _, _, fill = reduced

@@ -1,0 +1,6 @@
+from typing import Any
+
+class RayTaskError(Exception):
+    def as_instanceof_cause(self) -> BaseException: ...
+
+def __getattr__(name: str) -> Any: ...
