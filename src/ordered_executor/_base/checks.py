@@ -1,7 +1,7 @@
 """Checks of arguments: an error names the argument and says what it takes.
 
-Each check returns the value to be used, as a plain `int`, `float` or whatever it is: a NumPy integer, say, would break
-arithmetic on words of memory far away from here.
+Each check returns the value to use, as a plain `int` or `float`.  A NumPy integer, for instance, would break arithmetic
+on words of memory far away from here.
 """
 
 from __future__ import annotations

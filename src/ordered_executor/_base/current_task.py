@@ -1,4 +1,4 @@
-"""`current_task`: in a task, which one it is.  A module of its own, that a worker loads at no cost."""
+"""`current_task`: tells a task which one it is.  A module of its own, so that a worker loads it at no cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parts of the library do with exceptions: causes, notes, copies, exit codes."""
+"""Tools for exceptions that all parts of the library use: causes, notes, copies, exit codes."""
 
 from __future__ import annotations
 

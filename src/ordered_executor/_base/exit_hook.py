@@ -1,10 +1,10 @@
-"""The end of the interpreter: what was submitted is finished, then the workers end.
+"""The end of the interpreter: everything submitted is finished, and then the workers end.
 
-After Ctrl-C nothing is finished: what waits is cancelled, what runs is killed.
+After Ctrl-C nothing is finished: waiting tasks are cancelled, and running tasks are killed.
 
-`threading._register_atexit` is private, and the only way: functions of `atexit` run after the threads have been joined,
-too late for an executor that needs its threads.  concurrent.futures uses it too.  tests/unit/test_private_names.py
-notices when it goes.
+`threading._register_atexit` is private, and the only way.  Functions of `atexit` run after the threads have been
+joined, which is too late for an executor that needs its threads.  concurrent.futures uses it, too.
+tests/unit/test_private_names.py notices when it goes.
 """
 
 from __future__ import annotations

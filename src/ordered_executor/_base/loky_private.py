@@ -1,9 +1,9 @@
-"""Starting a worker as loky does, in whatever surroundings; and what a worker owes to loky's own pools in its tasks.
+"""Starts a worker as loky does, in any surroundings, and gives tasks the surroundings that loky's own pools need.
 
 Loky's own start needs a standard output that can be flushed, a working folder that exists, and handlers of
-multiprocessing's logger that are its own.  And it hands over its standard input.  So it is done here, with loky's
-pickler, main program and trackers.  A pool of loky's is not needed for that: it would bring two threads, half a dozen
-named semaphores and eight descriptors for each worker, which a lane has no use for.
+multiprocessing's logger that are its own.  And it hands over its standard input.  So the start is done here, with
+loky's pickler, main program and trackers.  It needs no pool of loky's: a pool would bring two threads, half a dozen
+named semaphores and eight descriptors for each worker, and a lane uses none of them.
 
 All private names of loky are here.  tests/unit/test_private_names.py notices when one goes.
 """

@@ -1,11 +1,10 @@
 """A bounded record of durations that answers quantiles: a DDSketch (Masson, Rim, Lee, VLDB 2019).
 
-Durations are counted in buckets whose borders grow by a constant factor.  So a quantile is right within half a bucket:
-`ERROR` of its value, whatever was recorded and in what order (tests/unit/test_quantiles.py compares with sorted
-lists).  The number of buckets is bounded by the range, a tenth of a microsecond to a year: 1,700 at most, a few dozen
-mostly.
+Durations are counted in buckets whose borders grow by a constant factor.  So a quantile is right within half a bucket,
+`ERROR` of its value, for any durations in any order (tests/unit/test_quantiles.py compares with sorted lists).  The
+range, a tenth of a microsecond to a year, bounds the number of buckets: 1,700 at most, and mostly a few dozen.
 
-Written by one thread; others may read: a copy of the dictionary is one step.
+One thread writes; others may read, because a copy of the dictionary is one step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What has to travel again and again, and is large: said once, so that nobody is slow without knowing why."""
+"""Says once that something large has to travel again and again, so that nobody is slow without knowing why."""
 
 from __future__ import annotations
 

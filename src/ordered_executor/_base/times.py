@@ -1,8 +1,8 @@
 """When the tasks of a run of tickets began and ended, by the clock that all processes of a machine share.
 
-A worker writes the end of each task into its lane's memory, and a start only where it is not the end of the task
-before (the first of a batch, and whoever comes behind a wait at the gate).  So the hot loop has one store a task more,
-and only in batches that are to be recorded.
+A worker writes the end of each task into its lane's memory.  It writes a start only if this is not the end of the
+previous task: for the first task of a batch, and for a task after a wait at the gate.  So the hot loop has one more
+store for each task, and only in batches that are to be recorded.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Waiting without a lock: a parking lot, and a latch on it.
 
-Ctrl-C raises in the main thread between any two calls, also in the middle of a `threading.Condition`'s `__enter__`,
-which is Python: then its lock is taken, the `with` block never entered, and whoever takes it next, the scheduler say,
-stands still for ever.  (`Event` and the standard `Future` are made of conditions.)  So nothing is locked where a user's
-thread waits.  Whoever waits adds itself to the sleepers and then looks once more; whoever changes something does that
-first and then wakes the sleepers there are.  No wake-up is lost, and an interrupted sleeper leaves nothing behind but
-itself among the sleepers, where a wake-up more does no harm.
+Ctrl-C raises in the main thread between any two calls, also in the middle of `threading.Condition.__enter__`, which is
+Python.  Then the condition's lock is taken, the `with` block was never entered, and the next thread that takes the
+lock, perhaps the scheduler, stands still for ever.  (`Event` and the standard `Future` are made of conditions.)  So
+nothing is locked where a user's thread waits.  A thread that waits adds itself to the sleepers and then looks once
+more.  A thread that changes something does so first and then wakes the sleepers.  So no wake-up is lost.  An
+interrupted sleeper leaves only itself among the sleepers, where one more wake-up does no harm.
 
-Plain locks are taken in a form that no interrupt can part: see `_base.locks` (docs/design.md has them all).
+Plain locks are taken in a form that no interrupt can part: see `_base.locks` (docs/design.md lists them all).
 
 Invariant: `_sleepers` is changed by single dictionary operations only (atomic).
 """

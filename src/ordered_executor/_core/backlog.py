@@ -1,17 +1,17 @@
-"""The backlog: a bound on tickets submitted and not yet read.
+"""The backlog: a bound on tickets that are submitted and not yet read.
 
 Invariant: `_unread` holds the claimed tickets whose outcome nobody has read (through the stream or through the future)
-and that were not cancelled.  It holds them, and not just their number, so that to leave twice is to leave once: whoever
-is interrupted in the middle of a read may have left or not, and the next read sets it right.
+and that were not cancelled.  It holds the tickets themselves, not their number, so that to leave twice is to leave
+once: if a read is interrupted in the middle, its ticket may have left or not, and the next read sets that right.
 
-A thread that runs an asyncio loop waits for less: until fewer than so many tickets are not done.  If it waited for
-reads, the loop stood still, and with it whoever reads there.
+A thread that runs an asyncio loop waits only until fewer tickets than the bound are not done.  If it waited for reads,
+the loop would stand still, together with the reader in it.
 
-A submit that waits and a done-callback may want the same lock of the user's.  So the wait ends, too, when the scheduler
-is at one turn for long (`_wait`).
+A submit that waits and a done-callback may want the same lock of the user's.  So the wait also ends when the scheduler
+has been at one turn for long (`_wait`).
 
-Who ends the wait of a `submit`: `leave` (a reader), `close` (shutdown, broken executor), and in a loop's thread
-`ended` (the scheduler).
+The wait of a `submit` is ended by `leave` (a reader), by `close` (shutdown, a broken executor), and in a loop's thread
+by `ended` (the scheduler).
 """
 
 from __future__ import annotations

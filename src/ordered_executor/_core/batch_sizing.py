@@ -1,7 +1,7 @@
 """How many tasks make a batch: learned from the batches that came home.
 
-A batch is some milliseconds of work.  Smaller: the round trip costs more than the work.  Larger: its first outcomes
-come late, and a slow task holds back what stands behind it.
+A batch is some milliseconds of work.  If it is smaller, the round trip costs more than the work.  If it is larger, its
+first outcomes come late, and a slow task holds back the tasks behind it.
 """
 
 from __future__ import annotations

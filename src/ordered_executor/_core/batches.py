@@ -1,7 +1,7 @@
 """The two kinds of batches: of futures, and of a map.  Pure.
 
-A backend knows neither: it asks `Batch` (see `_base.tasks`).  The core asks for the rest here, so that nothing else has
-to look which kind it has.
+A backend knows neither: it asks `Batch` (see `_base.tasks`).  The core asks for the rest here, so that no other module
+has to know which kind a batch is.
 """
 
 from __future__ import annotations

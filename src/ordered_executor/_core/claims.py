@@ -1,12 +1,13 @@
-"""Claims: where user threads take their tickets.
+"""Claims: the place where user threads take their tickets.
 
-One step is the claim: an entry and its numbers, all at once.  A user thread that is interrupted before it has claimed
-nothing; after it the ticket is in order.  So tickets are dense whatever happens in between.
+The claim is one step: an entry and its numbers, all at once.  A user thread that is interrupted before the step has
+claimed nothing; after it, the ticket is in order.  So tickets are dense whatever happens in between.
 
-A signal handler or a finalizer may run in a user's thread between any two calls, and wait there for the scheduler, in
-`shutdown` say.  So a user's thread calls nothing while it holds the lock, and does not branch: Python runs handlers and
-finalizers, and lets go of its own lock, only at calls, jumps back and new containers.  (tests/unit/test_architecture.py
-looks at what stands under these locks, tests/processes/test_interrupts.py has a handler wait at each place there is.)
+A signal handler or a finalizer may run in a user's thread between any two calls, and wait there for the scheduler, for
+instance in `shutdown`.  So a user's thread calls nothing while it holds the lock, and does not branch: Python runs
+handlers and finalizers, and releases its own lock, only at calls, jumps back and new containers.
+(tests/unit/test_architecture.py checks the statements under these locks; tests/processes/test_interrupts.py has a
+handler wait at each place there is.)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the scheduler counts for those who look: failures, retries, the age of the head, the pace, task times.
+"""Counters for those who look: failures, retries, the age of the head, the pace, task times.
 
-Written by the scheduler only, a few additions a batch; read from any thread.
+Only the scheduler writes them, by a few additions for each batch.  Any thread may read them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How much may lie unread in the parent: for backends that can keep outcomes elsewhere.  See `_clusters.backend`.
+"""How much may lie unread in the parent, for backends that can keep outcomes elsewhere (see `_clusters.backend`).
 
-Outcomes are released in order, and whoever reads them may be far behind.  So one comes home only if somebody waits for
-its ticket or a later one, or if those that lie unread leave room for it.  An outcome is unread from its release until
-it is read, or its future (a map's outcomes: the list they came in) is gone.
+Outcomes are released in order, and their reader may be far behind.  So an outcome comes home only if somebody waits for
+its ticket or a later one, or if the unread outcomes leave room for it.  An outcome is unread from its release until it
+is read, or until its future (for a map: the list that it came in) is gone.
 
-Who ends the hold: a read, which makes room; whoever waits, polls or adds a callback, which says which ticket it is
-about; the end of the executor.  A future that goes unread says nothing; the backend looks from time to time.
+The hold is ended by a read, which makes room; by a wait, a poll or a callback, which names its ticket; and by the end
+of the executor.  A future that nobody reads says nothing; the backend looks from time to time.
 
-`ask` and `read` are called from any thread, and only append to a deque (atomic); the rest on the scheduler.
+Any thread calls `ask` and `read`, which only append to a deque (atomic).  The rest runs on the scheduler.
 """
 
 from __future__ import annotations

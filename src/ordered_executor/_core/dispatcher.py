@@ -1,17 +1,17 @@
 """The dispatcher: which tickets go to which lane, in batches of what size.  Pure: no process, thread or clock.
 
-Tickets leave in order: what was returned or lost comes first, being lower than anything that waits.
+Tickets leave in order.  Tickets that were returned or lost leave first, as they are lower than all that wait.
 
-Progress (contract 3) rests on three rules.  *Lowest first*: every lane that takes anything takes the lowest ticket
-there is.  *Ascending*: a lane that has a batch is sent ahead only what is later than that.  *All or nothing*: a lane
-that returns a ticket returns everything it has not started.  So the ticket at the head is either with a lane, and the
-first thing there that is not home (nothing at the head is ever gated); or it is here, having come back from a lane that
-returned all it had, or died: then that lane, or the one that takes its place, is empty, and gets it.  A gated lane need
-not become free for that.
+Progress (contract 3) rests on three rules.  *Lowest first*: a lane that takes anything takes the lowest ticket there
+is.  *Ascending*: a lane that has a batch is sent only later tickets.  *All or nothing*: a lane that returns a ticket
+returns everything it has not started.  So the head ticket is in one of two places.  Either a lane has it, and it is the
+first there that is not home; the head is never gated.  Or it is here, because it came back from a lane that returned
+everything it had, or died.  Then that lane, or the one that replaces it, is empty, and gets the ticket.  No gated lane
+has to become free for that.
 
-A batch is some milliseconds of work.  Smaller: the round trip costs more than the work.  Larger: its first outcomes
-come late, and a slow task holds back what stands behind it.  Where much waits that matters less, and a batch may be
-longer: what a batch costs is taken from the workers where they keep all cores busy.
+A batch is some milliseconds of work.  If it is smaller, the round trip costs more than the work.  If it is larger, its
+first outcomes come late, and a slow task holds back the tasks behind it.  While much waits this matters less, and a
+batch may be longer: the cost of a batch is taken from the workers if they keep all cores busy.
 """
 
 from __future__ import annotations

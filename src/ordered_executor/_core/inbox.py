@@ -1,11 +1,11 @@
-"""The front of the scheduler: what user threads may call, at any time.
+"""The front of the scheduler: the calls that user threads may make, at any time.
 
-They only claim tickets and post requests (cancel, kill, shut down); the scheduler does the rest, in its own thread.  So
-Ctrl-C in a user thread leaves nothing half done.
+They only claim tickets and post requests (cancel, kill, shut down).  The scheduler does the rest, in its own thread.
+So Ctrl-C in a user thread leaves nothing half done.
 
-What is shared with the scheduler's thread: the claims (see `_core.claims`), `posts` (a deque: append and popleft are
+The scheduler's thread shares with them the claims (see `_core.claims`), `posts` (a deque: append and popleft are
 atomic), and the flag `asleep`.  No wake-up is lost: the scheduler sets `asleep`, then looks at claims and posts, then
-waits; a user thread adds to them, then looks at `asleep`, then wakes.
+waits; a user thread adds to them, then looks at `asleep`, then wakes the scheduler.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
 """The intake of a map: it draws inputs, claims tickets for them, and keeps errors in their places among them.
 
-Each input, and each error of the input, has a place: their number in the order they were drawn.  An error of the input
-ends nothing: only `StopIteration` does.  Neither is an input that is an error of an earlier stage (`Passed`) given to
-the function; it keeps its place as an error of the input does.
+Each input, and each error of the input, has a place: its number in the order of drawing.  An error of the input ends
+nothing; only `StopIteration` does.  If an input is an error of an earlier stage (`Passed`), it is not given to the
+function, and keeps its place as an error of the input does.
 
-How far it draws ahead.  Without `buffersize`: to the end, or until two errors come in a row; then on when the reader
-has got there.  With it: no more than so many places ahead of the reader.  Then it also takes care that a slow input
-holds back nothing: inputs are claimed one by one until the input was fast many times, and the reader decides when to
-draw (see `MapResults`), unless a thread draws (`prefetch`).
+How far it draws ahead: Without `buffersize` it draws to the end, or until two errors come in a row, and goes on when
+the reader has got there.  With it, it draws no more than that many places ahead of the reader.  Then it also takes care
+that a slow input holds back nothing: inputs are claimed one by one until the input was fast many times, and the reader
+decides when to draw (see `MapResults`), unless a thread draws (`prefetch`).
 
-Invariants: `taken <= drawn`; an error stands at a place in `[taken, drawn)`, and behind each error begins a new span,
-so that no segment of outcomes reaches over one.  `drawn` and `ended` are written by whoever draws: the reader under its
-lock, or the thread; `taken` and `hand` by the reader.
+Invariants: `taken <= drawn`.  An error stands at a place in `[taken, drawn)`, and a new span begins behind each error,
+so that no segment of outcomes reaches over one.  The side that draws writes `drawn` and `ended`: the reader under its
+lock, or the thread.  The reader writes `taken` and `hand`.
 
-Why a generator draws: an error's traceback has the frame of whoever caught it, and that leads to its callers', down to
-the map that keeps the error.  A generator that stands still has no caller, so an error leads to the input alone, and a
-map that nobody holds goes at once.
+Why a generator draws: The traceback of an error has the frame that caught it, which leads to its callers, and so to the
+map that keeps the error.  A generator that stands still has no caller, so an error leads to the input alone, and a map
+that nobody holds goes at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The last resort: after a defect of ours everything pending fails, so that nobody waits for ever.
 
-What should know who waits for a ticket cannot be trusted then.  So it is looked for among all objects there are.
+After a defect, the records of who waits for a ticket cannot be trusted.  So all objects there are are searched for
+futures and maps that somebody may wait for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What becomes of tickets whose worker is gone, or that nobody will run any more.  Pure, as the dispatcher is.
+"""The fate of tickets whose worker is gone, or that nobody will run any more.  Pure, as the dispatcher is.
 
-A worker that died costs the task it ran, which is charged for it, and that only: what it had not started is sent again.
-Outcomes that are made here are returned as segments; whoever calls puts them into order.
+A worker that died costs the task it ran: that task is charged.  Tasks that it had not started are sent again.  Outcomes
+that are made here are returned as segments, and the caller puts them into order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`map`: many calls of one function, without a future each.
+"""`map`: many calls of one function, without a future for each.
 
-A `Span` owns a run of tickets, one per call; the dispatcher cuts batches out of it.  Its outcomes are handed over
-segment by segment and unpacked by the reader, one by one, as it yields them: nothing yielded is kept.  An `Intake`
-draws the inputs and makes spans of them.
+A `Span` owns a run of tickets, one for each call; the dispatcher cuts batches out of it.  Its outcomes are handed over
+segment by segment.  The reader unpacks them one by one as it yields them: nothing that was yielded is kept.  An
+`Intake` draws the inputs and makes spans of them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""Who is told of what happens: the log, and traces.  A few calls a batch, on the scheduler; none a task.
+"""Observers, which are told of events: the log, and traces.
+
+They get a few calls for each batch, on the scheduler, and none for a task.
 
 Levels of the logger `ordered_executor`:
 
 - DEBUG: workers that are ready, batches that are sent, tickets that are taken back;
 - INFO: workers that died, were stopped (a time limit, `kill()`) or replaced, and tasks that run again;
-- WARNING: what costs speed or memory, or does not work as it was asked for, each once, with the remedy;
-- ERROR: failures that nobody looked at, callbacks that raised; CRITICAL: a defect of ours.
+- WARNING: something costs speed or memory, or does not work as it was asked for; each once, with the remedy;
+- ERROR: failures that nobody looked at, callbacks that raised;
+- CRITICAL: a defect of ours.
 """
 
 from __future__ import annotations

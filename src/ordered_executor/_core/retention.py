@@ -1,18 +1,19 @@
-"""What the stream need not keep, by default: outcomes that somebody takes, or has given up, through their futures.
+"""By default the stream need not keep outcomes that somebody takes, or has given up, through their futures.
 
 The rule (`keep_results=None`): an outcome is kept until somebody reads it, waits for it or gives it up through its
-future *and* lets that future go.  Once the stream was asked for, reads in done-callbacks, waits and `cancel()` do not
-count.  `Handed` has the futures that fell under the rule before: weakly, so that they go with their holders.  Should
-the stream be asked for later, those that somebody still holds come back, and those that are gone are an error: a reader
-of the stream misses nothing without being told.
+future *and* lets that future go.  After the stream was asked for, reads in done-callbacks, waits and `cancel()` do not
+count.  `Handed` has the futures that fell under the rule before: weakly, so that they go with their holders.  If the
+stream is asked for later, the futures that somebody still holds come back, and those that are gone are an error: a
+reader of the stream misses nothing without being told.
 
-An outcome that lies unread and whose future nobody holds looks like one that a reader will come for.  If none ever
-comes, they pile up, and `Unread` says so early.  A done-callback that did not read its future may be a library's that
-has no use for it any more (joblib's, after an error), or count for a progress bar while a reader of the stream is still
-to come.  So such an outcome is kept, too; but not so many that it would have to be said.
+If an outcome lies unread and nobody holds its future, a reader may still come for it.  If none ever comes, such
+outcomes pile up, and `Unread` says so early.  A done-callback that did not read its future may belong to a library that
+has no use for it any more (joblib's, after an error).  Or it may count for a progress bar, while a reader of the stream
+is still to come.  So such an outcome is kept, too; but not so many that a warning would be due.
 
-Invariants: `_held` is changed by single dictionary operations only (atomic), from any thread; the counts in `_lost` by
-the scheduler only.  What is gone is in `_gone` before it is counted and until it was: a look at both misses none.
+Invariants: any thread changes `_held`, by single dictionary operations only (atomic).  Only the scheduler changes the
+counts in `_lost`.  A future that is gone is in `_gone` before it is counted and until it was counted: a look at both
+misses none.
 """
 
 from __future__ import annotations

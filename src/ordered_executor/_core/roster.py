@@ -1,15 +1,15 @@
-"""The roster: which lanes there are, what each has, and which of them is to be given the next batch.  Pure.
+"""The roster: the lanes, the batches of each, and the lane that gets the next batch.  Pure.
 
-A turn costs nothing for lanes of which nothing was heard, however many there are: nobody walks over all of them.
+A lane of which nothing was heard costs a turn nothing, however many there are: nobody walks over all of them.
 
-- Those without a batch stand in a heap by their age: the oldest is next, so that where little is to do the same few
-  lanes do it.
-- Those that were heard in this turn, and have one batch left, stand in a heap by how much that is.  The next turn
-  begins with an empty one.
+- Lanes without a batch stand in a heap by age.  The oldest is next, so that the same few lanes do the work if there is
+  little.
+- Lanes that were heard in this turn, and have one batch left, stand in a heap by the size of the rest.  The next turn
+  begins with an empty heap.
 
-Invariants: a lane without a batch is in the heap of the idle ones exactly once (`idling`), until it is given something
-or closed; what stands in a heap and does not hold any more is thrown away when it comes to the top.  `busy` counts the
-lanes that have a batch.
+Invariants: a lane without a batch is in the heap of idle lanes exactly once (`idling`), until it is given something or
+closed.  An entry that does not hold any more is thrown away when it comes to the top.  `busy` counts the lanes that
+have a batch.
 """
 
 from __future__ import annotations

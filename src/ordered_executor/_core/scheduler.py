@@ -1,7 +1,7 @@
 """The scheduler: the one private thread, which does everything but run the user's tasks.
 
 It takes claims and posts from user threads, hears from the backend, puts outcomes into order, finishes futures, runs
-their callbacks, sends batches.  So nothing of it needs a lock, no lock is held while user code runs, and Ctrl-C in a
+their callbacks, and sends batches.  So its data need no lock, no lock is held while user code runs, and Ctrl-C in a
 user thread cannot interrupt it.
 
     user threads --claim--> inbox.claims --+

@@ -1,18 +1,19 @@
-"""The stream: what came out, in ticket order, for `results()` and `outcomes()`.
+"""The stream: outcomes in ticket order, for `results()` and `outcomes()`.
 
-`Stream` is the store, one per executor; `Results` is a reader of it; readers share one stream.
+`Stream` is the store, one for each executor.  `Results` is a reader of it; all readers share one stream.
 
-Guarantees: every outcome is delivered once, across all readers and threads, in ticket order; a reader that times out
+Guarantees: every outcome is delivered once, across all readers and threads, in ticket order.  A reader that times out
 or is cancelled loses nothing.
 
-What is kept: everything unread.  A future that was read by its holder is kept by a weak reference only, so that it
+Everything unread is kept.  If the holder of a future has read it, only a weak reference is kept, so that the future
 goes when the holder lets it go.  By default more is let go: see `_core.retention`.
 
-Invariants: `_position <= _head`; what is kept lies in `[_position, _head)`, but for futures that were read after the
-stream had passed them.  `_kept` is changed by single dictionary operations only (atomic), because weak references end
-at any moment in any thread, also while a lock is held.
+Invariants: `_position <= _head`.  Kept outcomes lie in `[_position, _head)`, except for futures that were read after
+the stream had passed them.  `_kept` is changed by single dictionary operations only (atomic), because weak references
+end at any moment in any thread, also while a lock is held.
 
-Who ends a reader's wait: `publish` (the scheduler, after each release) and `end` (shutdown, broken executor).
+The wait of a reader is ended by `publish` (the scheduler, after each release) and by `end` (shutdown, a broken
+executor).
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Who wants to hear of a future's end: sleepers, waiters of `wait()` and `as_completed()`, callbacks.  Without a lock.
+"""All who want to hear of a future's end: sleepers, waiters of `wait()` and `as_completed()`, callbacks.
 
-Who joins first adds itself, and then looks whether the future is done; whoever ends the future first stores its state,
-and then tells those who are there.  Where both find the other, whoever takes the entry out tells it: once.
+There is no lock.  A waiter first adds itself, and then looks whether the future is done.  The thread that ends the
+future first stores the state, and then tells the waiters that are there.  If both find each other, the one that takes
+the entry out tells it: once.
 
 `concurrent.futures.wait` and `as_completed` take the conditions of all their futures, look at the states, add a waiter
-to each future, and let go: no state may change in between.  `StandIn` gives them that: a thread that has "taken" it
-sees the state of that instant, its picture, until it lets go; and a waiter that it adds is told at once if the future
-has ended meanwhile.  (So waiters are told in no order at first: `_Inbox` puts that right before anybody looks.)
+to each future, and release the conditions.  No state may change in between.  `ConditionShim` gives them that: a thread
+that has "taken" it sees the state of that instant, its picture, until it releases it.  A waiter that it adds is told at
+once if the future has ended meanwhile.  (So waiters are told in no order at first; `_Inbox` puts that right before
+anybody looks.)
 
 Invariant: everything is changed by single operations of dictionaries and deques only (atomic).
 """

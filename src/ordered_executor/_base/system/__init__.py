@@ -1,9 +1,9 @@
-"""What the operating system gives, each with its fallback: memory without a name, process handles, death signals.
+"""The calls of the operating system, each with its fallback: memory without a name, process handles, death signals.
 
-Linux has all of it.  Where something is missing the fallback is slower or less exact, never less safe.  The others ask
-for it here, and do not know what there is: this is the one face of `_base.system.barrier`, `_base.system.descriptors`,
-`_base.system.memory`,
-`_base.system.process`, `_base.system.tree` and `_base.system.lifeline`.
+Linux has all of them.  Where one is missing, the fallback is slower or less exact, and never less safe.  Other packages
+ask here, and do not know which calls there are: this is the one face of `_base.system.barrier`,
+`_base.system.descriptors`, `_base.system.memory`, `_base.system.process`, `_base.system.tree` and
+`_base.system.lifeline`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A memory barrier that one process makes for another: `membarrier(2)` of Linux.
 
-The side that looks rarely pays for the order, and the side that works in a hot loop pays nothing.
+The side that looks, rarely, pays for the order.  The side that works in a hot loop pays nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Descriptors: pipes whose numbers are nobody else's, and a wait for one of them."""
+"""Descriptors: pipes that never get the number of a standard stream, and a wait for one of them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""A worker goes when its parent goes, whatever it is at: stopped, or stuck in C code that holds the interpreter lock.
+"""A worker ends when its parent ends, even if it is stopped, or stuck in C code that holds the interpreter lock.
 
-It has one end of a pipe, the lifeline, whose other end only the parent holds.  When that closes, the system kills the
-worker: on Linux it sends SIGKILL for us (F_SETSIG).  Elsewhere a thread of the worker could wait for the end of the
-pipe, but not while the worker is stopped or stuck, and tasks could not fork beside it.  So there a process waits for
-it, the watchdog: one for all workers of a program, which knows their numbers, and has nothing else to do.
+It has one end of a pipe, the lifeline; only the parent holds the other end.  When that end closes, the system kills the
+worker: on Linux it sends SIGKILL for us (F_SETSIG).  On other systems a thread of the worker could wait for the end of
+the pipe.  But it could not act while the worker is stopped or stuck, and tasks could not fork beside it.  So there a
+process waits, the watchdog.  A program has one for all its workers; it knows their process numbers, and does nothing
+else.
 
-The parent tells the watchdog of a worker before it sends the worker anything to do, and that it is gone before its
-number can be another's.  A worker that begins looks once whether its parent is still there.
+The parent tells the watchdog of a worker before it sends the worker anything to do.  It tells of the worker's end
+before the number can belong to another process.  A worker looks once, when it begins, whether its parent is still
+there.
 """
 
 from __future__ import annotations

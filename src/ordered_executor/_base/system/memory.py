@@ -1,7 +1,8 @@
-"""Memory that two processes share and that has no name: nothing to leak, whoever dies.
+"""Memory that two processes share and that has no name: whichever process dies, nothing is left behind.
 
-From a memfd; else from a file in /dev/shm, or an object of POSIX shared memory (macOS), both without their name at
-once; else from a file on disk, which is as good but may be written to the disk now and then.
+It comes from a memfd.  Without memfds it comes from a file in /dev/shm, or from an object of POSIX shared memory
+(macOS); the name of either is removed at once.  The last resort is a file on disk: it is as good, but the system may
+write it to the disk now and then.
 """
 
 from __future__ import annotations

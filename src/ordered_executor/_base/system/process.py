@@ -1,9 +1,10 @@
-"""A handle of a running process: told of its end, stopped, killed.
+"""A handle of a running process: it tells of the end, stops and kills.
 
-What tells of the end is a descriptor that can be read then: on Linux a pidfd, on macOS and the BSDs a kqueue.  A Python
-that was built for older systems lacks the functions for pidfds, and the kernel has them: then by `ctypes`.  Where there
-is neither, whoever has the handle looks by the clock, which is later and no less right: `gone` asks the system each
-time.  Signals go through the pidfd; else by number, which is sound as long as nobody has taken note of the end.
+The end is told by a descriptor that can be read then: a pidfd on Linux, a kqueue on macOS and the BSDs.  A Python that
+was built for older systems lacks the functions for pidfds although the kernel has them; then `ctypes` calls them.
+Without either, the owner of the handle looks by the clock.  This is later and no less right: `gone` asks the system
+each time.  Signals go through the pidfd.  Without one they go by number, which is sound as long as nobody has taken
+note of the end.
 """
 
 from __future__ import annotations

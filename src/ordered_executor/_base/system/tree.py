@@ -1,4 +1,4 @@
-"""Which processes there are, in what state, and whose children: by /proc, or where there is none by `ps`."""
+"""The list of processes, with their states and parents: from /proc, or from `ps` where there is no /proc."""
 
 from __future__ import annotations
 
