@@ -45,8 +45,13 @@ ACCIDENTS = {"scheduler-connection-lost", "scheduler-restart", "lost dependencie
 ANNOTATIONS = {"allow_other_workers", "priority", "resources", "span", "workers"}
 # How long a worker may take to start again before nobody waits for that.
 RESTART_SECONDS = 30.0
+# Between two gathers, where nobody loses by it: one costs the scheduler as much as a task.
+GATHER_SECONDS = 0.05
 # How much further a task of the next higher `priority=` is than any ticket.
 PRIORITY_STEP = 10**12
+
+# Until when deaths of these workers are of our making, whichever executor of the program stopped something there.
+_restarted: dict[str, float] = {}
 
 send_references(distributed.Future)
 
@@ -261,6 +266,7 @@ class DaskBackend(ClusterBackend):
         self.first_workers: int = max(1, workers)
         self.window: Window = Window(window, window_bytes, self.first_workers)
         super().__init__(self.window)
+        self._homeward.pause = GATHER_SECONDS
         self._stall_seconds = stall_seconds
         self._last_seen: tuple[str, Any, float] | None = None  # of a worker, by the scheduler; since when
         self._attempts: dict[int, Part] = {}  # parts whose tasks have time limits, by the number of their start
@@ -301,41 +307,39 @@ class DaskBackend(ClusterBackend):
         self._client.loop.add_callback(begin)
 
     def _start(self, parts: list[Part]) -> None:
-        for alike in _by_extra(sorted(parts, key=lambda part: part.ticket)):
-            single = {part for part in alike if part.needs or part.timed or part.shared()}
-            if plain := [part for part in alike if part not in single]:
-                self._submit(plain)
-            for part in alike:
-                if part in single:
-                    self._submit([part])
+        """As few messages as can be: what the scheduler does for one costs it more than a task."""
+        groups: list[list[tuple[Part, list[Any]]]] = []
+        for part in sorted(parts, key=lambda part: part.ticket):
+            call = self._call(part)
+            for group in groups:
+                lead, other = group[0]
+                if lead.extra == part.extra and len(other) == len(call):
+                    group.append((part, call))
+                    break
+            else:
+                groups.append([(part, call)])
+        for group in groups:
+            self._submit(group)
 
-    def _submit(self, parts: list[Part]) -> None:
-        """All of them by one message: what the scheduler does for a message costs it more than a task."""
-        extra = dict(parts[0].extra)
-        lead = parts[0]
-        lying = [common for common in lead.shared() if common.ref is not None]
+    def _call(self, part: Part) -> list[Any]:
+        """What `run` gets."""
+        lying = [common for common in part.shared() if common.ref is not None]
+        return [part.cargo(self._clock_for(part), lying), len(lying), *(each.ref for each in lying), *part.needs]
+
+    def _submit(self, group: list[tuple[Part, list[Any]]]) -> None:
+        """Those that the cluster is to treat alike."""
+        lead = group[0][0]
+        extra = dict(lead.extra)
         # Lowest ticket first: left alone, what is submitted close together runs last in, first out.
         settings = {"pure": False, "priority": extra.pop("priority", 0) * PRIORITY_STEP - lead.ticket, **extra}
         span = settings.pop("span", None)
-        keys = [(self._group, next(self._numbers)) for _ in parts]
+        keys = [(self._group, next(self._numbers)) for _ in group]
         with warnings.catch_warnings(), dask.annotate(**({} if span is None else {"span": span})):
             warnings.filterwarnings("ignore", message="Sending large graph")
-            if len(parts) == 1:
-                refs = [common.ref for common in lying]
-                lead.task = self._client.submit(
-                    run,
-                    lead.cargo(self._clock_for(lead), lying),
-                    len(refs),
-                    *refs,
-                    *lead.needs,
-                    key=keys[0],
-                    **settings,
-                )
-            else:
-                tasks = self._client.map(run, [part.cargo() for part in parts], key=keys, **settings)
-                for part, task in zip(parts, tasks, strict=True):
-                    part.task = task
-        self._on_loop(self._watch([(part, part.task) for part in parts]))
+            tasks = self._client.map(run, *zip(*(call for _, call in group), strict=True), key=keys, **settings)
+        for (part, _), task in zip(group, tasks, strict=True):
+            part.task = task
+        self._on_loop(self._watch([(part, part.task) for part, _ in group]))
 
     async def _watch(self, started: list[tuple[Part, Any]]) -> None:
         """On the client's loop: say of each when the cluster is done with it.  Fetches nothing.
@@ -426,6 +430,7 @@ class DaskBackend(ClusterBackend):
         """Those that have a nanny are killed and started again; what else they ran, others run."""
         known = self._client.scheduler_info(n_workers=-1)["workers"]
         if watched := [worker for worker in workers if known.get(worker, {}).get("nanny")]:
+            _blame_nobody(watched)
             self._client.restart_workers(watched, timeout=RESTART_SECONDS, raise_for_error=False)
 
     def _look_after(self, part: Part) -> None:
@@ -456,6 +461,7 @@ class DaskBackend(ClusterBackend):
             with contextlib.suppress(Exception):  # its nanny may be gone, too
                 self._restart([worker])
             if worker in self._client.scheduler_info(n_workers=-1)["workers"]:
+                _blame_nobody([worker])
                 self._client.run_on_scheduler(_remove, worker=worker)
 
     # ------------------------------------------------------------------------------------------------- what tasks share
@@ -473,6 +479,8 @@ class DaskBackend(ClusterBackend):
     # ----------------------------------------------------------------------------------------------------------- losses
 
     def _is_accident(self, error: BaseException) -> bool:
+        if isinstance(error, distributed.KilledWorker):  # of what else its worker had, too
+            return time.monotonic() < _restarted.get(error.last_worker.address, 0.0)
         return getattr(error, "reason", None) in ACCIDENTS
 
     def _own_failure(self, part: Part, error: BaseException) -> BaseException | None:
@@ -481,14 +489,9 @@ class DaskBackend(ClusterBackend):
         return None
 
 
-def _by_extra(parts: list[Part]) -> list[list[Part]]:
-    """Those that the cluster is to treat alike."""
-    groups: list[list[Part]] = []
-    for part in parts:
-        for group in groups:
-            if group[0].extra == part.extra:
-                group.append(part)
-                break
-        else:
-            groups.append([part])
-    return groups
+def _blame_nobody(workers: list[str]) -> None:
+    """They are about to end: see `_restarted`."""
+    now = time.monotonic()
+    for worker in [worker for worker, until in list(_restarted.items()) if until < now]:
+        _restarted.pop(worker, None)
+    _restarted.update(dict.fromkeys(workers, now + 2 * RESTART_SECONDS))

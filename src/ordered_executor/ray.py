@@ -152,7 +152,7 @@ class Running:
     def __init__(self, size: Any, home: Any) -> None:
         self.size = size
         self.home = home
-        self.bytes: int | None = None  # of its outcomes, once it has ended well
+        self.bytes = 0  # of its outcomes, once it has ended well
         self.error: BaseException | None = None
 
 
@@ -220,8 +220,10 @@ class RayBackend(ClusterBackend):
             task.home.future().add_done_callback(StandardFuture.exception)  # or Ray says that nobody looked at it
         self._posts.put(partial(self._on_ended, part, task))
 
-    def _guess(self, part: Part) -> int:
-        return part.task.bytes or 0  # no guess: it was told
+    def _on_ended(self, part: Part, task: Running) -> None:
+        if part.task is task:
+            part.size = task.bytes
+        super()._on_ended(part, task)
 
     def _fetch(self, parts: list[Part]) -> None:
         for part in parts:

@@ -223,14 +223,14 @@ def test_the_bytes_are_kept(client: Any, valves: dict[str, threading.Event]) -> 
     with OrderedDaskExecutor(client, window_bytes=250_000) as executor:
         assert executor.submit(bytes, 100_000).result() == bytes(100_000)  # so that sizes can be guessed
         executor.submit(stand, "a", 0)
-        for _ in range(6):
-            executor.submit(bytes, 100_000)
-        settled(executor, early=2, gated=THREADS - 1)
+        mapped = executor.map(bytes, [100_000] * 6, chunksize=1)
+        settled(executor, early=2, gated=4)
         assert executor.statistics().early_bytes <= 250_000
         assert executor.statistics().peak_early_bytes <= 250_000
         huge = executor.submit(bytes, 1_000_000)
         valves["a"].set()
         assert len(huge.result()) == 1_000_000
+        assert list(mapped) == [bytes(100_000)] * 6
 
 
 # ------------------------------------------------------------------------------------------------------------ errors

@@ -51,18 +51,21 @@ def test_workers_that_go_are_not_filled_again() -> None:
 
 
 def test_what_waits_is_sent_ahead_where_there_are_more_lanes_than_workers() -> None:
-    """But near the end it stays here: whoever is free takes it, and it can be cancelled."""
+    """When half of it is gone, all at once; near the end one for each that ends: till then it can be cancelled."""
     executor = HandExecutor(2)
-    for _ in range(6):
-        executor.submit(int)
-    resize(executor, 2, lanes=4)
-    executor.open_lanes(4)
-    assert busy(executor) == [0, 1, 2, 3]
+    futures = [executor.submit(int) for _ in range(11)]
+    resize(executor, 2, lanes=6)
+    executor.open_lanes(6)
+    assert busy(executor) == [0, 1, 2, 3, 4, 5]
     executor.finish(0)
-    assert busy(executor) == [1, 2, 3]
+    assert busy(executor) == [1, 2, 3, 4, 5]
     executor.finish(1)
+    assert busy(executor) == [2, 3, 4, 5, 6, 7]
     executor.finish(2)
-    assert busy(executor) == [3, 4]
+    executor.finish(3)
+    executor.finish(4)
+    assert busy(executor) == [5, 6, 7, 8, 9]
+    assert futures[10].cancel()
     executor.end()
 
 

@@ -33,24 +33,25 @@ from typing import Any, NamedTuple
 from ordered_executor._base.error_tools import copy_error
 from ordered_executor._base.errors import TaskTimeoutError, TerminatedWorkerError
 from ordered_executor._base.tasks import Batch, Failure
+from ordered_executor._clusters.homeward import Homeward
 from ordered_executor._clusters.parts import Parcel, Part, Slot
 from ordered_executor._clusters.store import Common, Store
 from ordered_executor._clusters.task import Home, come_home
 from ordered_executor._core.backend import Arrived, Backend, Broken, Event, Ready, Resized, Row, Snapshot
-from ordered_executor._core.demand import Demand
 from ordered_executor._core.dispatcher import AHEAD_WINDOW_PER_LANE
 from ordered_executor._core.window import Window
 
 # How often to look whether the cluster is there, and how large it is, while it has something to do.
 LOOK_SECONDS = 0.5
-# How fast a large outcome is forgotten when the size of the next ones is guessed.
-FORGET = 0.8
 # How often a part is run again after losses that are nobody's fault.
 ACCIDENTS_MOST = 10
 # Batches that wait on the cluster: so many for each worker, and so many besides.  They are filled up when half is gone.
 # Fewer: the cluster's messages cost more than its tasks.  More: what was sent cannot be cancelled any more.
 AHEAD_PER_WORKER = 2
 AHEAD_LEAST = 8
+# Of short ones as many for each worker as it runs in this time: they are sent and fetched together.
+AHEAD_SECONDS = 0.1
+AHEAD_MOST = 8
 # On a cluster that grows with what there is to do, as many as it would run in so many seconds.
 GROW_SECONDS = 10.0
 LANES_MOST = 4096
@@ -71,22 +72,17 @@ class ClusterBackend(Backend):
 
     def __init__(self, window: Window) -> None:
         self._window = window
-        self._demand = Demand()
-        self.demand: Demand | None = self._demand
-        self._held = 0  # parts that are held back because nobody reads
+        self._homeward = Homeward(window)
+        self.demand = self._homeward.demand
         self._narrow = False
         self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
         self._unsent: list[Part] = []
-        self._ready: list[tuple[int, int, Part]] = []  # a heap: the first of their lanes, and ended
         self._numbers = itertools.count()
         self._busy = 0  # parts
         self._posts: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._events: list[Event] = []
         self._head = 0
         self._limit = 0
-        self._unreleased = 0  # bytes that are home and not released
-        self._travelling = 0  # bytes expected on their way
-        self._each: float | None = None  # bytes of an outcome, guessed from the last ones: rather too many
         self._seconds: float | None = None  # that a part takes
         self._alarms: list[tuple[float, int, Part, int]] = []  # a heap: when which task will have run too long
         self._stall_seconds = math.inf  # how long the head may stand before somebody looks at the worker that has it
@@ -202,12 +198,13 @@ class ClusterBackend(Backend):
         """Tell the core how many batches may be on the cluster."""
         workers = max(1, self._workers)
         # In a window so narrow that it matters who sits behind whom, nothing waits there.
-        ahead = 0 if self._narrow_for(workers) else AHEAD_PER_WORKER * workers + AHEAD_LEAST
+        short = min(AHEAD_MOST, int(AHEAD_SECONDS / (self._seconds or AHEAD_SECONDS)))
+        ahead = 0 if self._narrow_for(workers) else max(AHEAD_PER_WORKER, short) * workers + AHEAD_LEAST
         if self._elastic or not self._workers:
             # What nobody knows, Dask takes for half a second.
             ahead = max(ahead, int(GROW_SECONDS * workers / max(self._seconds or 0.5, 1e-3)))
         # Of what is held back because nobody reads, a lane more for each: the cluster goes on working.
-        held = -(-self._held // HELD_STEP) * HELD_STEP
+        held = -(-self._homeward.held // HELD_STEP) * HELD_STEP
         size = workers, min(workers + ahead + held, max(LANES_MOST, 2 * workers)), workers + ahead // 2 + held
         if size != self._size:
             self._size = size
@@ -224,7 +221,7 @@ class ClusterBackend(Backend):
         self._head, self._limit = head, limit  # `wait` comes next, and lets in who may
 
     def give_back(self, lane: Any, size: int) -> None:
-        self._unreleased -= size
+        self._homeward.released(size)
 
     def _advance(self, slot: Hashable) -> None:
         """Something has become of the first of a lane: what has failed goes, what has ended is offered."""
@@ -233,39 +230,17 @@ class ClusterBackend(Backend):
             self._busy -= 1
             self._fail(parts.popleft())
         if parts and parts[0].ended and not parts[0].offered:
-            parts[0].offered = True
-            heapq.heappush(self._ready, (parts[0].ticket, next(self._numbers), parts[0]))
+            self._homeward.offer(parts[0])
 
     def _let_in(self) -> None:
-        """Fetch, at once, what is at the front of its lane and inside the window, the lowest first."""
-        self._demand.settle()
-        self._demand.blocked = False
-        chosen: list[Part] = []
-        while self._ready:
-            part = self._ready[0][2]
-            if _is_offered(part):
-                if not self._passes(part):
-                    break
-                part.guess = self._guess(part)
-                self._travelling += part.guess
-                chosen.append(part)
-            heapq.heappop(self._ready)
-        self._held = len(self._ready) if self._demand.blocked else 0
-        if chosen:
-            self._fetch(chosen)
+        """Fetch what is at the front of its lane and inside the window."""
+        self._homeward.settle()
+        if not self._rests():
+            for parts in self._homeward.let_in(self._head, self._limit):
+                self._fetch(parts)
 
-    def _guess(self, part: Part) -> int:
-        """How large its outcomes are."""
-        return int(part.count * (self._window.bytes if self._each is None else self._each))
-
-    def _passes(self, part: Part) -> bool:
-        before, size = self._unreleased + self._travelling, self._guess(part)
-        if part.ticket != self._head and (part.ticket + part.count > self._limit or before + size > self._window.bytes):
-            return False
-        if self._each is None:
-            size = 0  # nobody knows; the first comes alone
-        self._demand.blocked = not self._demand.allows(part.ticket, before, size)
-        return not self._demand.blocked
+    def _rests(self) -> float:
+        return 0.0 if self._size is None else self._homeward.rests(self._busy, *self._size)
 
     def _fail(self, part: Part) -> None:
         assert part.failure is not None
@@ -282,6 +257,7 @@ class ClusterBackend(Backend):
             timeout = 0
         elif self._busy:
             soon = min(LOOK_SECONDS, max(0.0, self._alarms[0][0] - time.monotonic())) if self._alarms else LOOK_SECONDS
+            soon = min(soon, self._rests() or soon)
             timeout = soon if timeout is None else min(timeout, soon)
         try:
             self._posts.get(timeout=timeout)() if timeout != 0 else self._posts.get_nowait()()
@@ -335,9 +311,7 @@ class ClusterBackend(Backend):
 
     def _on_fetched(self, fetched: list[Fetched]) -> None:
         for part, task, home, error in fetched:
-            assert part.guess is not None
-            self._travelling -= part.guess
-            part.guess = None
+            self._homeward.travelled(part)
             if part.task is task:  # else it was closed meanwhile, or stopped
                 self._give_up(part)
                 if home is not None:
@@ -351,8 +325,7 @@ class ClusterBackend(Backend):
         assert parts[0] is part
         parts.popleft()
         self._busy -= 1
-        self._unreleased += home.size
-        self._each = max(home.size / part.count, FORGET * (self._each or 0.0))
+        self._homeward.arrived(part, home.size)
         self._seconds = home.seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * home.seconds
         outcomes = [come_home(outcome) for outcome in home.outcomes]
         slot = Slot(part.slot.number, home.pid)  # type: ignore[attr-defined]
@@ -450,12 +423,7 @@ class ClusterBackend(Backend):
         ]
 
     def snapshot(self) -> Snapshot:
-        gated = sum(_is_offered(part) for _, _, part in self._ready.copy())
-        return Snapshot(self._workers, gated)
-
-
-def _is_offered(part: Part) -> bool:
-    return part.offered and part.task is not None and part.guess is None and not part.gone
+        return Snapshot(self._workers, self._homeward.count())
 
 
 def _nothing() -> None:

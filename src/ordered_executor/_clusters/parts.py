@@ -149,6 +149,7 @@ class Part:
         self.gone = False  # it is no part any more: it was taken apart
         self.ended = False  # the cluster is done with it, well or not
         self.offered = False  # it stands among those that may come home
+        self.size: int | None = None  # of its outcomes, in bytes, where the cluster tells it before they travel
         self.guess: int | None = None  # the bytes it is expected to have, while it travels
         self.losses = 0  # that it is charged with
         self.accidents = 0  # losses that are nobody's fault

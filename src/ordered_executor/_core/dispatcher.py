@@ -67,7 +67,8 @@ class Dispatcher:
         self._most_busy = lanes
         self._refill = (workers + lanes) // 2 if refill is None else refill
         self._filling = False  # the lanes beyond the workers get something
-        self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * workers
+        # Where lanes wait for workers, they are what is sent ahead.
+        self._may_send_ahead = window >= AHEAD_WINDOW_PER_LANE * workers and lanes <= workers
 
     def begin_turn(self) -> None:
         """The scheduler is about to hear from the lanes."""
@@ -164,12 +165,15 @@ class Dispatcher:
         return roster.least(self._wants_more)
 
     def _fills_up(self) -> bool:
-        """More lanes than workers: their batches wait for one.  When half of them are gone, all are filled again."""
-        busy, most = self._roster.busy, self._most_busy
-        if busy >= most or not self._plenty():
+        """More lanes than workers: their batches wait for one.  When half of them are gone, all are filled again.
+
+        Near the end one follows for each that ends: what is left can be cancelled, and none comes late.
+        """
+        busy = self._roster.busy
+        if busy <= self._refill:
+            self._filling = busy < self._most_busy
+        elif busy >= self._most_busy or not self._plenty():
             self._filling = False
-        elif busy <= self._refill:
-            self._filling = True
         return self._filling
 
     def _wants_more(self, lane: LaneQueue) -> bool:
