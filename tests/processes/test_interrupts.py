@@ -93,6 +93,13 @@ def cancel_pending(executor: OrderedProcessPoolExecutor) -> None:
     executor.cancel_pending()
 
 
+def cancel_and_kill(executor: OrderedProcessPoolExecutor) -> None:
+    """Cancel all there is, and stop what runs."""
+    for number in range(4):
+        executor.submit(same, number)
+    executor.cancel_pending(kill=True)
+
+
 def close_map(executor: OrderedProcessPoolExecutor) -> None:
     """Leave a loop."""
     results: Any = executor.map(same, range(20))
@@ -151,6 +158,7 @@ CALLS = [
     cancel,
     cancel_sent,
     cancel_pending,
+    cancel_and_kill,
     close_map,
     read_log,
     read_outcomes,
@@ -294,6 +302,31 @@ def test_an_interrupted_shutdown_can_be_called_again(pool: MakePool) -> None:
         interruption.press(it.shutdown)
         it.shutdown(timeout=PATIENCE)
         assert [future.result(timeout=0) for future in futures] == [0, 1], interruption.where
+
+
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize("end", ["kill_workers", "terminate_workers", "shutdown"])
+def test_an_interrupted_end_by_force_can_be_called_again(pool: MakePool, end: str) -> None:
+    """At places one after the other, and at any instant: called again it ends, and no future is left waiting."""
+    takes = 500e-6
+
+    def ends_after(press: Callable[[Callable[[], object]], object], where: Callable[[], str]) -> None:
+        it = pool(1, keep_results=True)
+        futures = [it.submit(same, number) for number in range(3)]
+        settings = {"cancel_futures": True, "kill_workers": True} if end == "shutdown" else {}
+        press(lambda: getattr(it, end)(**settings))
+        getattr(it, end)(**settings)
+        it.shutdown(timeout=PATIENCE)
+        assert not wait(futures, timeout=0).not_done, where()
+
+    places = 0
+    for interruption in interruptions(step=5):
+        ends_after(interruption.press, lambda: interruption.where)  # noqa: B023 (called at once)
+        places += interruption.came
+    assert places >= 5
+    for number in range(10):
+        seconds = 1e-6 + takes * (number * 0.6180339887 % 1)
+        ends_after(lambda act: after(seconds, act), lambda: f"after {seconds} s")  # noqa: B023 (called at once)
 
 
 def test_an_interrupted_block_ends(pool: MakePool) -> None:

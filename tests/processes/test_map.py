@@ -188,7 +188,7 @@ def test_ctrl_c_while_inputs_are_read_loses_none(pool: MakePool) -> None:
     assert [*got, *results] == list(range(100))
 
 
-@pytest.mark.parametrize("errors", ["raise", "yield", "outcome"])
+@pytest.mark.parametrize("errors", ["raise", "yield", "pass", "outcome"])
 def test_a_map_that_shutdown_cuts_short_raises(pool: MakePool, errors: str) -> None:
     """Also where errors are yielded: a reader must not take a part of the input for all of it."""
     executor = pool(1)
