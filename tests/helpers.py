@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import multiprocessing
 import os
 import shutil
 import signal
@@ -282,6 +283,7 @@ def nothing_is_left(patience: float = 20.0) -> Iterator[None]:
         time.sleep(0.01)
         ordered_executor.end_idle_workers()
         gc.collect()
+        multiprocessing.active_children()  # asks fork servers that were late to tell how a worker ended
 
 
 def is_dead(pid: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import multiprocessing
 import sys
 import tempfile
 import threading
@@ -95,6 +96,9 @@ class Hunt:
         while (left := Traces().left_since(self._before)) and time.monotonic() < deadline:
             time.sleep(0.02)
             gc.collect()
+            # Where a fork server was late to tell how a worker ended, multiprocessing keeps two descriptors until it
+            # is asked, or starts another process.
+            multiprocessing.active_children()
         if left:
             self._before = Traces()  # complained about once
         since, self._checked_from = self._checked_from, number + 1
