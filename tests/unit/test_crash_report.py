@@ -8,6 +8,7 @@ of its memory, or its n-th frame, for every n there is.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from pickle import PickleBuffer
@@ -214,7 +215,15 @@ BATCHES: dict[str, list[Any]] = {
     "more than the stream holds": ["x" * 8000] * 34,
     "a number that the stream does not hold": [0, 1 << 3_000_000, 2],
 }
+# Their frames are larger than a pipe whose size cannot be set, and both ends are in one thread here.
+NEED_ROOM = {"more than the stream holds", "a number that the stream does not hold"}
 LONG = {"more than the stream holds"}  # a batch of many tasks dies at many moments
+
+
+def skip_without_room(name: str) -> None:
+    """The batch cannot be sent here."""
+    if name in NEED_ROOM and not hasattr(fcntl, "F_SETPIPE_SZ"):
+        pytest.skip("the pipe is smaller than a frame")
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +241,7 @@ def test_a_death_at_any_moment(name: str, window: int) -> None:
     What it finds are the first outcomes, each right and once; the task behind them is charged if it had begun; and no
     task has run that is neither home nor charged.
     """
+    skip_without_room(name)
     deaths = 0
     for moment in range(2000):
         bench = Bench(BATCHES[name], Mortal(moment), window)
