@@ -1,6 +1,6 @@
 """`OrderedDaskExecutor`: ordered execution on a Dask cluster.
 
-The backend is a `distributed.Client` (see `_clusters.backend`): a part of a batch is one Dask task, with
+It has the backend for a `distributed.Client` (see `_clusters.backend`): a part of a batch is one Dask task, with
 `priority=-ticket`.
 
 All of it runs on the scheduler, except the coroutines.  These run on the client's loop and only put into `_posts`.  The

@@ -1,6 +1,6 @@
 """`OrderedRayExecutor`: ordered execution on a Ray cluster.
 
-The backend is a Ray cluster (see `_clusters.backend`): a part of a batch is one Ray task.  It returns two objects: the
+It has the backend for a Ray cluster (see `_clusters.backend`): a part of a batch is one Ray task.  It returns two objects: the
 size of its outcomes, which comes by itself, and the outcomes, which stay in the object store until the window reaches
 them.
 

@@ -1,5 +1,4 @@
-"""The backend of worker processes: lanes, each a process that is started by loky's means, with pipes and memory of its
-own.
+"""The backend of worker processes: each lane is a process that loky's means start, with pipes and memory of its own.
 
 Lanes share nothing: a crash, a kill and a timeout cost one lane, and the blame is exact.
 
