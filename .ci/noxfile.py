@@ -12,7 +12,6 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).resolve().parents[1]
-os.chdir(ROOT)
 
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "unit", "processes", "docs", "doctest"]
@@ -23,7 +22,11 @@ PYTEST = ["python", "-m", "pytest", "-q", "-n", "auto"]
 
 
 def install(session: nox.Session, extras: str) -> None:
-    """Install the checkout with some extras, unless the session runs in an environment that is there already."""
+    """Install the checkout with some extras, unless the session runs in an environment that is there already.
+
+    And go to the top of the checkout: nox runs each session in the folder of this file.
+    """
+    session.chdir(ROOT)
     if session.virtualenv.is_sandboxed:
         session.install("-q", "-e", f".[{extras}]")
 
@@ -113,6 +116,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def release(session: nox.Session) -> None:
     """A dry run of a release: build, check, install what was built into an empty environment, use it."""
+    session.chdir(ROOT)
     session.install("-q", "build", "twine")
     out = session.create_tmp()
     session.run("python", "-m", "build", "-q", "--outdir", out)

@@ -1,12 +1,12 @@
-"""Ordered parallel execution: results come in the order the work went in."""
+"""Ordered parallel execution: results come in the order of submission."""
 # ruff: noqa: F403, F405 (tests/unit/test_architecture.py compares the two lists of names)
 
 import sys
 from multiprocessing.process import current_process
 from typing import TYPE_CHECKING, Any
 
-# Python 3.15 can be told to load every module late (PYTHON_LAZY_IMPORTS=all).  What loky loads needs what
-# multiprocessing has loaded, and says so nowhere; and what is loaded for what it does must be loaded.
+# Python 3.15 can be told to load every module late (PYTHON_LAZY_IMPORTS=all).  But modules of loky need modules that
+# multiprocessing has loaded, and do not import them; and some modules are imported for what their import does.
 _system: Any = sys
 _lazy = _system.get_lazy_imports() if hasattr(_system, "set_lazy_imports") else None
 if _lazy is not None:
@@ -37,10 +37,10 @@ __all__ = [
     "trace",
 ]
 
-# A worker loads this package for `_processes.worker.main` alone, and what users see only when a task asks for it: most
-# of its start is the loading of modules.  All others load it at once: later it may be too late (at the exit of the
-# interpreter, after a fork).  That a process is being made somebody's worker has no public name;
-# tests/unit/test_private_names.py notices when this one goes.
+# A worker loads this package for `_processes.worker.main` alone, and the public names only when a task asks for them:
+# most of its start is the loading of modules.  Other processes load them at once: later it may be too late (at the exit
+# of the interpreter, after a fork).  Only a private name tells that a process is being made a worker;
+# tests/unit/test_private_names.py notices when it goes.
 if TYPE_CHECKING or not getattr(current_process(), "_inheriting", False):
     from ordered_executor._public import *
 

@@ -1,4 +1,4 @@
-"""What users see, from where it is."""
+"""The public names, imported from their modules."""
 
 from ordered_executor._base.current_task import CurrentTask, current_task
 from ordered_executor._base.errors import (

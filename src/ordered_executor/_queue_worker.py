@@ -1,11 +1,11 @@
-"""What a queue sends to each of its workers once, when the worker is started, and what it finds there.
+"""The part of a queue that goes to each of its workers once, when the worker starts.
 
-Guarantees: what travels here may hold locks, events, queues and other primitives of multiprocessing; everything else of
-a queue's tasks travels later, and may not.
+Guarantees: this part may hold locks, events, queues and other primitives of multiprocessing.  Everything else of a
+queue's tasks travels later, and may not.
 
 Why: such primitives can be pickled only while a process is being spawned (their own rule), and that is when the
 executor pickles its `initargs`.  A primitive made in a *fork* context has no name by which another process could open
-it, so it is refused here, where the message can say what to do.
+it.  So it is refused here, where the message can say what to do.
 """
 
 from __future__ import annotations

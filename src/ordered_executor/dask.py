@@ -1,9 +1,9 @@
 """`OrderedDaskExecutor`: ordered execution on a Dask cluster.
 
-The backend of a `distributed.Client` (see `_clusters.backend`): a part of a batch is one Dask task, with
+It has the backend for a `distributed.Client` (see `_clusters.backend`): a part of a batch is one Dask task, with
 `priority=-ticket`.
 
-All of it runs on the scheduler, but the coroutines, which run on the client's loop and only put into `_posts`.  The
+All of it runs on the scheduler, except the coroutines.  These run on the client's loop and only put into `_posts`.  The
 scheduler finds out by itself that the client was closed.
 """
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 
 class CurrentTask(NamedTuple):
-    """A task as it sees itself: its `ticket`, the `attempt` (1, or more after a worker died of it), its `worker`.
+    """A task as it sees itself: its `ticket`, its `attempt` and its `worker`.
 
-    `worker` is a number from 0 to `max_workers - 1`: for a file or a device for each worker, say.
+    `attempt` is 1, or more if workers died while they ran the task.  `worker` is a number from 0 to `max_workers - 1`;
+    use it to give each worker a file or a device.
     """
 
     ticket: int
@@ -22,9 +23,9 @@ _asked: tuple[int, Callable[[], CurrentTask | None]] | None = None
 
 
 def current_task() -> CurrentTask | None:
-    """Which task this is, when called in one, or in a thread of one; else None.
+    """Return the task that calls this, also from a thread of the task.
 
-    None in the parent, in an initializer, in a process that a task has started, and on a cluster.
+    Returns None in the parent, in an initializer, in a process that a task has started, and on a cluster.
     """
     if _asked is None or _asked[0] != os.getpid():
         return None
@@ -32,6 +33,6 @@ def current_task() -> CurrentTask | None:
 
 
 def answer(who: Callable[[], CurrentTask | None]) -> None:
-    """In a worker: whom to ask."""
+    """Say whom to ask.  In a worker."""
     global _asked
     _asked = os.getpid(), who

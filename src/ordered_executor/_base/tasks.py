@@ -1,7 +1,7 @@
-"""Tickets and what travels under them: plain values that import nothing of ours but errors.
+"""Tickets and the values that travel under them: plain values that import nothing of ours but errors.
 
-A *ticket* is a dense sequence number given at submit.  A *segment* is a run of consecutive tickets whose outcomes
-came home together: the sequencer orders segments, so that its work is per batch and not per ticket.
+A *ticket* is a dense sequence number given at submit.  A *segment* is a run of consecutive tickets whose outcomes came
+home together.  The sequencer orders segments, so that its work is per batch and not per ticket.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the two processes of a lane share: frames on pipes, shared memory, the gate.  Knows `_base` only."""
+"""The parts that the two processes of a lane share: frames, shared memory, the gate.  It knows `_base` only."""

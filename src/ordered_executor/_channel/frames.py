@@ -1,7 +1,7 @@
 """Frames on a lane's two pipes: a header (length, kind, lease), then the body.
 
-The worker reads and writes blocking.  The parent never blocks: it parses what has come, and keeps what the pipe does
-not take yet.  Bodies are marshalled plain values and bytes; what is the user's is bytes already.
+The worker reads and writes blocking.  The parent never blocks: it parses what has come, and keeps the bytes that the
+pipe does not take yet.  Bodies are marshalled plain values and bytes; objects of the user's are bytes already.
 """
 
 from __future__ import annotations

@@ -1,28 +1,29 @@
-"""The gate: who may send an outcome home.
+"""The gate: it decides whether a worker may send an outcome home.
 
-`Window` is the parent's side: how far past the head an outcome may travel.  `Gate` is the worker's: the wait.
+`Window` is the parent's side: how far past the head an outcome may travel.  `Gate` is the worker's side: the wait.
 
 A ticket passes if it is the head (or was released already), or if it is inside both bounds:
 
 - `ticket < limit`, where `limit = head + window`;
-- the bytes that were sent from this lane's seat and that are not released yet, plus its own, are within its credit.
+- the bytes that were sent from this lane's seat and are not released yet, plus its own, are within the credit of the
+  seat.
 
 The limit, the head and the bytes given back are words in the lane's memory: passing costs no system call.  A worker
-that may not pass *asks*: it sends what it holds (ticket, bytes) and waits for a frame on its pipe.
+that may not pass *asks*: it sends the ticket and the bytes that it holds, and waits for a frame on its pipe.
 
 No wake-up is lost, and nothing polls:
 
 1. the worker reads the words: it may not pass; it sends ASK; it waits;
 2. the parent changes the words, at any moment;
 3. the parent reads ASK, later than 1, and judges by the newest words.  It answers OPEN at once if the ticket passes
-   now; else the lane is on the list of gated lanes, and each later move of the head judges it again.
+   now.  Otherwise the lane is on the list of gated lanes, and each later move of the head judges it again.
 
-The worker trusts that OPEN and does not look at the words again.  They may still say no: those of a lane that is to end
-are not kept up.  It would ask for ever.
+The worker trusts that OPEN and does not look at the words again.  They may still say no, because the words of a lane
+that is to end are not kept up.  Then the worker would ask for ever.
 
-Whoever waits here is ended by that OPEN (the head always gets there: its ticket is let through everywhere, and stands
-behind nothing that waits), or by the end of the pipe, or of the process.  Why frames and not an Event: the `set()` of
-multiprocessing's and loky's waits for an answer of each sleeper, and hangs for ever if one was killed.
+OPEN ends the wait.  It always comes: the head ticket passes everywhere, and stands behind nothing that waits.  The end
+of the pipe, or of the process, ends the wait, too.  Why frames and not an Event: `set()` of multiprocessing's and
+loky's events waits for an answer of each sleeper, and hangs for ever if one was killed.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The backends of clusters: what Dask and Ray share.  Knows neither of them."""
+"""The backends of clusters: the parts that Dask and Ray share.  It knows neither of them."""

@@ -1,21 +1,21 @@
-"""A backend on a cluster of others: lanes are slots for batches, and results stay there until the window reaches them.
+"""A backend on a cluster: lanes are slots for batches, and results stay on the cluster until the window reaches them.
 
     send --> [_unsent] --> start --> a worker runs the part --> its outcomes stay on the cluster
                                                                      |  "ended" (a message, no outcomes)
     scheduler <-- [_posts] <-- fetch <-- inside the window? <---------+
 
-Dask and Ray share this; what they do differently, they say in the methods of `Site`.  It imports neither.
+Dask and Ray share this.  The methods of `Site` say what differs.  It imports neither.
 
-Guarantees: outcomes travel to the parent only when all their tickets are before `head + window` and their bytes fit,
-the lowest first, and those of a lane in the order they were sent.  What is further ahead stays on the cluster, where it
-keeps no worker from running other things: so the head always gets a worker, and nothing can wait in a circle.
+Guarantees: outcomes travel to the parent only when all their tickets are before `head + window` and their bytes fit.
+The lowest travel first, and those of a lane in the order they were sent.  Outcomes further ahead stay on the cluster,
+where they keep no worker from other tasks.  So the head always gets a worker, and nothing can wait in a circle.
 
-Why lanes never end here: the cluster replaces its workers by itself, so a loss concerns a part, and never a lane.
-There are more lanes than workers: batches wait on the cluster for whoever is free, lowest ticket first.  They are sent
-several at a time, when half of those that wait are gone: a message costs the cluster as much as some tasks.
+Lanes never end here: the cluster replaces its workers by itself, so a loss concerns a part, and never a lane.  There
+are more lanes than workers: batches wait on the cluster for a free worker, lowest ticket first.  Several are sent at a
+time, when half of the waiting ones are gone: a message costs the cluster as much as some tasks.
 
-All of it runs on the scheduler, but `wake`; whatever hears of the cluster puts into `_posts`.  The scheduler's wait is
-ended by one of these, or by the clock, when it looks whether the cluster is there.
+All of it runs on the scheduler, except `wake`.  Code that hears of the cluster puts into `_posts`.  Such a post ends
+the scheduler's wait, and so does the clock, when it is time to look whether the cluster is there.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Outcomes on the cluster that may come home, and those on their way: which are fetched, when, and how many together.
 
 Guarantees: outcomes travel only when all their tickets are before `head + window` and their bytes fit, the lowest
-first.  How large one is, is guessed from the last ones, rather too high, where nobody tells.
+first. If nobody tells the size of an outcome, it is guessed from the last ones, rather too high.
 
-How they travel: a gather costs the cluster as much as a task, so what is small waits for others (`rests`).  Of large
-ones several gathers are on the way at a time: a single one would use a part of the way after the other.
+How they travel: a gather costs the cluster as much as a task, so small outcomes wait for others (`rests`).  For large
+ones, several gathers are on the way at a time: a single one would use the parts of the way one after the other.
 
-Pure, but for the clock.  All of it on the scheduler.
+Pure, except for the clock.  All of it runs on the scheduler.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Batches on their way to a cluster: packed, cut into parts, and taken apart again.  Knows neither Dask nor Ray.
+"""Batches on their way to a cluster: packed, cut into parts, and taken apart again.  It knows neither Dask nor Ray.
 
-A *part* is what the cluster knows as one task: consecutive tickets of a batch, mostly all of it.  A ticket that needs
-something of the cluster (a reference among its arguments) is a part of its own, since it waits for that; so are those
-that the cluster is to treat differently (`Options.extra`), and each ticket of a part that was lost or stopped: any of
-them may be to blame.
+A *part* is one task to the cluster: consecutive tickets of a batch, mostly all of it.  A ticket that needs something of
+the cluster (a reference among its arguments) is a part of its own, since it waits for that.  So are tickets that the
+cluster is to treat differently (`Options.extra`), and each ticket of a part that was lost or stopped: any of them may
+be to blame.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Large buffers that many tasks of a cluster share: each lies there once.
 
-A buffer that was seen before, byte for byte, is put onto the cluster; the calls that have it refer to it.  Compared by
-a digest: the object may have been changed in between.  The first two times it travels with its task, as most are not
-seen again.  What lies there is kept as long as a parcel refers to it, and the last few beyond that.
+If a buffer was seen before, byte for byte, it is put onto the cluster, and the calls that have it refer to it.  Buffers
+are compared by a digest, because the object may have changed in between.  The first two times a buffer travels with its
+task, as most buffers are not seen again.  A buffer on the cluster is kept as long as a parcel refers to it, and the
+last few beyond that.
 """
 
 from __future__ import annotations

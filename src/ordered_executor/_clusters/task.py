@@ -1,11 +1,12 @@
-"""What runs on a cluster's worker: a part of a batch, call by call; and what travels there and back.
+"""The code that runs on a cluster's worker: a part of a batch, call by call; and the values that travel there and back.
 
-Everything of the user's is a pickle of ours inside: what a cluster does to objects on their way does not happen to it.
-Large buffers stand beside their pickle in a `Carried`, which goes out of band wherever the cluster's own pickling does
-that (protocol 5).  Imports neither Dask nor Ray.
+Every object of the user's is a pickle of ours inside, so that the cluster's own handling of objects does not touch it.
+Large buffers stand beside their pickle in a `Carried`, which goes out of band if the cluster's own pickling does that
+(protocol 5).  It imports neither Dask nor Ray.
 
-A task gets buffers of its own: those that came may be the cluster's, which keeps them to run the task again, or shared
-by many tasks.  The same holds for a result: what the task goes on using is not what stays on the cluster.
+A task gets buffers of its own: the buffers that came may belong to the cluster, which keeps them to run the task again,
+or many tasks may share them.  The same holds for a result: buffers that the task goes on using are not those that stay
+on the cluster.
 """
 
 from __future__ import annotations

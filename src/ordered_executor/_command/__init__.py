@@ -5,8 +5,8 @@
     in blocks                      of 25 ms       in the workers           notes                      job log, …
     |<--------------- parent --------------->|<------ workers ------->|<------------------ parent ------------------>|
 
-A *record* is what is run once: a line, a row, a block.  A *piece* is a run of records that travels together, in a
-*slot* of shared memory: the parent puts its input there, the worker its output, record by record.  So a line costs the
-parent next to nothing, the output of a piece can be written before the piece ends, and when a worker dies it is known
-exactly which record it was at.
+A *record* is the unit that is run once: a line, a row, a block.  A *piece* is a run of records that travels together,
+in a *slot* of shared memory.  The parent puts its input there, and the worker its output, record by record.  So a line
+costs the parent next to nothing, and the output of a piece can be written before the piece ends.  When a worker dies,
+the record that it was at is known exactly.
 """

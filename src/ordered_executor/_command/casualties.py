@@ -1,7 +1,7 @@
 """Records whose worker died, or that take too long.
 
-A piece that was cut short by a death goes on behind what had ended; only the record that was running is charged: it
-runs again, as often as it may, and then has failed like one that raised.
+A piece that a death cut short goes on behind the records that had ended.  Only the record that was running is charged:
+it runs again, as often as it may, and then has failed like one that raised.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The workers: an `OrderedProcessPoolExecutor` that is sent pieces.
 
-A piece's end is told twice: by its worker over the pipe, at once (`telling`), and by the executor, in the order of
-tickets.  The first is what the run goes on with; the second matters when a worker has died.
+The end of a piece is told twice: by its worker over the pipe, at once (`telling`), and by the executor, in the order of
+tickets.  The run goes on with the first; the second matters when a worker has died.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Where records end: cuts whole records off the front of what was read.  Pure.
+"""The ends of records: cuts whole records off the front of the bytes that were read.  Pure.
 
-A cutter is asked again and again while a piece grows: `cut(buffer, taken, room, eof)` says how many bytes of the buffer
-belong to the piece (of which `taken` bytes are put away already), and whether the piece ends there.  `room` is how many
-bytes would be welcome; a record that is longer is taken all the same, part by part, so that none needs to fit into
-memory.  At the end of a file (`eof`) what is left is a record, with or without a separator.  When the piece is whole,
-`records` says how many it holds, by its number of lines and by the last part that was cut.
+A cutter is asked again and again while a piece grows.  `cut(buffer, taken, room, eof)` says how many bytes of the
+buffer belong to the piece (`taken` bytes of the piece are put away already), and whether the piece ends there.  `room`
+is the number of bytes that would be welcome.  A longer record is taken all the same, part by part, so that no record
+needs to fit into memory.  At the end of a file (`eof`) the rest is a record, with or without a separator.  When the
+piece is whole, `records` says how many it holds, by its number of lines and by the last part that was cut.
 
 Invariant: pieces laid behind each other are the file, and each ends where a record does.
 """

@@ -1,4 +1,4 @@
-"""How a run can end early: each with the line that says so, and its exit status."""
+"""The early ends of a run, each with the line that says so and its exit status."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Feeds the workers: reads ahead, puts pieces onto the board, sends the first of those that wait.
+"""Feeds the workers: reads ahead, puts pieces onto the board, and sends the first of those that wait.
 
-Bounds: at most two pieces a worker are read and not sent, at most three sent and not done; and a piece has a slot, of
-which there is a fixed number.  When output cannot be written, slots are not given back, and nothing more is read.
+Bounds: for each worker, at most two pieces are read and not sent, and at most three are sent and not done.  A piece has
+a slot, and there is a fixed number of slots.  When output cannot be written, slots are not given back, and nothing more
+is read.
 """
 
 from __future__ import annotations

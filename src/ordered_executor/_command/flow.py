@@ -1,12 +1,13 @@
-"""The run: reads pieces, sends them, takes what comes of them, in order.  One thread, one loop.
+"""The run: reads pieces, sends them, and takes their results, in order.  One thread, one loop.
 
     hear -> write in order -> read ahead -> send -> wait
 
-Each step makes work for those behind it only: hearing makes output and rests, writing makes room to read and to send.
-So whoever comes to the wait has left nothing undone.
+Each step makes work for the steps behind it only: hearing makes output and rests of pieces, writing makes room to read
+and to send.  So at the wait nothing is left undone.
 
-It waits in one place, `_wait`, for: a worker's word, the executor's (a death), the input, the reader of the output to
-go away, a signal, the clock.  The clock is asked for what nobody tells: the output of a piece that still runs.
+It waits in one place, `_wait`, for a worker's word, the executor's word (a death), the input, the reader of the output
+to go away, a signal, or the clock.  The clock is for the one thing that nobody tells: the output of a piece that still
+runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A function of the user's: found by its name, called with a record; its result as bytes."""
+"""A function of the user's: it is found by its name, and called with a record.  Its result becomes bytes."""
 
 from __future__ import annotations
 

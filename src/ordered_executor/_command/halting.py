@@ -1,6 +1,6 @@
 """When failures end the run: `--halt soon|now[,fail=N|N%]`, in GNU parallel's words.
 
-`soon` begins nothing more and lets what runs come to its end; `now` stops that, too.
+`soon` begins nothing more and lets the running records end; `now` stops these, too.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     Seq  Host  Starttime  JobRuntime  Send  Receive  Exitval  Signal  Command
 
 A row is written after the output of its record, and `Receive` counts that output.  So the rows say how much of the
-output is committed: what is more was written by a run that was killed before it could log it, and is cut off.  `Send`
-counts the record itself; over failed records it says in the same way how long the file of dead letters is.  If the
+output is committed.  More output was written by a run that was killed before it could log it; it is cut off.  `Send`
+counts the record itself.  Over failed records it says in the same way how long the file of dead letters is.  If the
 output did not begin at byte 0 (`>>`), a row with number 0 says where.
 """
 

@@ -1,6 +1,6 @@
-"""A record with all that may be asked of it: retries, notes for the job log, tags, results in files, programs.
+"""A record with every feature that may be asked for: retries, notes for the job log, tags, results in files, programs.
 
-The slow way; a plain function over lines does not come here (see `worker`).
+This is the slow way; a plain function over lines does not come here (see `worker`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`--results FOLDER`: what each record gave, in files of its own, `FOLDER/NUMBER/stdout` and `stderr`.
+"""`--results FOLDER`: the output of each record in files of its own, `FOLDER/NUMBER/stdout` and `stderr`.
 
-Written by the workers, before the record counts as ended.
+The workers write them, before the record counts as ended.
 """
 
 from __future__ import annotations

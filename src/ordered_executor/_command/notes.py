@@ -1,4 +1,4 @@
-"""Notes: what is to be said of a record besides its output.
+"""Notes: the facts about a record besides its output.
 
 A record that went well has none, unless a job log asks for it.  Notes of a slot lie behind each other; one is complete
 before the commit that counts its record.

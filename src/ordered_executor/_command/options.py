@@ -1,4 +1,4 @@
-"""What the user asks for, as one value that the workers get too."""
+"""The options of the user, as one value that the workers get, too."""
 
 from __future__ import annotations
 

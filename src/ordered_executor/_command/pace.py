@@ -1,4 +1,4 @@
-"""How large a piece should be: learned from those that have run.  Pure.
+"""How large a piece should be: learned from the pieces that have run.  Pure.
 
 A piece of some 25 ms costs the parent a hundredth of that, and is so short that no worker idles for long at the end.
 Nothing is known at first, so the first pieces have one record each: a slow function must not wait for a full block.

@@ -1,7 +1,7 @@
-"""`--progress`: a bar on the standard error, by tqdm.
+"""`--progress`: a bar on the standard error, drawn by tqdm.
 
-How much is done is counted in bytes of input, since nobody knows the number of records before the end; of a pipe nobody
-knows the number of bytes either, and there is a rate, and no time left.
+It counts bytes of input, because nobody knows the number of records before the end.  Of a pipe nobody knows the number
+of bytes either; then there is a rate, and no time left.
 """
 
 from __future__ import annotations

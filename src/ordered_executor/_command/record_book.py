@@ -1,6 +1,6 @@
-"""What becomes of records, in their order: output, failures, job log, dead letters, and the counts of all that.
+"""The fate of records, in their order: output, failures, job log, dead letters, and the counts of all these.
 
-Failures are said after the output that stands before them.
+A failure is reported after the output that stands before it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A piece's input, taken apart into records: what the function is given, and where each one lies.
+"""The input of a piece, taken apart into records: the arguments of the function, and where each record lies.
 
-The same cuts as `cutting` makes, from the other side.
+It makes the same cuts as `cutting`, from the other side.
 """
 
 from __future__ import annotations

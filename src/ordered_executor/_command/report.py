@@ -1,4 +1,4 @@
-"""What is said on the standard error: one line a failure, in the form `file:line: Error: message`."""
+"""The standard error: one line for each failure, in the form `file:line: Error: message`."""
 
 from __future__ import annotations
 

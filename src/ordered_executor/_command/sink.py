@@ -1,7 +1,7 @@
 """The output: gathered into large pieces, written within a twentieth of a second, and then committed.
 
-What belongs to it, rows of the job log and lines for the dead letter file, is written with it: first the dead letters,
-then the output, then the rows.  So whatever a row counts is in the output, and the resume cuts off what is more.
+Rows of the job log and lines for the dead letter file are written together with their output: first the dead letters,
+then the output, then the rows.  So everything that a row counts is in the output, and the resume cuts off the rest.
 """
 
 from __future__ import annotations

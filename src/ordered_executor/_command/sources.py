@@ -1,7 +1,7 @@
 """The input: files one after the other, read in blocks, cut into pieces of whole records.
 
-Never waits: where a file has nothing at the moment (a pipe, a terminal) the reader says so, and the descriptor to wait
-for.  A file that cannot be opened or read is reported, and the next one is read, as `cat` does.
+It never waits: if a file has nothing at the moment (a pipe, a terminal), the reader says so, and names the descriptor
+to wait for.  A file that cannot be opened or read is reported, and the next one is read, as `cat` does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How workers tell the parent that something has happened in a slot: four bytes on a pipe.
 
-A hint to look; the truth is in the slot.  Whole messages only, because so short ones are never torn.
+They are a hint to look; the truth is in the slot.  Messages arrive whole, because such short ones are never torn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""In a worker: runs the records of a piece, and puts what comes of them into its slot, record by record.
+"""In a worker: runs the records of a piece, and puts their output into its slot, record by record.
 
-After each record its output is in the slot, then its note, if it has one, and then one word says so (`COMMIT`): whoever
-looks, at any moment and after any death, sees whole records.  A piece that takes longer than it should, or whose output
+After each record its output is in the slot, then its note, if it has one, and then one word says so (`COMMIT`).  So a
+look sees whole records, at any moment and after any death.  A piece that takes longer than it should, or whose output
 fills its slot, is given back with its rest.
 """
 

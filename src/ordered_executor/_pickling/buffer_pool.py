@@ -1,15 +1,15 @@
-"""Warm buffers: where large payloads are copied to on arrival.
+"""Buffers that are used again: large payloads are copied into them on arrival.
 
-Memory fresh from the system costs a page fault for each four kilobytes, which is many times the copy.  So a buffer that
-the user has let go of is kept, and used for the next of about its size.
+Fresh memory from the system costs a page fault for each four kilobytes, many times the cost of the copy.  So a buffer
+that the user has let go of is kept, and used for the next payload of about its size.
 
 A buffer is private memory of this process, not shared: a forked child gets a copy, as of any other memory.  It is
-exported through a ctypes array, which is weakly referenced: whoever uses the memory, through whatever view, keeps that
-array alive, and its end says that the memory is free.
+exported through a ctypes array with a weak reference to it.  Any view of the memory keeps that array alive, and the end
+of the array says that the memory is free.
 
-Invariants: at most `KEPT_BYTES` of free buffers are kept, and none when nobody uses them any more (no executor is
-open); what is kept and what is in use together never exceed what was in use at once (but for rounding): a buffer of a
-new size takes the place of kept ones.
+Invariants: at most `KEPT_BYTES` of free buffers are kept, and none when no executor is open.  Kept buffers and those in
+use together never exceed the most that was in use at once (but for rounding): a buffer of a new size replaces kept
+ones.
 """
 
 from __future__ import annotations

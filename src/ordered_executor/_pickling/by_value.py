@@ -1,7 +1,7 @@
-"""What cloudpickle sends by name only, also where the other side has no such name: made again there.
+"""Objects that cloudpickle sends by name only, although the other side has no such name: they are made again there.
 
-`__main__` is another module in a worker.  Cloudpickle takes along what a script defines, functions and classes; but
-what `lru_cache` has made of a function, and some of what stands in annotations, it names.
+`__main__` is another module in a worker.  Cloudpickle takes along functions and classes that a script defines.  But it
+sends an `lru_cache` around a function by name, and also some objects in annotations.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The calls of a batch, packed each by itself: for backends that send them to other processes.
+"""The calls of a batch, packed each by itself, for backends that send them to other processes.
 
-So a bad one harms only itself, and no two calls share an object that one of them may change.  The functions stand apart
-where calls may share one, so that a batch of one function carries it once.
+So a bad call harms only itself, and no two calls share an object that one of them may change.  Calls may share a
+function: the functions stand apart, so that a batch of one function carries it once.
 """
 
 from __future__ import annotations

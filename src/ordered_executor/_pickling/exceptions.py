@@ -1,19 +1,21 @@
 """Exceptions that arrive as they were, or not at all.
 
-Pickle makes an exception again by calling its class with its `args`.  That fails where `__init__` takes something else;
-worse, it may succeed and say something else: `super().__init__(f"no such {name}")`, called with what it made itself.
-And what the interpreter's own classes keep outside of `__dict__` (`errno`, `start`, `lineno`) comes back from `args`,
-if at all.  So an exception is put together here: a blank of its class, and everything that was in it, set as it was.
+Pickle makes an exception again by calling its class with its `args`.  That fails if `__init__` takes something else.
+It may also succeed and say something else: a class that calls `super().__init__(f"no such {name}")` gets the whole text
+as its `name`.  And the fields that the interpreter's own classes keep outside of `__dict__` (`errno`, `start`,
+`lineno`) come back from `args`, if at all.  So an exception is put together here: an empty instance of its class, and
+all its fields, set as they were.
 
 Guarantees:
 
 - No `__new__`, `__init__`, `__setattr__` or property of the user's runs when an exception is put together.
-- A class that says how it is pickled (`__reduce__`, `copyreg`, …) is pickled that way, as long as its type, text and
-  `args` arrive: which attributes do is its own affair.  So is one without an `__init__` of its own, as it is cheaper.
-- `faithful` compares what was loaded with what was sent: type, text, `args`, attributes, members of a group.  It is
-  asked before anything travels; what is not faithful travels as a description.
+- If a class says how it is pickled (`__reduce__`, `copyreg`, …), it is pickled that way, as long as its type, text and
+  `args` arrive; the class decides which attributes do.  A class without an `__init__` of its own is also pickled in the
+  usual way, which is cheaper.
+- `faithful` compares the loaded exception with the one that was sent: type, text, `args`, attributes, members of a
+  group.  It is asked before anything travels.  An exception that is not faithful travels as a description.
 
-The traceback, cause and context of an exception do not travel (as with pickle), nor does the `obj` of an
+The traceback, cause and context of an exception do not travel (as with pickle).  Nor does the `obj` of an
 `AttributeError`, which may be anything.
 """
 

@@ -1,11 +1,11 @@
 """Functions, pickled once for as long as they stay the same.
 
-A function of a script (`__main__`) goes by value, which takes cloudpickle a tenth of a millisecond, and the worker as
-long to load: more than many a task.  So both sides keep what they made.
+A function of a script (`__main__`) goes by value.  This takes cloudpickle a tenth of a millisecond, and the worker as
+long to load it: more than many a task.  So both sides keep what they made.
 
-It is the same as long as everything it refers to is: its code, its defaults, and the globals that its code names.  That
-is checked at each use, by identity.  A function that refers to something that can change in place (a list, a dict, an
-object) is pickled anew each time, so that a worker never sees an old state of it.
+A function stays the same as long as everything it refers to does: its code, its defaults, and the globals that its code
+names.  This is checked at each use, by identity.  If a function refers to something that can change in place (a list, a
+dict, an object), it is pickled anew each time, so that a worker never sees an old state of it.
 """
 
 from __future__ import annotations

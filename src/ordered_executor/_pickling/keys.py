@@ -1,14 +1,14 @@
-"""Keys: the numbers by which a parent and its workers name one object of a script, a function or a class mostly.
+"""Keys: the numbers by which a parent and its workers name one object of a script, mostly a function or a class.
 
-A key is given once, by the process that owns the script, and means the same object on both sides for as long as that
-lives there.  So a result that is an instance of a class of the script is one of *that* class at home, and whoever sets
-an attribute of it in a worker sets it for all that runs there.  A new definition under an old name is another object,
-and has another key.
+A key is given once, by the process that owns the script.  It means the same object on both sides for as long as that
+object lives there.  So a result that is an instance of a class of the script is one of *that* class at home, and an
+attribute of it that is set in a worker is set for all code that runs there.  A new definition under an old name is
+another object, and has another key.
 
 The owner holds nothing alive by a key.  A worker does: it has the object from the owner, until it is told to forget it.
 Keys are looked up by identity, never by equality, which a user's class may define.
 
-Invariant: `_keys[id(obj)] == key` if and only if `_things[key]()` is that object, or it is just being let go.
+Invariant: `_keys[id(obj)] == key` if and only if `_things[key]()` is that object, or the object is just going.
 """
 
 from __future__ import annotations

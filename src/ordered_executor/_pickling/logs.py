@@ -1,10 +1,10 @@
-"""`forward_logs=True`: what tasks log comes to the parent's handlers.
+"""`forward_logs=True`: log records of tasks come to the parent's handlers.
 
     in a task: logging.info(...) -> Forwarder -> LOG frame on the lane's pipe -> in the parent: the logger of that name
 
-A record is written to the pipe before `logging` returns, so what a worker has logged before it died comes too.  It
-travels as text and plain values: nothing of the user's is pickled, or runs in the parent but her handlers.  Those run
-on the executor's own thread, as done-callbacks do.
+A record is written to the pipe before `logging` returns, so records of a worker that died come, too.  It travels as
+text and plain values: nothing of the user's is pickled, and nothing but the user's handlers runs in the parent.
+Handlers run on the executor's own thread, as done-callbacks do.
 
 Levels are the parent's: a worker makes the records that the parent's loggers would take when the worker was lent.
 """

@@ -1,15 +1,17 @@
 """User objects to bytes and back.
 
-Everything of the user's is pickled and unpickled here, each under its own `try`, so that one bad object costs one
-ticket.  Plain pickle where it does, cloudpickle where it does not (lambdas, closures, whatever lives in `__main__`).
+All objects of the user's are pickled and unpickled here, each under its own `try`, so that one bad object costs one
+ticket.  Plain pickle is used if it works, and cloudpickle otherwise (for lambdas, closures, and everything that lives
+in `__main__`).
 
 An outcome travels in one of three forms:
 
-- *basic*: an exact `int`, `float`, `bool`, `None` or `str`.  Its pickle has no reference to anything before it, so the
-  pickles of many can stand behind each other inside one list pickle, and a whole batch is read by one `loads`.
-- *packed*: a `bytes` object, one byte of `Kind` and then the pickle.  (A `bytes` value of the user's is packed too, so
-  a `bytes` in a batch always is one of ours.)
-- *large*: a `Large`: packed head, and the buffers that pickle protocol 5 hands out of band, never copied into a pickle.
+- *basic*: an exact `int`, `float`, `bool`, `None` or `str`.  Its pickle refers to nothing before it, so the pickles of
+  many outcomes can stand behind each other inside one list pickle, and one `loads` reads a whole batch.
+- *packed*: a `bytes` object, one byte of `Kind` and then the pickle.  (A `bytes` value of the user's is packed, too, so
+  a `bytes` in a batch is always one of ours.)
+- *large*: a `Large`: a packed head, and the buffers that pickle protocol 5 hands out of band, which are never copied
+  into a pickle.
 
 Why not one pickle for a whole batch of results: the finished outcomes of a batch must outlive the worker, one by one.
 """

@@ -1,9 +1,9 @@
-"""How what goes by value of a script is put together again: what pickles of functions and their like call.
+"""The functions that pickles call to put together functions, classes and the like that go by value.
 
-A function gets the globals of *its* module on the other side, live: that of the script is the one copy of it that a
-worker has (see `_script.home`).  So only what the function itself is made of is in its pickle.
+A function gets the globals of *its* module on the other side, live.  The globals of the script are the one copy that a
+worker has (see `_script.home`).  So its pickle has only the parts of the function itself.
 
-Works on both sides: a function that a worker made and returned has the script's own globals at home.
+It works on both sides: a function that a worker made and returned has the script's own globals at home.
 """
 
 from __future__ import annotations

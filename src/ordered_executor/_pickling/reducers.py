@@ -1,11 +1,11 @@
-"""How picklers send what belongs to a script: by reference where the other side has it, else by value.
+"""How picklers send the parts of a script: by reference if the other side has them, otherwise by value.
 
-A pickler is given `References`, which say what the other side has, and take note of what it must have besides.  Without
-them, as on a cluster, everything goes by value, together with the globals it uses, as cloudpickle sends it.
+A pickler is given `References`.  These say what the other side has, and note what it needs besides.  Without them, as
+on a cluster, everything goes by value, together with the globals it uses, as cloudpickle sends it.
 
 - *Things* go by reference: classes that cannot be imported, and functions and caches that the script has under a name.
-- Other functions go by value, without their globals: the names of these are noted.  One whose globals are those of a
-  module that can be imported, as a decorator of a library makes them, uses that module's on the other side.
+- Other functions go by value, without their globals: the names of these are noted.  If the globals of a function are
+  those of an importable module, as after a decorator of a library, it uses that module's globals on the other side.
 - Code travels with the name of its file and its lines, so that tracebacks show them.
 """
 

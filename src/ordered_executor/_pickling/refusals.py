@@ -1,6 +1,6 @@
-"""Arguments that cannot travel to a worker: which one it is, and what to do instead.
+"""Arguments that cannot travel to a worker: finds which one it is, and says what to do instead.
 
-Asked when the pickling of a call has failed, so it may take its time.
+It runs when the pickling of a call has failed, so it may take its time.
 """
 
 from __future__ import annotations

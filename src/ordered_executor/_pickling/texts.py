@@ -2,8 +2,8 @@
 
 Guarantees: nothing here raises, waits, or is long; no code of the user's runs.  A `repr` of the user's may raise, never
 return, or be as large as the value.  So only values of the interpreter's own types are written out, shortened by
-`reprlib` as far as that is safe; of all others the class is named.  (Some of this is called by the scheduler, whom
-nothing may hold up.)
+`reprlib` as far as that is safe.  Of all others the class is named.  (The scheduler calls some of this, and nothing may
+hold it up.)
 """
 
 from __future__ import annotations

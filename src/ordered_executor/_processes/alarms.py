@@ -1,10 +1,10 @@
-"""When which lane must be looked at: nobody walks over all of them.  Pure.
+"""Alarms: when each lane must be looked at, without a walk over all lanes.  Pure.
 
-A lane says by `due()` when that is.  Whoever has done something with a lane *touches* it, and it is asked again before
-the next wait.  What it said is in a heap; most lanes come to be due later than they said (something was heard of them),
-and are asked again when that time has come.
+A lane's `due()` says when that is.  Code that has done something with a lane *touches* it, and the lane is asked again
+before the next wait.  Its answer is in a heap.  Most lanes are due later than they said, because something was heard of
+them; they are asked again when that time has come.
 
-Invariant: no lane is due before the next alarm, unless it was touched; `lane.alarm` is the time of its one entry that
+Invariant: no lane is due before the next alarm, unless it was touched.  `lane.alarm` is the time of its one entry that
 counts.
 """
 

@@ -1,4 +1,4 @@
-"""Outcomes on their way in: from the frames of a lane to what the scheduler hears."""
+"""Outcomes on their way in: from the frames of a lane to the events that the scheduler hears."""
 
 from __future__ import annotations
 

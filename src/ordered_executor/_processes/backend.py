@@ -1,12 +1,12 @@
-"""The backend of worker processes: lanes, each a process that loky's means start, with pipes and memory of its own.
+"""The backend of worker processes: each lane is a process that loky's means start, with pipes and memory of its own.
 
-Nothing is shared between lanes: a crash, a kill and a timeout cost one lane, and blame is exact.
+Lanes share nothing: a crash, a kill and a timeout cost one lane, and the blame is exact.
 
     STARTING --READY--> SERVING --retire, close--> ENDING --process gone--> (off the list)
         |                  |                          |
         +------------------+----- process gone -------+---> Lost, or nothing if nothing was lost
 
-All of it runs on the scheduler, but `wake`.
+All of it runs on the scheduler, except `wake`.
 """
 
 from __future__ import annotations

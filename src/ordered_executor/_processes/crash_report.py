@@ -1,14 +1,14 @@
-"""What a dead worker leaves: finished outcomes in its lane's memory, and which task it died of.
+"""The remains of a dead worker: finished outcomes in its lane's memory, and the task that it died of.
 
-Read after the process is known to be gone, so that nothing changes any more.  The order of the worker's writes (see
-`_channel.shared_memory`) makes every moment of its death one of these:
+They are read after the process is known to be gone, so that nothing changes any more.  The order of the worker's writes
+(see `_channel.shared_memory`) makes every moment of its death one of these:
 
 | state | the first ticket that is not home |
 | --- | --- |
-| loading | any of the batch may be to blame: it could not even be loaded |
+| loading | any ticket of the batch may be to blame: the batch could not even be loaded |
 | running | was running: it is to blame |
 | holding, or HELD is set | had finished, and its outcome is lost with the process |
-| gated, sending | has not begun: what was finished is in the stream, or was sent |
+| gated, sending | has not begun: finished outcomes are in the log, or were sent |
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The idle workers: where warm lanes wait for the next executor.
+"""The idle workers, which wait for the next executor.
 
 A lane is lent again only to an executor that would make the same one: same context, environment, initializer and
 arguments (by identity), working directory, `os.environ` and `sys.path`.
 
-No thread watches over them.  A worker that was idle for `idle_timeout` seconds ends by itself; what the parent has of
-it is let go of when the idle workers is used next: by the next executor that takes or gives a lane, by
-`end_idle_workers`, at the exit of the interpreter.  So after an executor was shut down, the program may fork, and may
-end in any way, as if there had been none.
+No thread watches them.  A worker that was idle for `idle_timeout` seconds ends by itself.  The parent lets go of its
+part of that worker at the next use of this module: when an executor takes or gives a lane, in `end_idle_workers`, or at
+the exit of the interpreter.  So after an executor was shut down, the program may fork, and may end in any way, as if
+there had been none.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _directory() -> str | None:
 
 
 def take(kind: LaneKind) -> Lane | None:
-    """A warm lane of this kind, if there is one that lives."""
+    """Take an idle lane of this kind, if there is one that lives."""
     if not _lanes:
         return None
     key, lock = _key(kind), _lock
@@ -117,8 +117,8 @@ def _bury_the_dead_locked() -> None:
 def end_idle_workers(patience: float | None = 5.0) -> None:
     """End the idle workers that wait for the next executor, and wait until they are gone.
 
-    For suites that check for left-over processes, and for programs that want the memory back at once.  Waits at most
-    about `patience` seconds (`None`: as long as it takes) for workers to leave by themselves; then they are killed.
+    Use it in suites that check for left-over processes, and in programs that want the memory back at once.  It waits
+    about `patience` seconds for the workers to end by themselves, and then kills them.  `None` means without a limit.
 
     Raises `ValueError` or `TypeError`, before it ends anything, if `patience` is not a number of seconds.
     """

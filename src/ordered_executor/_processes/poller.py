@@ -1,11 +1,11 @@
-"""Waiting for descriptors: whoever waits is told what can be read or written, and any thread may wake it.
+"""Waiting for descriptors: the waiting thread is told what can be read or written, and any thread may wake it.
 
-On Linux by epoll and an eventfd that is edge-triggered, so that a wake-up need not be read away: that would be one more
-system call, and at each one Python lets another thread run, just when a task is to be sent.  Elsewhere by `selectors`
-and a pipe.
+On Linux it uses epoll and an edge-triggered eventfd, so that a wake-up need not be read away.  That would be one more
+system call, and at each one Python lets another thread run, just when a task is to be sent.  On other systems it uses
+`selectors` and a pipe.
 
-One thread waits, watches, unwatches and closes; `wake` may be called from any, also in a signal handler or a finalizer.
-It takes no lock: if a handler waited in the middle of it for that one thread, that could not close.
+One thread waits, watches, unwatches and closes.  Any thread may call `wake`, also in a signal handler or a finalizer.
+`wake` takes no lock: if a handler waited in the middle of it for that one thread, the thread could not close.
 """
 
 from __future__ import annotations

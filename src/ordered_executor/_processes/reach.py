@@ -1,15 +1,15 @@
-"""Whom the move of the head concerns: a few lanes, however many there are.  Pure.
+"""The lanes that a move of the head concerns: a few, however many lanes there are.  Pure.
 
-`Reach`: whose words (limit, head) must be written anew.  A lane is told both with each batch.  What they were then is
-enough for all tickets below that limit; the others are *ahead*, and their lane is told again when the limit has come to
-them.  Batches do not overlap, so one at most lies across the limit: a move of the head by a batch concerns about one.
-And the lane that has the head is told of each move, as the head passes whatever its size.  A lane that is not told and
-asks all the same (at the gate) is answered by the newest numbers: words that are behind cost a question, never more.
+`Reach` finds the lanes whose words (limit, head) must be written anew.  A lane is told both with each batch.  These
+values are enough for all tickets below that limit.  The other tickets are *ahead*, and their lane is told again when
+the limit has come to them.  Batches do not overlap, so at most one lies across the limit: a move of the head by a batch
+concerns about one lane.  The lane that has the head is told of each move, because the head passes whatever its size.  A
+lane that was not told, and asks at the gate, is answered by the newest numbers: old words cost a question, never more.
 
-`Gated`: who of those that have asked may pass now.  By its ticket when the limit has come to it; by its bytes when
-some of its own were released; and in any case when it is the head.
+`Gated` finds the lanes that have asked and may pass now: by the ticket when the limit has come to it, by the bytes when
+some of the lane's own were released, and in any case when the ticket is the head.
 
-Both keep lanes of which nothing is asked any more until their ticket is passed; then these are thrown away.
+Both keep lanes of which nothing is asked any more until their ticket is passed; then these entries are thrown away.
 """
 
 from __future__ import annotations

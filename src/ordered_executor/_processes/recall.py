@@ -1,4 +1,4 @@
-"""Taking back what a worker has been sent and has not begun: nobody stops, and the worker pays for one look a task.
+"""Taking back the tasks that a worker has been sent and has not begun.  Nobody stops; each task costs one look.
 
     parent, any thread                                    worker, before each task
     1  RECALL = generation + 1                            a  STATE = RUNNING, PROGRESS = index      (it is about to run)
@@ -7,31 +7,32 @@
        from which index on nothing has begun
 
 *Why it holds.*  The barrier of 2 acts at one instant of the worker's run.  If b comes after it, the worker sees the
-recall and does not come to c.  If b comes before it, so does a, and 3 sees that the task runs.  So of a task that 3
-does not see, c never comes: it is the parent's again.  If both see each other, the parent believes that the task runs,
-and the worker hands it back: it is sent once more, and was not lost.
+recall and does not come to c.  If b comes before it, so does a, and 3 sees that the task runs.  So if 3 does not see a
+task run, its c never comes: the task is the parent's again.  If both see each other, the parent believes that the task
+runs, and the worker hands it back: it is sent once more, and was not lost.
 
-*Generations.*  Each batch is sent in the lane's generation, which the parent counts up when it hears what was handed
-back, and the worker when it hands back: what was sent in between is dropped unseen.  So RECALL means one generation and
-no other, and what is sent after it is not met by it.  Invariants: `RECALL <= generation + 1`; both only grow, over all
-leases; the parent's moves, and RECALL is written, under `recalling` only.  A recall of a lane that has nothing left
-costs a round trip: the next batch comes back once.
+*Generations.*  Each batch is sent in the lane's generation.  The parent counts it up when it hears what was handed
+back, and the worker when it hands back: batches that were sent in between are dropped unseen.  So RECALL means one
+generation and no other, and does not meet later batches.  Invariants: `RECALL <= generation + 1`.  Both only grow, over
+all leases.  The parent's moves, and the writes of RECALL, happen under `recalling` only.  A recall of a lane that has
+nothing left costs a round trip: the next batch comes back once.
 
-*Torn rows.*  Four words are read one after the other, while the worker may write.  After a recall it soon writes no
-more: it ends the task it is at, sends what is finished, hands back.  So rows are read until two are the same, with a
-barrier between.  Of a word that only moves on (LOG_START, FLOOR) two same values mean that it had that value in
-between. PROGRESS falls back only to nothing, when a new segment begins, and FLOOR, written before, has moved then, or
-the segment is the same.  STATE comes back to what it was only together with a new PROGRESS, or when nothing is begun
-any more.  So two rows that are the same were there at the time of the barrier between them.  That barrier is for
-processors whose reads pass each other, or whose writes do (arm64): what the first row shows was written before it, and
-so was whatever the worker wrote earlier, and the second row shows that.
+*Torn rows.*  Four words are read one after the other, while the worker may write.  After a recall it soon stops
+writing: it ends its task, sends the finished outcomes, and hands back.  So rows are read until two are the same, with a
+barrier between.  LOG_START and FLOOR only move on, so two equal values mean that the word had that value in between.
+PROGRESS falls back only to nothing, when a new segment begins; then FLOOR, written before, has moved, or the segment is
+the same.  STATE returns to an earlier value only together with a new PROGRESS, or when nothing is begun any more.  So
+two equal rows were there at the time of the barrier between them.  That barrier is for processors whose reads pass each
+other, or whose writes do (arm64): the values of the first row were written before it, and so was everything that the
+worker wrote earlier, and the second row shows that.
 
-*What a row says* about a batch, `begun`: of one that LOG_START is not at yet, nothing has begun; of one that it is
-past, all.  In between it is PROGRESS, and one more while a task runs, or has finished and is held.  Where PROGRESS is
-nothing, a segment begins, with the first outcome that is missing or held: FLOOR's index, and one more.
+*The meaning of a row* for a batch, `begun`: if LOG_START has not reached the batch, nothing of it has begun; if
+LOG_START is past it, everything has.  In between it is PROGRESS, and one more while a task runs, or has finished and is
+held.  If PROGRESS is nothing, a segment begins, with the first outcome that is missing or held: FLOOR's index, and one
+more.
 
-Without barriers (not on Linux, an old kernel, some sandboxes) nobody knows, and nothing is promised.  The recall is
-followed all the same: what has not begun comes back when the running task has ended.
+Without barriers (not on Linux, an old kernel, some sandboxes) nobody knows, and nothing is promised.  The worker
+follows the recall all the same: tasks that it has not begun come back when the running task has ended.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a lane's worker has been sent, and how it is packed.
+"""The batches that a lane's worker has been sent, and how they are packed.
 
-Keeps, per batch, what must be kept until its outcomes are home: its large buffers in lane memory, its time limits, and
-which of its tasks are to be stopped.
+For each batch it keeps what is needed until the outcomes are home: large buffers in lane memory, time limits, and the
+tasks that are to be stopped.
 
 A batch travels in one of two forms.  *Many*: calls of one function whose arguments nobody can change, in one pickle.
-*Calls*: each call in a pickle of its own, loaded just before it runs, so that a bad one harms only itself, and no two
-calls share an object that one of them may change; what could not be packed or loaded together goes that way too.  The
-functions stand apart, so that a batch of one function carries it once.
+*Calls*: each call in a pickle of its own, loaded just before it runs.  So a bad call harms only itself, and no two
+calls share an object that one of them may change.  Calls that could not be packed or loaded together go that way, too.
+The functions stand apart, so that a batch of one function carries it once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Starting workers: whether another should be tried, and what follows when it could not be started.
+"""Starting workers: whether another one should be tried, and what follows if it could not be started.
 
-An executor that cannot have another worker goes on with those it has, and tries again after a while: descriptors,
+If an executor cannot have another worker, it goes on with those it has, and tries again after a while: descriptors,
 processes or memory may be short for a moment.  It is broken when nobody is left to run the head, neither a worker nor
-one that comes back from the gate, and trying again for some seconds has not helped.
+one that comes back from the gate, and some seconds of trying have not helped.
 """
 
 from __future__ import annotations

@@ -1,20 +1,21 @@
 """Stop, look, kill: how one task is stopped, and no other.
 
 Between the decision to stop a task and the signal, the task may end and the next one begin.  So the process is stopped
-first; then it cannot change, and its row says which task it is at; only then it is killed, or goes on.  Killing is a
-signal to the thread that runs it, whose handler, in C, writes down the stack and ends the process in the same step:
-nothing of the task runs any more.
+first.  Then it cannot change, and its row says which task it is at.  Only then it is killed, or goes on.  To kill it, a
+signal is sent to the thread that runs the task.  Its handler, in C, writes down the stack and ends the process in the
+same step, so nothing of the task runs any more.
 
-Unless the signal waits, because the program has blocked it, or because the system cannot send it to a thread.  The
-process is killed all the same, some time later.  If the task has finished meanwhile it keeps its outcome, and whatever
-runs by then is run again (`void`).
+The signal may have to wait, because the program has blocked it, or because the system cannot send it to a thread.  Then
+the process is killed some time later.  If the task has finished meanwhile it keeps its outcome, and a task that runs by
+then runs again (`void`).
 
-A task with a time limit is looked at when its time may be over; one that is to be stopped, often, until it runs.
+A task with a time limit is looked at when its time may be over.  A task that is to be stopped is looked at often, until
+it runs.
 
-A worker can also stand still outside of a task: stopped by SIGSTOP between two of its steps, or stuck in unpickling
-arguments or pickling a result.  That it stands still shows in its row, which does not change, and in its pipe, from
-which nothing comes.  Then it is killed, and what it leaves is looked at as for any dead worker: nobody is charged for
-what had not begun.
+A worker can also stand still outside of a task: stopped by SIGSTOP between two of its steps, or stuck while it
+unpickles arguments or pickles a result.  This shows in its row, which does not change, and in its pipe, from which
+nothing comes.  Then it is killed, and its remains are read as for any dead worker: nobody is charged for tasks that had
+not begun.
 """
 
 from __future__ import annotations

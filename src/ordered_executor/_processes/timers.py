@@ -1,16 +1,17 @@
-"""What is due: the looks at a lane that no frame asks for.
+"""Timers: the looks at a lane that no frame asks for.
 
-A lane is looked at when its time has come (`Lane.due`), and not before: an executor whose workers are heard of in time
-sets no alarm but the next.  Four looks are here; the one at a task that overruns its limit is `_processes.task_stop`'s.
+A lane is looked at when its time has come (`Lane.due`), and not before.  If an executor hears of its workers in time,
+it sets no alarm but the next.  Four looks are here; `_processes.task_stop` has the one at a task that overruns its
+limit.
 
-- *kill*: it was told to end, or is to be killed, and its process is there still;
-- *idleness*: it has had nothing to do for long, and need not keep its memory;
+- *kill*: the process was told to end, or is to be killed, and is there still;
+- *idleness*: the worker has had nothing to do for long, and need not keep its memory;
 - *start*: its initializer runs, and may take `task_timeout`;
-- *peek*: of the batch that has the head nothing was heard for a while, and the task that runs takes longer than most;
-  what is finished before it is fetched from the lane's memory.  The same look tells, where others are idle, that what
-  stands behind that task should be taken back.
+- *peek*: nothing was heard for a while of the batch that has the head, and the running task takes longer than most.
+  Outcomes finished ahead of the slow task are read from shared memory.  The same look tells, if other lanes are idle,
+  that the tasks behind that one should be taken back.
 
-They change the lane at most.  What follows for the executor, the backend (`_processes.backend`) makes of what they
+They change the lane at most.  The backend (`_processes.backend`) draws the consequences for the executor from what they
 return.
 """
 

@@ -1,7 +1,7 @@
-"""A lane as the parent holds it: one worker process and what belongs to it.
+"""A lane as the parent holds it: one worker process and everything that belongs to it.
 
-Owns the process, the two pipes, the lifeline and the memory; knows what was sent to the worker and what of that is in
-shared memory.  Decides nothing: `_processes.backend` does.
+It owns the process, the two pipes, the lifeline and the memory.  It knows the batches that were sent to the worker, and
+which of their parts are in shared memory.  It decides nothing: `_processes.backend` does.
 """
 
 from __future__ import annotations

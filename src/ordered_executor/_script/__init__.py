@@ -1,1 +1,1 @@
-"""One copy of the user's script in each worker: what the parent sends of it, and where it lives there."""
+"""One copy of the user's script in each worker: the parts that the parent sends, and where they live there."""

@@ -1,4 +1,4 @@
-"""What an outcome may refer to, instead of bringing it along: all that parent and worker both have of the script."""
+"""The parts of the script that parent and worker both have: an outcome refers to them, and does not bring them."""
 
 from __future__ import annotations
 

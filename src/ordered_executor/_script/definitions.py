@@ -1,8 +1,8 @@
-"""What a lane's worker has of the script, and the frames that bring it up to date.
+"""The parts of the script that a lane's worker has, and the frames that bring it up to date.
 
-A table says, for each thing and global, as of which change the lane has been sent it.  A frame with everything that a
+For each thing and global, a table says as of which change the lane has been sent it.  A frame with everything that a
 batch needs and that differs goes before the batch.  The worker applies it always and in order, whatever becomes of the
-batch, so the table says the truth as soon as the frame is in the pipe.
+batch.  So the table is right as soon as the frame is in the pipe.
 
 Other names of the script go along, once and unopened: somebody may ask the worker's `__main__` for them.
 """

@@ -1,15 +1,15 @@
 """The worker's copy of the script: a module for each one that goes by value, `__main__` first of all.
 
-Its dictionary is the globals of every function of the script that runs here, so that tasks, the initializer, closures
-and methods see each other's.  The parent sends names as they are needed, and again when it has changed them (see
-`_script.definitions`); nothing here is ever reset without that.
+Its dictionary is the globals of every function of the script that runs here.  So tasks, the initializer, closures and
+methods see each other's changes.  The parent sends names as they are needed, and again when it has changed them (see
+`_script.definitions`).  Nothing else resets anything here.
 
-- *Unopened* names came as pickles that nothing has needed yet.  Whoever asks the module for one opens it.
+- *Unopened* names came as pickles that nothing has needed yet.  The module opens one when it is asked for it.
 - The *top level* of the script is run, as `spawn` does it, if a name is needed that cannot be pickled.  Classes that
-  are here already are not made a second time, and names that are here stay as they are.
+  are here already are not made a second time, and names that are here keep their values.
 
-Invariants: a key that was defined here is not defined again; a frame of definitions is applied whole, in the order in
-which it came, whatever of it fails: a failure is remembered, and told to whoever misses the name.
+Invariants: a key that was defined here is not defined again.  A frame of definitions is applied whole, in the order in
+which it came, even if parts of it fail: a failure is remembered, and told to the task that misses the name.
 """
 
 from __future__ import annotations

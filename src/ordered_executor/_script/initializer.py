@@ -1,4 +1,4 @@
-"""What a worker is started with: the user's initializer, pickled for where the script is at home."""
+"""The start of a worker: the user's initializer, pickled for the place where the script is at home."""
 
 from __future__ import annotations
 

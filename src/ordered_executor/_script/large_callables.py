@@ -1,10 +1,10 @@
-"""Callables that carry much: a `partial`, a closure, a method of a large object, an object that can be called.
+"""Large callables: a `partial`, a closure, a method of a large object, a callable object.
 
-A small one goes with each batch, and each batch gets a copy as it was then.  A large one has a key and goes once to
-each worker, like a global; the tasks there share it.  It is the same as long as it is the same object.
+A small one goes with each batch, and each batch gets a copy as it was then.  A large one has a key and goes to each
+worker once, like a global; the tasks there share it.  It stays the same as long as it is the same object.
 
-Most objects say when they go, by weak references.  Some cannot (a list, a dict, an object with `__slots__`): the last
-few of these are held, so that the next call finds them, and each as long as calls of it are under way.
+Weak references tell when most objects go.  Some objects cannot have one (a list, a dict, an object with `__slots__`).
+The last few of these are held, so that the next call finds them, and each of them as long as its calls are under way.
 """
 
 from __future__ import annotations

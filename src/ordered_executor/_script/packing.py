@@ -1,7 +1,8 @@
-"""Packing what a worker does not have yet of a plan.
+"""Packs the parts of a plan that a worker does not have yet.
 
-Each name has a pickle of its own, so that one that cannot be pickled, or unpickled in the worker, costs only who uses
-it.  An object that is also a global of its own, which the worker has, goes as that: it stays one object there.
+Each name has a pickle of its own.  So if one cannot be pickled, or unpickled in the worker, only the tasks that use it
+fail.  An object that is also a global of its own, which the worker has, goes as a reference to that global: it stays
+one object there.
 
 Large buffers are not copied: they are written from where they are.
 """

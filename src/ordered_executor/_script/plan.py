@@ -1,6 +1,6 @@
-"""Everything that some needs lead to, and the quickest way to see that nothing of it has changed.
+"""A plan: everything that some needs lead to, and the quickest way to see that nothing of it has changed.
 
-A plan is never changed: where something has changed, another takes its place.
+A plan is never changed: after a change, another plan replaces it.
 """
 
 from __future__ import annotations

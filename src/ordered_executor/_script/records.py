@@ -1,14 +1,14 @@
-"""The script as the parent has it: what a pickle needs of it, and whether that has changed.
+"""The script as the parent has it: the parts that a pickle needs, and whether they have changed.
 
 A *need* is a thing (by its key), a global (module and name), all globals of a module, a submodule that must be
-imported, or a file whose source is not on disk.  For each thing and global there is a *record*: its parts as they were
-when somebody looked last, when each had last changed, and what it needs in turn.
+imported, or a file whose source is not on disk.  For each thing and global there is a *record*.  It has the parts as
+they were at the last look, when each had last changed, and what the thing needs in turn.
 
-What counts as a change: another object in the place, or another content of one that can change in place, if its pickle
-is small.  To look into a large one would cost each batch more than a batch can bear, which is half a millisecond.
+A change is another object under the name, or another content of an object that can change in place, if its pickle is
+small.  A look into a large object would cost more than the half millisecond that a batch can bear.
 
-Guarantees: no lock is held while objects of the user's are pickled; a record never says that a part has changed that
-has not, as a worker would lose by it what it has made of the part.
+Guarantees: no lock is held while objects of the user's are pickled.  A record never says that a part has changed if it
+has not: a worker would lose its own changes to that part.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The top level of a script: whether each worker may run it, as `spawn` does, and which names that makes.
 
-It may if the script keeps what it does apart from what it defines: with `if __name__ == "__main__":`.
+A worker may run it if the script separates definitions from actions by `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What runs in the child, and nowhere else."""
+"""The code that runs in the child, and nowhere else."""

@@ -1,7 +1,7 @@
-"""Loading a batch in the worker: from what came in the frame to calls, one after the other.
+"""Loading a batch in the worker: from the frame to calls, one after the other.
 
-A batch comes in one of two forms (see `_processes.sent_batches`): *many*, loaded all together, or *calls*, each loaded
-just before it runs, so that one that cannot be loaded, or kills the process, harms only itself.
+A batch comes in one of two forms (see `_processes.sent_batches`).  *Many* are loaded all together.  *Calls* are loaded
+one by one, each just before it runs.  So a call that cannot be loaded, or kills the process, harms only itself.
 """
 
 from __future__ import annotations

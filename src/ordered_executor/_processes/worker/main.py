@@ -1,11 +1,11 @@
-"""What runs in the child: it takes frames until it is told to end, and does what they say.
+"""The main loop of the child: it takes frames until it is told to end, and obeys them.
 
     frames -> LEASE, DEFINE, BATCH, TRIM, IDLE, END
                              |
                              v
                      `runner`: runs the batch, sends its outcomes
 
-Nothing here is kept in a function's globals: what a task is made of may bring globals of its own (see cloudpickle).
+Nothing here is kept in a function's globals: the parts of a task may bring globals of their own (see cloudpickle).
 """
 
 from __future__ import annotations

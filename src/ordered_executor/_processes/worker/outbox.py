@@ -1,8 +1,8 @@
-"""What a worker sends to its parent: whole frames, whoever sends.
+"""The frames that a worker sends to its parent: whole, whoever sends them.
 
-The worker's own thread sends outcomes and asks; threads of a task may log meanwhile, and so may a signal handler, in
-the middle of a frame that its own thread is writing.  So there is a lock; and what a handler logs waits for the end of
-the frame, which its thread goes on writing when the handler returns.
+The worker's own thread sends outcomes and asks.  Threads of a task may log meanwhile.  So may a signal handler, in the
+middle of a frame that its own thread is writing.  So there is a lock.  A record that a handler logs waits for the end
+of the frame, which the thread goes on writing when the handler returns.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
                                                       |
                                           read from there if this process dies
 
-A finished outcome is in lane memory before the next task starts, so a crash costs only the task that runs.  `PROGRESS`
-says how many tickets of the batch are finished, and with that which one runs.
+A finished outcome is in lane memory before the next task starts, so a crash costs only the running task.  `PROGRESS`
+says how many tickets of the batch are finished, and so which one runs.
 
-Before each start it looks whether it was recalled (see `_processes.recall`).  Then it begins nothing more: it sends
-what is finished, hands back the rest, and drops unseen what else it is sent before the parent hears of
-that.  Invariant: when it looks, `STATE` and `PROGRESS` say already that the task runs.
+Before each start the runner looks whether it was recalled (see `_processes.recall`).  If so, it begins nothing more: it
+sends the finished outcomes, hands back the rest, and drops unseen the batches that it is sent before the parent hears
+of that.  Invariant: when it looks, `STATE` and `PROGRESS` say already that the task runs.
 """
 
 from __future__ import annotations

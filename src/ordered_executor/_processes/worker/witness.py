@@ -1,4 +1,4 @@
-"""What a worker says of itself to those who ask: which task runs, to the task; what tasks log, to the parent."""
+"""What a worker tells about itself: to a task, which one it is; to the parent, the log records of tasks."""
 
 from __future__ import annotations
 
