@@ -49,17 +49,19 @@ def test_interrupt_from_the_keyboard(folder: Folder) -> None:
         assert process.stderr.read() == b"ordered-executor: stopped by Ctrl-C\n"
 
 
-def wait_for(folder: Folder, program: str) -> None:
-    """Until a program of the folder's runs."""
+def wait_for(folder: Folder, program: str, count: int = 1) -> None:
+    """Until a program of the folder's runs, so many times."""
     until = time.monotonic() + 40
     while time.monotonic() < until:
+        found = 0
         for entry in Path("/proc").iterdir():
             try:
                 runs = entry.name.isdigit() and (entry / "comm").read_text().strip() == program
-                if runs and (entry / "cwd").readlink() == folder.path:
-                    return
+                found += runs and (entry / "cwd").readlink() == folder.path
             except OSError:
                 continue
+        if found >= count:
+            return
         time.sleep(0.01)
     raise AssertionError(f"no {program} runs")
 
@@ -150,6 +152,16 @@ def test_nothing_is_left_of_a_run_that_is_killed(folder: Folder) -> None:
         process.stdin.flush()
         process.stdout.readline()
         process.kill()
+
+
+def test_programs_end_with_a_run_that_is_killed(folder: Folder) -> None:
+    """And all that they have started; the fixture looks for processes."""
+    with folder.start("-j2", "--", "sh", "-c", "sleep 60 & sleep 60 & wait", start_new_session=True) as process:
+        assert process.stdin
+        process.stdin.write(b"a\nb\n")
+        process.stdin.flush()
+        wait_for(folder, "sleep", 4)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_extra_is_missing(folder: Folder) -> None:

@@ -69,6 +69,52 @@ def test_results_come_while_the_input_goes_on(folder: Folder) -> None:
         assert process.wait(50) == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["mine:same"],
+        ["--bytes", "mine:same"],
+        ["--json", "mine:same"],
+        ["--csv", "mine:same"],
+        ["--lines", "1", "mine:same"],
+        ["--joblog", "log", "--results", "kept", "--dead-letter", "dead", "mine:same"],
+        ["--", "echo", "{}"],
+        ["--pipe", "--lines", "1", "--", "cat"],
+    ],
+    ids=" ".join,
+)
+def test_each_answer_comes_before_the_next_question(folder: Folder, arguments: list[str]) -> None:
+    """Whoever asks waits for all answers: one that is kept back, for a full block or more input, is never read."""
+    with folder.start("-j2", *arguments) as process:
+        assert process.stdin
+        assert process.stdout
+        few = 20 if "--" in arguments else 4000
+        asked = 0
+        for count in (1, few, 1, 1, 3, few, 1):
+            questions = [b"%d\n" % number for number in range(asked, asked + count)]
+            asked += count
+            process.stdin.write(b"".join(questions))
+            process.stdin.flush()
+            assert [process.stdout.readline() for _ in questions] == questions
+        process.stdin.close()
+        assert process.wait(50) == 0
+
+
+def test_what_stands_in_a_file_is_written_too_while_the_input_goes_on(folder: Folder) -> None:
+    """And in a terminal each line at once; whoever looks there gives the next line only then."""
+    with folder.start("--output", "out", "one.txt", "-", "mine:same") as process:
+        assert process.stdin
+        expected = b"one\ntwo two\n\nthree\n"
+        for word in (b"", b"four\n", b"five\n"):
+            process.stdin.write(word)
+            process.stdin.flush()
+            expected += word
+            while not (folder.path / "out").exists() or folder.read("out") != expected:
+                assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(50) == 0
+
+
 def test_what_is_done_does_not_wait_for_what_is_not(folder: Folder) -> None:
     """A line that takes long, in the middle of a piece: those before it are written."""
     quick = b"".join(b"%d\n" % number for number in range(3000))

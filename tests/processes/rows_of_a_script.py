@@ -381,6 +381,60 @@ def row_redefined():
             assert executor.submit(by_name, "__main__:answer").result() == (number, True)
 
 
+MISSING = object()
+holder = {"missing": MISSING, "names": names}
+ring = [[]]
+ring[0].append(ring)
+link = ring[0]
+memory = {}
+
+
+class Asked:
+    none = MISSING
+
+    def ask(self, one=MISSING, *, other=MISSING):
+        return [one is MISSING, other is MISSING, self.none is MISSING]
+
+
+def inside(seen):
+    def ask(one=seen):
+        return [one is MISSING, seen is MISSING]
+
+    return ask
+
+
+ask_inside = inside(MISSING)
+
+
+def ask(one=MISSING):
+    return [one is MISSING, *Asked().ask(), *ask_inside()]
+
+
+def ask_containers():
+    return [holder["missing"] is MISSING, holder["names"] is names, ring[0] is link, link[0] is ring]
+
+
+def remember(key, memory=memory):
+    memory[key] = key
+    return len(memory)
+
+
+def remembered():
+    return len(memory)
+
+
+def row_one_object():
+    with make(1) as executor:
+        assert executor.submit(remember, 1).result() == 1
+        for fn in ask, ask_containers, Asked().ask, ask_inside:
+            assert all(executor.submit(fn).result()), (fn, executor.submit(fn).result())
+        assert [executor.submit(remember, key).result() for key in (2, 3)] == [2, 3]
+        assert executor.submit(remembered).result() == 3
+        holder["more"] = names
+        assert all(executor.submit(ask_containers).result())
+        assert executor.submit(lambda: holder["more"] is names).result()
+
+
 def counting(fn):
     @functools.wraps(fn)
     def wrapper(*args):

@@ -20,7 +20,7 @@ from .notes import Note
 from .options import Work
 from .pieces import Board, Piece
 from .records import Records
-from .slots import BEGUN, COMMIT, INPUT, STATE, pack_commit
+from .slots import BEGUN, COMMIT, INPUT, PROGRAM, STATE, pack_commit
 from .worker import CannotBeginError
 
 
@@ -42,6 +42,7 @@ class Casualties:
         if piece is None:
             return  # it had come to its end before
         self._crew.kill_program(piece.slot)
+        self._slots.set(piece.slot, PROGRAM, 0)
         records = Records(self._work, self._slots.read(piece.slot, INPUT, piece.begin, piece.end))
         done, _ = piece.progress(self._slots)
         if done > piece.sent_done:

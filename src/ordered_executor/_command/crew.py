@@ -18,6 +18,7 @@ from ordered_executor import OrderedProcessPoolExecutor, ShutdownTimeoutError
 from ordered_executor._base.system import default_workers
 
 from . import worker
+from .keeper import Keeper
 from .options import Options
 from .slots import PROGRAM, Slots
 from .telling import Telling
@@ -55,6 +56,7 @@ class Crew:
             unseen_errors="ignore",
             reuse=False,
         )
+        self._keeper = Keeper(self.slots) if options.work.program and not options.work.dry_run else None
         self.ready = False  # there is a worker, and it has found the function
         self._submit(worker.ready, (), None)
 
@@ -132,6 +134,7 @@ class Crew:
         self._wait()
         for slot in slots:
             self.kill_program(slot)
+            self.slots.set(slot, PROGRAM, 0)  # whoever kills later does not know whether it is still the same
 
     def _wait(self) -> None:
         with contextlib.suppress(ShutdownTimeoutError):  # they go with this process, which ends now

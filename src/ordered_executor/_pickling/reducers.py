@@ -78,6 +78,7 @@ def reduce(obj: Any, references: References) -> Reduced | None:
         return references.cell(obj) or (empty_cell, ())
     if issubclass(kind, ModuleType):
         if not goes_by_value(obj.__name__):
+            _refuse_made_module(obj)
             return None
         references.uses_module(obj.__name__)
         return module, (obj.__name__,)
@@ -94,6 +95,13 @@ def reduce_instance(obj: Any, kind: type, references: References) -> Reduced | N
     if type(reduced) is not str:
         return reduced
     return references.uses_name(kind.__module__, reduced) or (copyreg.__newobj__, (kind,), obj.__getstate__())  # type: ignore[attr-defined]
+
+
+def _refuse_made_module(found: ModuleType) -> None:
+    """One that the script has made and entered: another process cannot import it."""
+    name = found.__name__
+    if found.__spec__ is None and "." not in name and sys.modules.get(name) is found:
+        raise pickle.PicklingError(f"the module {name!r} was made by the program, and cannot be imported elsewhere")
 
 
 def _reduce_function(fn: FunctionType, references: References) -> Reduced | None:

@@ -38,7 +38,7 @@ from ordered_executor._script.records import (
     source,
     stamps,
 )
-from ordered_executor._script.top_level import top_level
+from ordered_executor._script.top_level import TopLevel, top_level
 
 Order = tuple[Any, ...]
 
@@ -126,19 +126,18 @@ class Table:
 
     def _bring_lacking(self, plan: Plan, orders: list[Order]) -> None:
         """Have the top level run for what cannot be pickled, where it makes that; else say why it is not there."""
+        _spread_errors(plan.records)
         for record in plan.records:
             if record.error is None or self.sent.get(record.need, -1) >= record.stamp:
                 continue
-            home, name = record.need[1:] if record.is_name else place_of(record.obj)
-            top = top_level(home)
-            makes = top is not None and name.partition(".")[0] in top.names
-            if top is not None and makes and home not in self._ran:
+            home, name, top = _made_by_top_level(record)
+            if top is not None and home not in self._ran:
                 orders.append(("run", home, top.filename, top.source))
                 self._ran.add(home)
             reason = _reason(record, name)
             if record.is_name:
                 orders.append(("lack", home, name, reason))
-            elif makes:
+            elif top is not None:
                 orders.append(("adopt", record.need[1], home, name, reason))
             else:
                 orders.append(("explain", record.need[1], reason))
@@ -227,6 +226,25 @@ def _homes(plan: Plan) -> dict[str, None]:
         if isinstance(home, str) and goes_by_value(home) and home in sys.modules:
             homes[home] = None
     return homes
+
+
+def _made_by_top_level(record: Record) -> tuple[str, str, TopLevel | None]:
+    """Its module and name, and the top level that makes it, if a worker may run that."""
+    home, name = record.need[1:] if record.is_name else place_of(record.obj)
+    top = top_level(home)
+    return home, name, top if top is not None and name.partition(".")[0] in top.names else None
+
+
+def _spread_errors(records: list[Record]) -> None:
+    """What refers to a thing that cannot be sent cannot be sent either; but the top level may make it."""
+    failed: dict[Need, str] = {}
+    for record in records:
+        if record.error is not None and not record.is_name and _made_by_top_level(record)[2] is None:
+            failed[record.need] = record.error
+    for record in records if failed else ():
+        lacking = record.needs & failed.keys()
+        if lacking and record.error is None and _made_by_top_level(record)[2] is not None:
+            record.error = failed[lacking.pop()]
 
 
 def _home_order(home: str) -> Order:

@@ -1,8 +1,9 @@
 """Packs the parts of a plan that a worker does not have yet.
 
 Each name has a pickle of its own.  So if one cannot be pickled, or unpickled in the worker, only the tasks that use it
-fail.  An object that is also a global of its own, which the worker has, goes as a reference to that global: it stays
-one object there.
+fail.  An object that is also a global of its own goes as a reference to that global, wherever it is met: in another
+global, in the defaults of a function, in a class.  So it stays one object in the worker.  If it is met before it is
+packed, it is packed first.
 
 Large buffers are not copied: they are written from where they are.
 """
@@ -17,7 +18,7 @@ from ordered_executor._pickling.exceptions import class_name, message_of
 from ordered_executor._pickling.picklers import BASIC, SMALL_BUFFER, CloudPickler
 from ordered_executor._pickling.reducers import CACHE
 from ordered_executor._script.plan import Plan, record_of
-from ordered_executor._script.records import ABSENT, Defining, Need, Needs, Record, carried, is_stable
+from ordered_executor._script.records import ABSENT, Defining, Need, Needs, Record, carried, has_identity, is_stable
 
 Name = tuple[str, str]  # module, name
 # kind, where it belongs, sizes of its pickle and of its buffers
@@ -53,13 +54,25 @@ def _name_of(where: tuple[Any, ...], record: Record) -> str:
     return f"{label!r} of the script"
 
 
-class _AliasPickler(CloudPickler):
-    """Asks about every object whether it is a global that the worker has."""
+class _First(Exception):
+    """A global was met that has not been packed yet."""
 
-    aliases: dict[int, Name]
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+
+class _AliasPickler(CloudPickler):
+    """Asks about every object whether it is a global of its own."""
+
+    packing: Packing
+    root: Any  # what is being pickled
 
     def persistent_id(self, obj: Any) -> Name | None:
-        return self.aliases.get(id(obj))
+        if obj is self.root:
+            self.root = ABSENT
+            return self.packing.alias(obj, root=True)
+        return self.packing.alias(obj)
 
 
 class Packing:
@@ -73,15 +86,16 @@ class Packing:
         self._has = has
         self._plan = plan
         self._new = Needs()
-        self._aliases: dict[int, Name] = {}
+        self._aliases: dict[int, Name] = {}  # by their identities: globals that the worker has, or that are packed
+        self._waiting: dict[int, Record] = {}  # that are to be packed
+        self._begun: dict[int, Name] = {}  # that are being packed
         self._pickle: list[bytes] = []
         self._buffers: list[Any] = []
         records = sorted(plan.records, key=_rank)
         self._prepare(records)
+        self._look_for_globals(records)
         for record in records:
             self._pack(record)
-            if record.is_name and record.error is None and not is_stable(record.value()):
-                self._aliases[id(record.value())] = record.need[1], record.need[2]
 
     def __contains__(self, need: Need) -> bool:
         """Whether the worker has it: then things refer to it."""
@@ -112,6 +126,31 @@ class Packing:
             elif type(value) in _SHELLS and len(value) <= _MOST_IN_SHELL:
                 self.orders.append(("shell", *record.need[1:], type(value).__name__))
 
+    def _look_for_globals(self, records: list[Record]) -> None:
+        for record in records:
+            if not record.is_name or record.error is not None or not has_identity(record.value()):
+                continue
+            if self._has.get(record.need, -1) >= record.stamp:
+                self._aliases.setdefault(id(record.value()), record.need[1:])
+            else:
+                self._waiting.setdefault(id(record.value()), record)
+        for identity in self._aliases:
+            self._waiting.pop(identity, None)
+
+    def alias(self, obj: Any, root: bool = False) -> Name | None:
+        """The global that an object is.  Raises `_First` if that is to be packed before."""
+        name = self._aliases.get(id(obj))
+        if name is not None:
+            return name
+        record = self._waiting.get(id(obj))
+        if record is not None:
+            raise _First(record)
+        name = None if root else self._begun.get(id(obj))
+        if name is None or type(obj) not in _SHELLS or len(obj) > _MOST_IN_SHELL:
+            return None
+        self.orders.append(("shell", *name, type(obj).__name__))  # it is in itself, by way of others
+        return name
+
     def _pack(self, record: Record) -> None:
         had, stamp = self._has.get(record.need, -1), record.stamp  # a change that is told from now on is another one
         if record.error is not None or had >= stamp or record.need in self.sent:
@@ -120,10 +159,19 @@ class Packing:
             self._pack_thing(record, had)
         elif record.value() is not ABSENT:
             _, home, name = record.need
-            self._add(record, "bind", (home, name, stamp), record.value())
+            self._bind(record, home, name, stamp)
         elif had >= 0:
             self.orders.append(("delete", *record.need[1:]))
         self.sent[record.need] = stamp
+
+    def _bind(self, record: Record, home: str, name: str, stamp: int) -> None:
+        value = record.value()
+        if self._waiting.get(id(value)) is record:
+            del self._waiting[id(value)]
+            self._begun[id(value)] = home, name
+        self._add(record, "bind", (home, name, stamp), value)
+        if self._begun.pop(id(value), None) is not None:
+            self._aliases[id(value)] = home, name
 
     def _pack_thing(self, record: Record, had: int) -> None:
         key = record.need[1]
@@ -139,19 +187,9 @@ class Packing:
                 self._add(record, "unset", (key, label), None)
 
     def _add(self, record: Record, kind: str, where: tuple[Any, ...], value: Any) -> None:
-        pickler = (_AliasPickler if self._aliases else CloudPickler)(self, self._take_buffer)
-        needs = pickler.references = Defining(self, record.need)
-        needs.use(pickler)
-        if isinstance(pickler, _AliasPickler):
-            pickler.aliases = self._aliases
-        try:
-            pickler.dump(value)
-        except BaseException as error:
-            # the text only: the error has frames, which hold the object
-            record.error = f"{class_name(type(error))}: {message_of(error)}"
-            raise Unpicklable from None
-        finally:
-            pickler.references = None  # no cycle: the pickler holds all that it has pickled
+        needs = self._dump(record, value)
+        while needs is None:
+            needs = self._dump(record, value)
         for need in needs.defined:
             found = record_of(need)
             if found is not None:
@@ -167,6 +205,28 @@ class Packing:
         self.entries.append((kind, where, [sum(map(len, pickled)), *map(len, buffers)]))
         self.parts += pickled
         self.parts += buffers
+
+    def _dump(self, record: Record, value: Any) -> Defining | None:
+        """Pickle it; returns what it needs, or None if something else had to be packed first."""
+        aliases = self._aliases or self._waiting or len(self._begun) > 1
+        pickler = (_AliasPickler if aliases else CloudPickler)(self, self._take_buffer)
+        needs = pickler.references = Defining(self, record.need)
+        needs.use(pickler)
+        if isinstance(pickler, _AliasPickler):
+            pickler.packing, pickler.root = self, value
+        try:
+            pickler.dump(value)
+        except _First as first:
+            self._pickle, self._buffers = [], []
+            self._pack(first.record)
+            return None
+        except BaseException as error:
+            # the text only: the error has frames, which hold the object
+            record.error = f"{class_name(type(error))}: {message_of(error)}"
+            raise Unpicklable from None
+        finally:
+            pickler.references = None  # no cycle: the pickler holds all that it has pickled
+        return needs
 
     # ------------------------------------------------------------------------------------- what the pickler writes to
 

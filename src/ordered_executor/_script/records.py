@@ -13,6 +13,7 @@ has not: a worker would lose its own changes to that part.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import linecache
 import re
@@ -326,6 +327,8 @@ class Record:
         obj = parts.get("") if self.is_name else self.obj
         if type(obj) in BASIC:
             return set(), None
+        if not self.is_name:
+            needs.all |= _globals_in(obj, parts)
         try:
             limit = SMALL_BYTES if self.is_name else _ANY
             rehearse(obj, limit, needs, needs.use if isinstance(needs, Defining) else None)
@@ -350,6 +353,29 @@ def is_stable(value: Any) -> bool:
     if kind in _STABLE or issubclass(kind, (type, ModuleType)) or hasattr(kind, "__get__"):
         return True
     return kind is tuple and all(map(is_stable, value))
+
+
+def has_identity(value: Any) -> bool:
+    """Whether somebody may ask if an object is this one."""
+    return type(value) in (tuple, bytes) or not is_stable(value)
+
+
+def _globals_in(obj: Any, parts: dict[str, Any]) -> set[Need]:
+    """The globals of the script that a function has as a default or in a cell, or a class as an attribute."""
+    values = list(parts.values())
+    if type(obj) is FunctionType:
+        values += [*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values()]
+        for cell in obj.__closure__ or ():
+            with contextlib.suppress(ValueError):  # it is empty
+                values.append(cell.cell_contents)
+    looked_for = {id(value) for value in values if has_identity(value)}
+    found: set[Need] = set()
+    if looked_for:
+        for home in [name for name in list(sys.modules) if goes_by_value(name) and name != AS_SPAWN_DOES]:
+            found.update(
+                ("name", home, name) for name, value in list(names_in(home).items()) if id(value) in looked_for
+            )
+    return found
 
 
 def is_private(label: str) -> bool:
