@@ -46,6 +46,28 @@ def test_a_reader_that_stands_still(folder: Folder, function: str, line: bytes, 
         assert size == count * (100_001 if function == "big" else len(line))
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("arguments", [["mine:same"], ["--pipe", "--lines", "1", "--", "cat"]], ids=" ".join)
+def test_a_line_that_is_larger_than_all_windows(folder: Folder, arguments: list[str]) -> None:
+    """The parent does not hold it, coming or going; its neighbours are lines as any."""
+    part, parts = b"x" * (1 << 20), 100
+    with folder.start("-j2", "--window-bytes", "1M", *arguments) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"a\n")
+        for _ in range(parts):
+            process.stdin.write(part)
+        process.stdin.write(b"\nb\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"a\n"
+        for _ in range(parts):
+            assert process.stdout.read(len(part)) == part
+        assert process.stdout.read(3) == b"\nb\n"
+        assert peak_megabytes(process.pid) < MOST_MEGABYTES
+        process.stdin.close()
+        assert process.wait(50) == 0
+
+
 def cpu_seconds(pid: int) -> float:
     """What a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -28,6 +28,34 @@ def test_files_that_cannot_be_read(folder: Folder) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--output", "one.txt"], "one.txt is an input, and the output would be written there"),
+        (["--joblog", "./one.txt"], "one.txt is an input, and the job log would be written there"),
+        (["--dead-letter", "link"], "one.txt is an input, and the file of dead letters would be written there"),
+        (["--trace", "one.txt"], "one.txt is an input, and the trace would be written there"),
+        (["--output", "two.txt", "--joblog", "two.txt"], "the output and the job log are the same file"),
+        (["--resume", "--joblog", "two.txt"], "the job log has a row that is none: b'four\\n'"),
+        (["--resume", "--joblog", "three.txt"], "three.txt is no job log"),
+    ],
+)
+def test_files_of_the_user_are_not_overwritten(folder: Folder, options: list[str], problem: str) -> None:
+    """An input that is opened for writing would be empty before it is read."""
+    (folder.path / "link").hardlink_to(folder.path / "one.txt")
+    folder.write("three.txt", b"no newline")
+    assert folder.run("mine:same", "one.txt", *options) == (2, b"", f"ordered-executor: {problem}\n")
+    assert folder.read("one.txt") == b"one\ntwo two\n\nthree"
+    assert (folder.read("two.txt"), folder.read("three.txt")) == (b"four\n", b"no newline")
+
+
+def test_an_output_that_is_the_input(folder: Folder) -> None:
+    """As `cat file >>file`, it would grow for ever."""
+    with open(folder.path / "one.txt", "ab") as out:  # noqa: PTH123
+        status, _, err = folder.run("mine:same", "two.txt", "one.txt", stdout=out)
+    assert (status, err) == (2, "ordered-executor: one.txt is an input, and the output would be written there\n")
+
+
 @pytest.mark.parametrize("at", [0, 1, 2, 777, 2999])
 def test_a_line_that_kills_its_worker_fails_alone(folder: Folder, at: int) -> None:
     """Wherever in its piece it stands; no other line is lost, or run twice."""

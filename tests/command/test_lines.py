@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -101,8 +102,8 @@ def test_each_answer_comes_before_the_next_question(folder: Folder, arguments: l
 
 
 def test_what_stands_in_a_file_is_written_too_while_the_input_goes_on(folder: Folder) -> None:
-    """And in a terminal each line at once; whoever looks there gives the next line only then."""
-    with folder.start("--output", "out", "one.txt", "-", "mine:same") as process:
+    """Whoever looks into the file gives the next line only then."""
+    with folder.start("mine:same", "one.txt", "-", "--output", "out") as process:
         assert process.stdin
         expected = b"one\ntwo two\n\nthree\n"
         for word in (b"", b"four\n", b"five\n"):
@@ -111,6 +112,7 @@ def test_what_stands_in_a_file_is_written_too_while_the_input_goes_on(folder: Fo
             expected += word
             while not (folder.path / "out").exists() or folder.read("out") != expected:
                 assert process.poll() is None
+                time.sleep(0.01)
         process.stdin.close()
         assert process.wait(50) == 0
 

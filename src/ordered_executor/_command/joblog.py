@@ -92,6 +92,8 @@ def open_log(path: str, resume: bool) -> tuple[int, Log]:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if resume else os.O_TRUNC), 0o666)
         with open(fd, "rb", closefd=False) as rows:
             log = read_log(rows)
+        if not log.size and not HEADER.startswith(os.pread(fd, len(HEADER), 0)):
+            raise EarlyEnd(f"{path} is no job log", WRONG)
         os.ftruncate(fd, log.size)
         os.lseek(fd, log.size, os.SEEK_SET)
         if not log.size:

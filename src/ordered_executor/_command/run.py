@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 
 from .crew import Crew
@@ -35,6 +36,7 @@ def run(options: Options) -> int:
 
 def _run(options: Options, reporter: Reporter) -> int:
     _check_streams(options)
+    _check_files(options)
     output = _open_output(options)
     rows, log = _open_log(options, output)
     letters = _open_letters(options, log)
@@ -69,6 +71,36 @@ def _check_streams(options: Options) -> None:
         raise EarlyEnd("the standard output is closed")
     if 0 in closed and "-" in options.files:
         raise EarlyEnd("the standard input is closed")
+
+
+def _check_files(options: Options) -> None:
+    """No file is read and written: what was opened for writing first would be empty, or grow for ever."""
+    read = {_identity(0 if name == "-" else name): name for name in options.files}
+    written: dict[tuple[int, int], str] = {}
+    files = {
+        "output": 1 if options.output is None else options.output,
+        "job log": options.joblog,
+        "file of dead letters": options.dead_letter,
+        "trace": options.trace,
+    }
+    for what, place in files.items():
+        identity = None if place is None else _identity(place)
+        if identity is None:
+            continue
+        if identity in read:
+            raise EarlyEnd(f"{read[identity]} is an input, and the {what} would be written there", WRONG)
+        if identity in written:
+            raise EarlyEnd(f"the {written[identity]} and the {what} are the same file", WRONG)
+        written[identity] = what
+
+
+def _identity(place: str | int) -> tuple[int, int] | None:
+    """Of a regular file that exists."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(place)  # noqa: PTH116 (a descriptor, too)
+        if stat.S_ISREG(found.st_mode):
+            return found.st_dev, found.st_ino
+    return None
 
 
 def _open_output(options: Options) -> int:
