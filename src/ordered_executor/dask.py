@@ -283,10 +283,11 @@ class DaskBackend(ClusterBackend):
         return getattr(self._client.cluster, "_adaptive", None) is not None
 
     def _look(self) -> None:
-        if self._client.status in ("closing", "closed"):
-            self._break("the Dask client was closed before its executor")
-        else:
-            self._on_loop(self._count())
+        self._on_loop(self._count())
+
+    def _why_gone(self) -> str | None:
+        closed = self._client.status in ("closing", "closed")
+        return "the Dask client was closed before its executor" if closed else None
 
     async def _count(self) -> None:
         """On the client's loop."""

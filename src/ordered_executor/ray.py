@@ -184,10 +184,10 @@ class RayBackend(ClusterBackend):
         return most if self._max_workers is None else min(most, self._max_workers)
 
     def _look(self) -> None:
-        if not ray.is_initialized():
-            self._break("Ray was shut down before its executor")
-        else:
-            self._ask_clerk(self._count)
+        self._ask_clerk(self._count)
+
+    def _why_gone(self) -> str | None:
+        return None if ray.is_initialized() else "Ray was shut down before its executor"
 
     def _count(self) -> None:
         """On the clerk."""

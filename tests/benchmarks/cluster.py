@@ -29,23 +29,24 @@ from tests.benchmarks import tasks
 
 Play = Callable[[Any], float]
 MIB = 1 << 20
+HOST = ("--host", "127.0.0.1")
 
 
 # --------------------------------------------------------------------------------------------------------- a cluster
 
 
 class Processes:
-    """A scheduler and workers, each a process."""
+    """A scheduler and workers, each a process; and a client, which waits `patience` seconds for a lost scheduler."""
 
-    def __init__(self, workers: int, *, threads: int = 1, nanny: bool = False) -> None:
+    def __init__(self, workers: int, *, threads: int = 1, nanny: bool = False, patience: float = 30.0) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="cluster-")
         self._file = str(Path(self._folder.name) / "scheduler.json")
         self._threads = threads
         self._nanny = nanny
-        self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        self.scheduler = self._start("dask_scheduler", *HOST, "--port", "0")
         self.workers: list[subprocess.Popen[bytes]] = []
         self.scale(workers)
-        self.client = distributed.Client(scheduler_file=self._file, set_as_default=False)
+        self.client = distributed.Client(scheduler_file=self._file, set_as_default=False, timeout=patience)
         if workers:
             self.client.wait_for_workers(workers)
 
@@ -68,6 +69,20 @@ class Processes:
             worker = self.workers.pop()
             worker.terminate()
             worker.wait()
+
+    def lose_scheduler(self) -> None:
+        """Kill it.  Its workers end by themselves."""
+        self.scheduler.kill()
+        self.scheduler.wait()
+        for worker in self.workers:
+            worker.wait()
+
+    def bring_scheduler_back(self) -> None:
+        """Another takes its place, and others those of the workers."""
+        workers, self.workers = len(self.workers), []
+        port = self.client.scheduler.address.rpartition(":")[2]
+        self.scheduler = self._start("dask_scheduler", *HOST, "--port", port)
+        self.scale(workers)
 
     def scheduler_seconds(self) -> float:
         """The processor time that the scheduler has used."""

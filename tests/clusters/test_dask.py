@@ -24,14 +24,9 @@ distributed = pytest.importorskip("distributed")
 from ordered_executor._clusters.parts import Part  # noqa: E402 (as below)
 from ordered_executor.dask import DaskBackend, OrderedDaskExecutor  # noqa: E402 (only where distributed is)
 
-# Dask and Tornado warn of each other, of sockets that close late, of clusters without a dashboard: not our business.
-pytestmark = [
-    pytest.mark.filterwarnings("default:::distributed"),
-    pytest.mark.filterwarnings("default:::tornado"),
-    pytest.mark.filterwarnings("default::DeprecationWarning"),
-    pytest.mark.filterwarnings("default::ResourceWarning"),
-    pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"),
-]
+from .start import QUIET, dask_client  # noqa: E402 (the same)
+
+pytestmark = QUIET
 
 THREADS = 3
 _valves: dict[str, threading.Event] = {}
@@ -41,9 +36,7 @@ _journal: list[Any] = []
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """A cluster of threads, for all tests of the module."""
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=THREADS, dashboard_address=":0", set_as_default=False
-    ) as made:
+    with dask_client(1, threads=THREADS, processes=False) as made:
         yield made
 
 
@@ -382,31 +375,22 @@ def test_two_executors_share_a_client(client: Any, valves: dict[str, threading.E
 
 def test_a_client_that_is_closed_breaks_the_executor(valves: dict[str, threading.Event]) -> None:
     """If the client is closed too early, what is unfinished fails, and nobody waits for ever."""
-    made = distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0", set_as_default=False
-    )
-    executor = OrderedDaskExecutor(made, unseen_errors="ignore")
-    futures = [executor.submit(stand, "a", number) for number in range(3)]
-    until(lambda: _journal == [0])
-    threading.Timer(0.5, valves["a"].set).start()  # a cluster of threads waits for them at its end
-    made.close()
-    assert all(isinstance(future.exception(PATIENCE), BrokenProcessPool) for future in futures)
-    executor.shutdown()
-    with pytest.raises((BrokenProcessPool, RuntimeError)):
-        executor.submit(abs, 1)
+    with dask_client(1, processes=False) as made:
+        executor = OrderedDaskExecutor(made, unseen_errors="ignore")
+        futures = [executor.submit(stand, "a", number) for number in range(3)]
+        until(lambda: _journal == [0])
+        threading.Timer(0.5, valves["a"].set).start()  # a cluster of threads waits for them at its end
+        made.close()
+        assert all(isinstance(future.exception(PATIENCE), BrokenProcessPool) for future in futures)
+        executor.shutdown()
+        with pytest.raises((BrokenProcessPool, RuntimeError)):
+            executor.submit(abs, 1)
 
 
 @pytest.fixture
 def processes() -> Iterator[Any]:
     """A cluster of two processes that gives a task up when one worker has died of it."""
-    import dask
-
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.Client(
-            processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0", set_as_default=False
-        ) as made,
-    ):
+    with dask_client(2, failures=0) as made:
         yield made
 
 

@@ -114,7 +114,11 @@ class ClusterBackend(Backend):
         raise NotImplementedError
 
     def _look(self) -> None:
-        """See how large the cluster is, and post `_on_workers`; call `_break` if it is gone.  Does not wait."""
+        """See how large the cluster is, and post `_on_workers`.  Does not wait."""
+        raise NotImplementedError
+
+    def _why_gone(self) -> str | None:
+        """Why nothing will come from the cluster any more, if so."""
         raise NotImplementedError
 
     def _is_accident(self, error: BaseException) -> bool:
@@ -156,11 +160,12 @@ class ClusterBackend(Backend):
         try:
             self._start(startable)
         except Exception as error:
+            if self._is_gone():
+                return
             for part in startable:
                 self._give_up(part)
                 part.failure = error
                 self._advance(part.slot)
-            self._look()
 
     def _waits(self, part: Part) -> bool:
         """Whether a buffer of it is on its way to the cluster: then it is sent when that is there."""
@@ -274,6 +279,8 @@ class ClusterBackend(Backend):
     def _look_at_clock(self, now: float) -> None:
         if self._busy and now - self._looked >= LOOK_SECONDS:
             self._looked = now
+            if self._is_gone():
+                return
             self._look()
             if now - self._stalled_since >= self._stall_seconds / 2 and (part := self._part_at_head()) is not None:
                 self._look_after(part)
@@ -334,6 +341,8 @@ class ClusterBackend(Backend):
 
     def _on_lost(self, part: Part, error: BaseException) -> None:
         """The cluster has given it up: its workers died, somebody cancelled it, or it could not be loaded there."""
+        if self._is_gone():
+            return
         if self._is_accident(error) and part.accidents < ACCIDENTS_MOST:
             part.accidents += 1
             self._store.forget_places()
@@ -375,10 +384,13 @@ class ClusterBackend(Backend):
             if single.failure is None:
                 self._unsent.append(single)
 
-    def _break(self, text: str) -> None:
-        if not self._broken and not self._closing:
+    def _is_gone(self) -> bool:
+        """Whether the cluster is; then all that is not home fails, in order."""
+        why = self._why_gone()
+        if why is not None and not self._broken and not self._closing:
             self._broken = True
-            self._events.append(Broken(BrokenProcessPool(text)))
+            self._events.append(Broken(BrokenProcessPool(why)))
+        return why is not None
 
     # ------------------------------------------------------------------------------------------------- kill and close
 
