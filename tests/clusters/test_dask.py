@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -411,6 +412,26 @@ def test_a_lost_task_is_sent_again(processes: Any, tmp_path: Path) -> None:
     """With `retries`, a task whose worker died is run again."""
     with OrderedDaskExecutor(processes, retries=2) as executor:
         assert executor.submit(die_once, tmp_path / "died", 5).result(PATIENCE) == 5
+
+
+def test_a_silent_worker_is_replaced_whatever_it_has_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only one that has the head: a client has few gathers on the way, which may all wait for such a worker."""
+    stub, spoke = mock.Mock(), {"runs": 0, "keeps": 0, "nothing": 0, "speaks": 0}
+    stub.nthreads.return_value = {}
+    stub.cluster = None
+    stub.scheduler_info = lambda **_: {"workers": {name: {"last_seen": at, "nanny": 1} for name, at in spoke.items()}}
+    stub.processing.return_value = {"runs": ("mine",), "speaks": ("mine",)}
+    stub.has_what.return_value = {"keeps": ("mine too",), "nothing": ("another's",)}
+    clock = [0.0]
+    monkeypatch.setattr("ordered_executor.dask.time.monotonic", lambda: clock[0])
+    backend = DaskBackend(stub, None, 1000, None, 60.0)
+    for now in range(0, 60, 20):
+        clock[0], spoke["speaks"] = now, now
+        backend._see({"mine", "mine too"})
+    assert not stub.restart_workers.called
+    clock[0], spoke["speaks"] = 61, 61
+    backend._see({"mine", "mine too"})
+    assert [call.args[0] for call in stub.restart_workers.call_args_list] == [["runs"], ["keeps"]]
 
 
 # ---------------------------------------------------------------------------------------------------------- arguments

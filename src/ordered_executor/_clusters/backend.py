@@ -70,9 +70,10 @@ class Fetched(NamedTuple):
 class ClusterBackend(Backend):
     """See the module, and `_core.backend.Backend`."""
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._homeward = Homeward(window)
+    def __init__(self, window: int | None, window_bytes: int, workers: int) -> None:
+        self.first_workers: int = max(1, workers)
+        self.window: Window = Window(window, window_bytes, self.first_workers)
+        self._homeward = Homeward(self.window)
         self.demand = self._homeward.demand
         self._narrow = False
         self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
@@ -87,7 +88,7 @@ class ClusterBackend(Backend):
         self._alarms: list[tuple[float, int, Part, int]] = []  # a heap: when which task will have run too long
         self._stall_seconds = math.inf  # how long the head may stand before somebody looks at the worker that has it
         self._stalled_since = time.monotonic()
-        self._workers = 0
+        self._workers = workers
         self._elastic = False
         self._size: tuple[int, int, int] | None = None  # as the core was told
         self._looked = 0.0
@@ -132,8 +133,8 @@ class ClusterBackend(Backend):
     def _stop(self, parts: list[Part]) -> None:
         """Stop what runs of them, if the cluster can.  Does not wait."""
 
-    def _look_after(self, part: Part) -> None:
-        """It has the head, which has not moved for long: see whether its worker is alive.  Does not wait."""
+    def _look_after(self, tasks: list[Any]) -> None:
+        """The head has not moved for long: see whether the workers that have these are alive.  Does not wait."""
 
     # ------------------------------------------------------------------------------------------------------ the lanes
 
@@ -216,7 +217,7 @@ class ClusterBackend(Backend):
             self._events.append(Resized(*size))
 
     def _narrow_for(self, workers: int) -> bool:
-        return not self._window.wide and self._window.tickets < AHEAD_WINDOW_PER_LANE * workers
+        return not self.window.wide and self.window.tickets < AHEAD_WINDOW_PER_LANE * workers
 
     # ----------------------------------------------------------------------------------------------------- the window
 
@@ -282,20 +283,13 @@ class ClusterBackend(Backend):
             if self._is_gone():
                 return
             self._look()
-            if now - self._stalled_since >= self._stall_seconds / 2 and (part := self._part_at_head()) is not None:
-                self._look_after(part)
+            if now - self._stalled_since >= self._stall_seconds / 2:
+                mine = [part.task for parts in self._lanes.values() for part in parts if part.task is not None]
+                self._look_after(mine)
         while self._alarms and self._alarms[0][0] <= now:
             _, attempt, part, index = heapq.heappop(self._alarms)
             if part.attempt == attempt and part.task is not None and not part.ended:
                 self._overrun(part, index)
-
-    def _part_at_head(self) -> Part | None:
-        """What the head is in, if the cluster has it."""
-        for parts in self._lanes.values():
-            for part in parts:
-                if part.ticket <= self._head < part.ticket + part.count:
-                    return part if part.task is not None else None
-        return None
 
     def _on_begun(self, part: Part, attempt: int, index: int) -> None:
         """The worker has begun with this ticket of a part."""
