@@ -1,8 +1,8 @@
 """`OrderedRayExecutor`: ordered execution on a Ray cluster.
 
-It has the backend for a Ray cluster (see `_clusters.backend`): a part of a batch is one Ray task.  It returns two objects:
-the size of its outcomes, which comes by itself, and the outcomes, which stay in the object store until the window
-reaches them.
+It has the backend for a Ray cluster (see `_clusters.backend`): a part of a batch is one Ray task.  It returns two
+objects: the size of its outcomes, which comes by itself, and the outcomes, which stay in the object store until the
+window reaches them.
 
 All of it runs on the scheduler, with two exceptions, which only put into `_posts`: Ray tells the ends of tasks on a
 thread of its own, and the clerk is a thread for calls that may wait.
