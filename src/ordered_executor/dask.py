@@ -24,14 +24,14 @@ import dask
 import distributed
 from distributed.protocol import dask_deserialize, dask_serialize
 
-from ordered_executor._base.checks import check_count, check_optional_count, check_seconds
+from ordered_executor._base.checks import check_seconds
 from ordered_executor._base.tasks import Options
 from ordered_executor._clusters.backend import ClusterBackend, Fetched
+from ordered_executor._clusters.executor import ClusterExecutor, check_bounds
 from ordered_executor._clusters.parts import Part, send_references
 from ordered_executor._clusters.store import Common
 from ordered_executor._clusters.task import Cargo, Carried, Home, run_part
-from ordered_executor._core.executor import OptionsView, OrderedExecutor
-from ordered_executor._core.window import Window
+from ordered_executor._core.executor import OptionsView
 from ordered_executor._pickling.picklers import PROTOCOL
 from ordered_executor.process_pool import DEFAULT_WINDOW_BYTES
 
@@ -102,7 +102,7 @@ for _kind in (Home, Carried):
 # -------------------------------------------------------------------------------------------------------- for the user
 
 
-class OrderedDaskExecutor(OrderedExecutor):
+class OrderedDaskExecutor(ClusterExecutor):
     """A `concurrent.futures.Executor` on a Dask cluster whose futures complete in the order of submission.
 
     Args:
@@ -150,24 +150,22 @@ class OrderedDaskExecutor(OrderedExecutor):
             raise TypeError(f"client must be a distributed.Client, not {client!r}")
         if client.asynchronous:
             raise ValueError("client must not be an asynchronous one: make it without asynchronous=True")
-        max_workers = check_optional_count("max_workers", max_workers, 1)
-        window = check_optional_count("window", window, 1)
-        window_bytes = check_count("window_bytes", window_bytes, 1)
-        extra = _check_extra({}, resources, workers, allow_other_workers, priority)
+        max_workers, window, window_bytes = check_bounds(max_workers, window, window_bytes)
+        extra = self._check_extra(
+            {}, resources=resources, workers=workers, allow_other_workers=allow_other_workers, priority=priority
+        )
         stall = check_seconds("stall_timeout", stall_timeout)
         assert stall is not None
         backend = DaskBackend(client, window, window_bytes, max_workers, stall)
         super().__init__(
             backend,
-            backend.window,
-            backend.first_workers,
+            extra,
             backlog=backlog,
             retries=retries,
             timeout=task_timeout,
             keep_results=keep_results,
             unseen_errors=unseen_errors,
         )
-        self._options = self._options._replace(extra=extra)
 
     def options(
         self,
@@ -184,9 +182,42 @@ class OrderedDaskExecutor(OrderedExecutor):
         `resources`, `workers`, `allow_other_workers` and `priority` are options of `Client.submit`.  A setting that
         you leave out is the executor's.
         """
-        base = super().options(retries=retries, timeout=timeout)._options
-        extra = _check_extra(base.extra, resources, workers, allow_other_workers, priority)
-        return OptionsView(self, base._replace(extra=extra))
+        return self._view(
+            retries,
+            timeout,
+            resources=resources,
+            workers=workers,
+            allow_other_workers=allow_other_workers,
+            priority=priority,
+        )
+
+    @staticmethod
+    def _check_extra(
+        base: Mapping[str, Any],
+        *,
+        resources: Mapping[str, float] | None,
+        workers: str | Iterable[str] | None,
+        allow_other_workers: bool | None,
+        priority: int | None,
+    ) -> dict[str, Any]:
+        extra = dict(base)
+        if resources is not None:
+            if not isinstance(resources, Mapping):
+                raise TypeError(f"resources must be a mapping of names to numbers, not {resources!r}")
+            extra["resources"] = dict(resources)
+        if workers is not None:
+            extra["workers"] = [workers] if isinstance(workers, str) else list(workers)
+        if allow_other_workers is not None:
+            if not isinstance(allow_other_workers, bool):
+                raise TypeError(f"allow_other_workers must be True or False, not {allow_other_workers!r}")
+            extra["allow_other_workers"] = allow_other_workers
+        if priority is not None:
+            if isinstance(priority, bool) or not isinstance(priority, int):
+                raise TypeError(f"priority must be an int, not {priority!r}")
+            extra["priority"] = priority
+        if extra.get("allow_other_workers") and not extra.get("workers"):
+            raise ValueError("allow_other_workers says something only together with workers")
+        return extra
 
     def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Any:
         return super()._submit(fn, args, kwargs, _annotated(options))
@@ -201,34 +232,6 @@ class OrderedDaskExecutor(OrderedExecutor):
 # ----------------------------------------------------------------------------------------------------------- placement
 
 
-def _check_extra(
-    base: Mapping[str, Any],
-    resources: Mapping[str, float] | None,
-    workers: str | Iterable[str] | None,
-    allow_other_workers: bool | None,
-    priority: int | None,
-) -> dict[str, Any]:
-    """The options of Dask's own, those given over those of `base`."""
-    extra = dict(base)
-    if resources is not None:
-        if not isinstance(resources, Mapping):
-            raise TypeError(f"resources must be a mapping of names to numbers, not {resources!r}")
-        extra["resources"] = dict(resources)
-    if workers is not None:
-        extra["workers"] = [workers] if isinstance(workers, str) else list(workers)
-    if allow_other_workers is not None:
-        if not isinstance(allow_other_workers, bool):
-            raise TypeError(f"allow_other_workers must be True or False, not {allow_other_workers!r}")
-        extra["allow_other_workers"] = allow_other_workers
-    if priority is not None:
-        if isinstance(priority, bool) or not isinstance(priority, int):
-            raise TypeError(f"priority must be an int, not {priority!r}")
-        extra["priority"] = priority
-    if extra.get("allow_other_workers") and not extra.get("workers"):
-        raise ValueError("allow_other_workers says something only together with workers")
-    return extra
-
-
 def _annotated(options: Options) -> Options:
     """The same with what `dask.annotate` says around the caller; what the view says itself comes first."""
     found = dask.get_annotations()
@@ -241,7 +244,7 @@ def _annotated(options: Options) -> Options:
                 f"{', '.join(sorted(ANNOTATIONS - {'span'}))}. For retries say options(retries=...)"
             )
     given = {name: found.get(name) for name in ("resources", "workers", "allow_other_workers", "priority")}
-    extra = {**_check_extra({}, **given), **options.extra}
+    extra = {**OrderedDaskExecutor._check_extra({}, **given), **options.extra}
     if "span" in found:
         extra["span"] = found["span"]
     return options._replace(extra=extra)
@@ -263,12 +266,10 @@ class DaskBackend(ClusterBackend):
         # it keeps what no thread is free for, and so can give it to workers that come later.
         self._group = f"ordered_executor-{uuid.uuid4().hex}"
         workers = self._bounded(sum(client.nthreads().values()))
-        self.first_workers: int = max(1, workers)
-        self.window: Window = Window(window, window_bytes, self.first_workers)
-        super().__init__(self.window)
+        super().__init__(window, window_bytes, workers)
         self._homeward.pause = GATHER_SECONDS
         self._stall_seconds = stall_seconds
-        self._last_seen: tuple[str, Any, float] | None = None  # of a worker, by the scheduler; since when
+        self._seen: dict[str, tuple[Any, float]] = {}  # of workers: when they spoke last; since when that is so
         self._attempts: dict[int, Part] = {}  # parts whose tasks have time limits, by the number of their start
         self._subscribed = False
         self._on_workers(workers, self._grows())
@@ -283,10 +284,11 @@ class DaskBackend(ClusterBackend):
         return getattr(self._client.cluster, "_adaptive", None) is not None
 
     def _look(self) -> None:
-        if self._client.status in ("closing", "closed"):
-            self._break("the Dask client was closed before its executor")
-        else:
-            self._on_loop(self._count())
+        self._on_loop(self._count())
+
+    def _why_gone(self) -> str | None:
+        closed = self._client.status in ("closing", "closed")
+        return "the Dask client was closed before its executor" if closed else None
 
     async def _count(self) -> None:
         """On the client's loop."""
@@ -433,36 +435,40 @@ class DaskBackend(ClusterBackend):
             _blame_nobody(watched)
             self._client.restart_workers(watched, timeout=RESTART_SECONDS, raise_for_error=False)
 
-    def _look_after(self, part: Part) -> None:
-        self._on_loop(self._see_worker_of(part.task))
+    def _look_after(self, tasks: list[Any]) -> None:
+        self._on_loop(self._see_workers_of({task.key for task in tasks}))
 
-    async def _see_worker_of(self, task: Any) -> None:
+    async def _see_workers_of(self, keys: set[Any]) -> None:
         with contextlib.suppress(Exception):
-            await asyncio.to_thread(self._see, task)
+            await asyncio.to_thread(self._see, keys)
 
-    def _see(self, task: Any) -> None:
-        """Restart or remove the worker that has this task, if the scheduler has heard nothing of it for too long.
+    def _see(self, keys: set[Any]) -> None:
+        """Restart or remove workers that have some of these, if the scheduler has heard nothing of them for too long.
 
-        It runs the task, or keeps its outcome, and the parent tries to fetch that.
+        Any of them may hold up the head: one runs it, or keeps its outcome; or keeps another, and the few gathers that
+        a client has on the way at a time wait for that.
         """
-        found = self._where({task.key}) or list(self._client.who_has([task]).get(task.key, ()))
-        known = self._client.scheduler_info(n_workers=-1)["workers"]
-        if not found or found[0] not in known:
-            self._last_seen = None
+        known, now = self._client.scheduler_info(n_workers=-1)["workers"], time.monotonic()
+        before, self._seen = self._seen, {}
+        for worker, info in known.items():
+            seen, since = before.get(worker, (None, now))
+            self._seen[worker] = info["last_seen"], since if seen == info["last_seen"] else now
+        silent = [worker for worker, (_, since) in self._seen.items() if now - since >= self._stall_seconds]
+        if not silent:
             return
-        worker, seen, now = found[0], known[found[0]]["last_seen"], time.monotonic()
-        if self._last_seen is None or self._last_seen[:2] != (worker, seen):
-            self._last_seen = worker, seen, now
-        elif now - self._last_seen[2] >= self._stall_seconds:
-            self._last_seen = None
-            logger.warning(
-                "Dask worker %s said nothing for %s s; another runs what it had", worker, self._stall_seconds
-            )
-            with contextlib.suppress(Exception):  # its nanny may be gone, too
-                self._restart([worker])
-            if worker in self._client.scheduler_info(n_workers=-1)["workers"]:
-                _blame_nobody([worker])
-                self._client.run_on_scheduler(_remove, worker=worker)
+        running, kept = self._client.processing(silent), self._client.has_what(silent)
+        for worker in silent:
+            if not keys.isdisjoint([*running.get(worker, ()), *kept.get(worker, ())]):
+                self._replace(worker)
+
+    def _replace(self, worker: str) -> None:
+        self._seen.pop(worker, None)  # it is given as long again
+        logger.warning("Dask worker %s said nothing for %s s; another runs what it had", worker, self._stall_seconds)
+        with contextlib.suppress(Exception):  # its nanny may be gone, too
+            self._restart([worker])
+        if worker in self._client.scheduler_info(n_workers=-1)["workers"]:
+            _blame_nobody([worker])
+            self._client.run_on_scheduler(_remove, worker=worker)
 
     # ------------------------------------------------------------------------------------------------- what tasks share
 

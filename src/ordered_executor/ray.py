@@ -19,13 +19,12 @@ from typing import Any
 
 import ray
 
-from ordered_executor._base.checks import check_count, check_optional_count
 from ordered_executor._clusters.backend import ClusterBackend, Fetched
+from ordered_executor._clusters.executor import ClusterExecutor, check_bounds
 from ordered_executor._clusters.parts import Part, send_references
 from ordered_executor._clusters.store import Common
 from ordered_executor._clusters.task import run_and_tell
-from ordered_executor._core.executor import OptionsView, OrderedExecutor
-from ordered_executor._core.window import Window
+from ordered_executor._core.executor import OptionsView
 from ordered_executor.process_pool import DEFAULT_WINDOW_BYTES
 
 __all__ = ["OrderedRayExecutor"]
@@ -41,7 +40,7 @@ ACCIDENTS = (
 send_references(ray.ObjectRef)
 
 
-class OrderedRayExecutor(OrderedExecutor):
+class OrderedRayExecutor(ClusterExecutor):
     """A `concurrent.futures.Executor` on a Ray cluster whose futures complete in the order of submission.
 
     Call `ray.init()` before you make one.  The executor does not end the cluster.
@@ -80,22 +79,20 @@ class OrderedRayExecutor(OrderedExecutor):
     ) -> None:
         if not ray.is_initialized():
             raise RuntimeError("Ray is not initialized: call ray.init() first")
-        max_workers = check_optional_count("max_workers", max_workers, 1)
-        window = check_optional_count("window", window, 1)
-        window_bytes = check_count("window_bytes", window_bytes, 1)
-        extra = _check_extra({}, num_cpus, num_gpus, resources, runtime_env)
+        max_workers, window, window_bytes = check_bounds(max_workers, window, window_bytes)
+        extra = self._check_extra(
+            {}, num_cpus=num_cpus, num_gpus=num_gpus, resources=resources, runtime_env=runtime_env
+        )
         backend = RayBackend(window, window_bytes, max_workers, extra)
         super().__init__(
             backend,
-            backend.window,
-            backend.first_workers,
+            extra,
             backlog=backlog,
             retries=retries,
             timeout=None,
             keep_results=keep_results,
             unseen_errors=unseen_errors,
         )
-        self._options = self._options._replace(extra=extra)
 
     def options(
         self,
@@ -114,33 +111,33 @@ class OrderedRayExecutor(OrderedExecutor):
         """
         if timeout is not None:
             raise ValueError("timeout must be None: nobody but the worker knows when a Ray task has begun; use kill()")
-        base = super().options(retries=retries)._options
-        extra = _check_extra(base.extra, num_cpus, num_gpus, resources, runtime_env)
-        return OptionsView(self, base._replace(extra=extra))
+        return self._view(
+            retries, None, num_cpus=num_cpus, num_gpus=num_gpus, resources=resources, runtime_env=runtime_env
+        )
 
-
-def _check_extra(
-    base: Mapping[str, Any],
-    num_cpus: float | None,
-    num_gpus: float | None,
-    resources: Mapping[str, float] | None,
-    runtime_env: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """The options of Ray's own, those given over those of `base`."""
-    extra = dict(base)
-    numbers: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-    for name, value in numbers.items():
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                raise TypeError(f"{name} must be a number of at least 0, not {value!r}")
-            extra[name] = value
-    mappings: dict[str, Any] = {"resources": resources, "runtime_env": runtime_env}
-    for name, mapping in mappings.items():
-        if mapping is not None:
-            if not isinstance(mapping, Mapping):
-                raise TypeError(f"{name} must be a mapping, not {mapping!r}")
-            extra[name] = dict(mapping)
-    return extra
+    @staticmethod
+    def _check_extra(
+        base: Mapping[str, Any],
+        *,
+        num_cpus: float | None,
+        num_gpus: float | None,
+        resources: Mapping[str, float] | None,
+        runtime_env: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        extra = dict(base)
+        numbers: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        for name, value in numbers.items():
+            if value is not None:
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                    raise TypeError(f"{name} must be a number of at least 0, not {value!r}")
+                extra[name] = value
+        mappings: dict[str, Any] = {"resources": resources, "runtime_env": runtime_env}
+        for name, mapping in mappings.items():
+            if mapping is not None:
+                if not isinstance(mapping, Mapping):
+                    raise TypeError(f"{name} must be a mapping, not {mapping!r}")
+                extra[name] = dict(mapping)
+        return extra
 
 
 # ------------------------------------------------------------------------------------------------------ in the parent
@@ -170,9 +167,7 @@ class RayBackend(ClusterBackend):
         self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._clerk: threading.Thread | None = None
         workers = self._room(ray.cluster_resources())
-        self.first_workers: int = max(1, workers)
-        self.window: Window = Window(window, window_bytes, self.first_workers)
-        super().__init__(self.window)
+        super().__init__(window, window_bytes, workers)
         self._on_workers(workers, elastic=False)
 
     # ------------------------------------------------------------------------------------------------- how large it is
@@ -184,10 +179,10 @@ class RayBackend(ClusterBackend):
         return most if self._max_workers is None else min(most, self._max_workers)
 
     def _look(self) -> None:
-        if not ray.is_initialized():
-            self._break("Ray was shut down before its executor")
-        else:
-            self._ask_clerk(self._count)
+        self._ask_clerk(self._count)
+
+    def _why_gone(self) -> str | None:
+        return None if ray.is_initialized() else "Ray was shut down before its executor"
 
     def _count(self) -> None:
         """On the clerk."""

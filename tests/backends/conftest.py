@@ -48,17 +48,12 @@ def _fake() -> Iterator[Tried]:
 
 
 def _dask() -> Iterator[Tried]:
-    distributed = pytest.importorskip("distributed")
-    import dask
+    pytest.importorskip("distributed")
 
     from ordered_executor.dask import OrderedDaskExecutor
+    from tests.clusters.start import dask_client
 
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.Client(
-            processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0", set_as_default=False
-        ) as client,
-    ):
+    with dask_client(2, failures=0) as client:
         yield Tried(partial(OrderedDaskExecutor, client))
 
 

@@ -14,8 +14,10 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,23 +31,24 @@ from tests.benchmarks import tasks
 
 Play = Callable[[Any], float]
 MIB = 1 << 20
+HOST = ("--host", "127.0.0.1")
 
 
 # --------------------------------------------------------------------------------------------------------- a cluster
 
 
 class Processes:
-    """A scheduler and workers, each a process."""
+    """A scheduler and workers, each a process; and a client, which waits `patience` seconds for a lost scheduler."""
 
-    def __init__(self, workers: int, *, threads: int = 1, nanny: bool = False) -> None:
+    def __init__(self, workers: int, *, threads: int = 1, nanny: bool = False, patience: float = 30.0) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="cluster-")
         self._file = str(Path(self._folder.name) / "scheduler.json")
         self._threads = threads
         self._nanny = nanny
-        self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        self.scheduler = self._start("dask_scheduler", *HOST, "--port", "0")
         self.workers: list[subprocess.Popen[bytes]] = []
         self.scale(workers)
-        self.client = distributed.Client(scheduler_file=self._file, set_as_default=False)
+        self.client = distributed.Client(scheduler_file=self._file, set_as_default=False, timeout=patience)
         if workers:
             self.client.wait_for_workers(workers)
 
@@ -68,6 +71,20 @@ class Processes:
             worker = self.workers.pop()
             worker.terminate()
             worker.wait()
+
+    def lose_scheduler(self) -> None:
+        """Kill it.  Its workers end by themselves."""
+        self.scheduler.kill()
+        self.scheduler.wait()
+        for worker in self.workers:
+            worker.wait()
+
+    def bring_scheduler_back(self) -> None:
+        """Another takes its place, and others those of the workers."""
+        workers, self.workers = len(self.workers), []
+        port = self.client.scheduler.address.rpartition(":")[2]
+        self.scheduler = self._start("dask_scheduler", *HOST, "--port", port)
+        self.scale(workers)
 
     def scheduler_seconds(self) -> float:
         """The processor time that the scheduler has used."""
@@ -237,34 +254,52 @@ def noop() -> Iterator[tuple[str, float]]:
     yield from rounds(number, list(range(2000)))
 
 
+def with_array(name: str, times: int, make: Callable[[Any], Any]) -> Iterator[tuple[str, float]]:
+    """20 tasks on what `make` makes of the client, each way in turn; the first round counts not."""
+
+    def submit_ours(client: Any, argument: Any) -> None:
+        with OrderedDaskExecutor(client) as executor:
+            futures = [executor.submit(total, argument, which) for which in range(20)]
+            assert [future.result() for future in futures] == [float(which) for which in range(20)], name
+
+    def submit_plain(client: Any, argument: Any) -> None:
+        futures = [client.submit(total, argument, which, pure=False) for which in range(20)]
+        assert client.gather(futures) == [float(which) for which in range(20)], name
+
+    ways = {"ours": submit_ours, "plain client": submit_plain}
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    with processes(2) as cluster, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        argument = make(cluster.client)
+        for turn in range(times + 1):
+            for way in sorted(ways, reverse=bool(turn % 2)):
+                spent = timed(partial(ways[way], cluster.client, argument))
+                if turn:
+                    found[way].append(spent)
+        del argument
+    yield from ((way, median(spent)) for way, spent in found.items())
+
+
+def numbers(_: Any) -> Any:
+    """32 MiB of them."""
+    return np.arange(32 * MIB // 8, dtype=np.float64)
+
+
 @row("shared-32m", "s")
 def shared() -> Iterator[tuple[str, float]]:
     """The same array of 32 MiB for 20 tasks."""
-    array = np.arange(32 * MIB // 8, dtype=np.float64)
-    with processes(2) as cluster:
-        client = cluster.client
+    yield from with_array("shared", 2, numbers)
 
-        def submit_ours(argument: Any) -> None:
-            with OrderedDaskExecutor(client) as executor:
-                futures = [executor.submit(total, argument, which) for which in range(20)]
-                assert [future.result() for future in futures] == [float(which) for which in range(20)]
 
-        def submit_plain(argument: Any) -> None:
-            futures = [client.submit(total, argument, which, pure=False) for which in range(20)]
-            assert client.gather(futures) == [float(which) for which in range(20)]
-
-        ours(client, number, range(10))
-        lying = client.scatter(array, hash=False)
-        yield "ours, scattered by the user", timed(lambda: submit_ours(lying))  # noqa: F821 (deleted below)
-        yield "plain client, scattered by the user", timed(lambda: submit_plain(lying))  # noqa: F821 (the same)
-        del lying
-        yield "ours", timed(lambda: submit_ours(array))
-        yield "plain client", timed(lambda: submit_plain(array))
+@row("scattered-32m", "s")
+def scattered() -> Iterator[tuple[str, float]]:
+    """The same, scattered by the user."""
+    yield from with_array("scattered", 7, lambda client: client.scatter(numbers(client), hash=False))
 
 
 @row("load", "ms")
 def load() -> Iterator[tuple[str, float]]:
-    """Processor time of the scheduler for a Dask task, 1,000 tasks of 20 ms on 8 threads."""
+    """Processor time of the scheduler for a Dask task, 1,000 tasks of 20 ms on 8 threads; the median of three."""
 
     def one_by_one(client: Any, task: Any, arguments: Any) -> None:
         for future in [client.submit(task, argument, pure=False) for argument in arguments]:
@@ -275,14 +310,18 @@ def load() -> Iterator[tuple[str, float]]:
             list(executor.map(task, arguments, chunksize=1))
 
     ways = {"ours, chunksize=1": singly, "plain client, submit and result": one_by_one, "plain client": plain}
+    found: dict[str, list[float]] = {name: [] for name in ways}
     with processes(2, threads=4) as cluster:
-        for name, way in ways.items():
+        for way in ways.values():
             way(cluster.client, tasks.nap, [0.01] * 50)
-            time.sleep(1.0)  # what it does by itself
-            before = cluster.scheduler_seconds()
-            way(cluster.client, tasks.nap, [0.02] * 1000)
-            time.sleep(1.0)
-            yield name, (cluster.scheduler_seconds() - before)
+        for _ in range(3):
+            for name, way in ways.items():
+                time.sleep(1.0)  # what it does by itself
+                before = cluster.scheduler_seconds()
+                way(cluster.client, tasks.nap, [0.02] * 1000)
+                time.sleep(1.0)
+                found[name].append(cluster.scheduler_seconds() - before)
+    yield from ((name, median(spent)) for name, spent in found.items())
 
 
 @row("unread", "MiB")
@@ -367,6 +406,12 @@ def ray_noop() -> Iterator[tuple[str, float]]:
 def ray_10ms() -> Iterator[tuple[str, float]]:
     """Ray: 200 tasks of 10 ms."""
     yield from on_ray(tasks.nap, [0.01] * 200)
+
+
+@row("ray-100ms", "s")
+def ray_100ms() -> Iterator[tuple[str, float]]:
+    """Ray: 40 tasks of 100 ms."""
+    yield from on_ray(tasks.nap, [0.1] * 40)
 
 
 @row("ray-1m", "s")

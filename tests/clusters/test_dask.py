@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -24,14 +25,9 @@ distributed = pytest.importorskip("distributed")
 from ordered_executor._clusters.parts import Part  # noqa: E402 (as below)
 from ordered_executor.dask import DaskBackend, OrderedDaskExecutor  # noqa: E402 (only where distributed is)
 
-# Dask and Tornado warn of each other, of sockets that close late, of clusters without a dashboard: not our business.
-pytestmark = [
-    pytest.mark.filterwarnings("default:::distributed"),
-    pytest.mark.filterwarnings("default:::tornado"),
-    pytest.mark.filterwarnings("default::DeprecationWarning"),
-    pytest.mark.filterwarnings("default::ResourceWarning"),
-    pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"),
-]
+from .start import QUIET, dask_client  # noqa: E402 (the same)
+
+pytestmark = QUIET
 
 THREADS = 3
 _valves: dict[str, threading.Event] = {}
@@ -41,9 +37,7 @@ _journal: list[Any] = []
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """A cluster of threads, for all tests of the module."""
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=THREADS, dashboard_address=":0", set_as_default=False
-    ) as made:
+    with dask_client(1, threads=THREADS, processes=False) as made:
         yield made
 
 
@@ -382,31 +376,22 @@ def test_two_executors_share_a_client(client: Any, valves: dict[str, threading.E
 
 def test_a_client_that_is_closed_breaks_the_executor(valves: dict[str, threading.Event]) -> None:
     """If the client is closed too early, what is unfinished fails, and nobody waits for ever."""
-    made = distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0", set_as_default=False
-    )
-    executor = OrderedDaskExecutor(made, unseen_errors="ignore")
-    futures = [executor.submit(stand, "a", number) for number in range(3)]
-    until(lambda: _journal == [0])
-    threading.Timer(0.5, valves["a"].set).start()  # a cluster of threads waits for them at its end
-    made.close()
-    assert all(isinstance(future.exception(PATIENCE), BrokenProcessPool) for future in futures)
-    executor.shutdown()
-    with pytest.raises((BrokenProcessPool, RuntimeError)):
-        executor.submit(abs, 1)
+    with dask_client(1, processes=False) as made:
+        executor = OrderedDaskExecutor(made, unseen_errors="ignore")
+        futures = [executor.submit(stand, "a", number) for number in range(3)]
+        until(lambda: _journal == [0])
+        threading.Timer(0.5, valves["a"].set).start()  # a cluster of threads waits for them at its end
+        made.close()
+        assert all(isinstance(future.exception(PATIENCE), BrokenProcessPool) for future in futures)
+        executor.shutdown()
+        with pytest.raises((BrokenProcessPool, RuntimeError)):
+            executor.submit(abs, 1)
 
 
 @pytest.fixture
 def processes() -> Iterator[Any]:
     """A cluster of two processes that gives a task up when one worker has died of it."""
-    import dask
-
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.Client(
-            processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0", set_as_default=False
-        ) as made,
-    ):
+    with dask_client(2, failures=0) as made:
         yield made
 
 
@@ -427,6 +412,26 @@ def test_a_lost_task_is_sent_again(processes: Any, tmp_path: Path) -> None:
     """With `retries`, a task whose worker died is run again."""
     with OrderedDaskExecutor(processes, retries=2) as executor:
         assert executor.submit(die_once, tmp_path / "died", 5).result(PATIENCE) == 5
+
+
+def test_a_silent_worker_is_replaced_whatever_it_has_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only one that has the head: a client has few gathers on the way, which may all wait for such a worker."""
+    stub, spoke = mock.Mock(), {"runs": 0, "keeps": 0, "nothing": 0, "speaks": 0}
+    stub.nthreads.return_value = {}
+    stub.cluster = None
+    stub.scheduler_info = lambda **_: {"workers": {name: {"last_seen": at, "nanny": 1} for name, at in spoke.items()}}
+    stub.processing.return_value = {"runs": ("mine",), "speaks": ("mine",)}
+    stub.has_what.return_value = {"keeps": ("mine too",), "nothing": ("another's",)}
+    clock = [0.0]
+    monkeypatch.setattr("ordered_executor.dask.time.monotonic", lambda: clock[0])
+    backend = DaskBackend(stub, None, 1000, None, 60.0)
+    for now in range(0, 60, 20):
+        clock[0], spoke["speaks"] = now, now
+        backend._see({"mine", "mine too"})
+    assert not stub.restart_workers.called
+    clock[0], spoke["speaks"] = 61, 61
+    backend._see({"mine", "mine too"})
+    assert [call.args[0] for call in stub.restart_workers.call_args_list] == [["runs"], ["keeps"]]
 
 
 # ---------------------------------------------------------------------------------------------------------- arguments

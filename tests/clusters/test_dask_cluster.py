@@ -18,23 +18,15 @@ import dask  # noqa: E402 (only where distributed is)
 
 from ordered_executor.dask import OrderedDaskExecutor  # noqa: E402 (the same)
 
-# Dask and Tornado warn of each other, of sockets that close late, of clusters without a dashboard: not our business.
-pytestmark = [
-    pytest.mark.filterwarnings("default:::distributed"),
-    pytest.mark.filterwarnings("default:::tornado"),
-    pytest.mark.filterwarnings("default::DeprecationWarning"),
-    pytest.mark.filterwarnings("default::ResourceWarning"),
-    pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.timeout(180),
-]
+from .start import QUIET, dask_client, dask_cluster  # noqa: E402 (the same)
+
+pytestmark = [*QUIET, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two workers with nannies, each a process of one thread; one has a resource."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", resources={"GPU": 1}
-    ) as made:
+    with dask_cluster(2, resources={"GPU": 1}) as made:
         yield made
 
 
@@ -160,6 +152,24 @@ def test_kill_stops_the_task(client: Any, tmp_path: Path) -> None:
             assert isinstance(stuck.exception(60), TaskKilledError)
         assert after.result(60) == 2
     until(lambda: is_left(valve), "the task to stop")
+
+
+def test_a_stopped_task_charges_no_other(tmp_path: Path) -> None:
+    """Its worker is restarted: another executor's task there is run again, also where one death is one too many."""
+    valves = [Valve(tmp_path / "one"), Valve(tmp_path / "other")]
+    with (
+        dask_client(1, threads=2, failures=0) as client,
+        OrderedDaskExecutor(client) as one,
+        OrderedDaskExecutor(client) as other,
+    ):
+        stuck, neighbour = one.submit(stand, valves[0], 1), other.submit(stand, valves[1], 2)
+        for valve in valves:
+            valve.reached()
+        assert stuck.kill()
+        until(lambda: is_left(valves[0]), "the worker to end")
+        valves[1].open()
+        assert isinstance(stuck.exception(60), TaskKilledError)
+        assert neighbour.result(60) == 2
 
 
 def test_a_time_limit_stops_the_task(client: Any, valves: list[Valve]) -> None:

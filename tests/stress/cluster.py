@@ -1,7 +1,8 @@
 """`python -m tests.stress.cluster --seconds N --seed S`: hunt on a Dask cluster of processes.
 
 A scheduler, and three workers with nannies, each a process of its own.  While executors run tasks of all kinds, workers
-and nannies are killed, and stopped for a while.  Every ticket must come, once, in order, with its own value or error.
+and nannies are killed, and workers are stopped, for a while or for good.  Every ticket must come, once, in order, with
+its own value or error.
 The exit status is 1 if something was wrong.
 """
 
@@ -25,6 +26,7 @@ from ordered_executor.dask import OrderedDaskExecutor
 from tests.benchmarks.cluster import Processes, processes
 
 WORKERS = 3
+KINDS = ("kill a worker", "kill a worker", "kill a nanny", "stop a worker", "stop a worker for good")
 PATIENCE = 240.0  # seconds for one pipeline: a hang
 
 
@@ -53,7 +55,7 @@ class Mischief:
     def _run(self) -> None:
         while not self._over.wait(self._rng.uniform(5.0, 15.0)):
             with contextlib.suppress(psutil.Error, OSError):
-                self._do(self._rng.choice(("kill a worker", "kill a worker", "kill a nanny", "stop a worker")))
+                self._do(self._rng.choice(KINDS))
 
     def _do(self, what: str) -> None:
         nanny = self._rng.choice(self._cluster.workers)
@@ -73,6 +75,9 @@ class Mischief:
         else:
             for child in children:
                 child.suspend()
+            if what == "stop a worker for good":
+                self._done[what] += 1
+                return
             self._over.wait(self._rng.uniform(0.5, 3.0))
             for child in children:
                 child.resume()

@@ -70,9 +70,10 @@ class Fetched(NamedTuple):
 class ClusterBackend(Backend):
     """See the module, and `_core.backend.Backend`."""
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._homeward = Homeward(window)
+    def __init__(self, window: int | None, window_bytes: int, workers: int) -> None:
+        self.first_workers: int = max(1, workers)
+        self.window: Window = Window(window, window_bytes, self.first_workers)
+        self._homeward = Homeward(self.window)
         self.demand = self._homeward.demand
         self._narrow = False
         self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
@@ -87,7 +88,7 @@ class ClusterBackend(Backend):
         self._alarms: list[tuple[float, int, Part, int]] = []  # a heap: when which task will have run too long
         self._stall_seconds = math.inf  # how long the head may stand before somebody looks at the worker that has it
         self._stalled_since = time.monotonic()
-        self._workers = 0
+        self._workers = workers
         self._elastic = False
         self._size: tuple[int, int, int] | None = None  # as the core was told
         self._looked = 0.0
@@ -114,7 +115,11 @@ class ClusterBackend(Backend):
         raise NotImplementedError
 
     def _look(self) -> None:
-        """See how large the cluster is, and post `_on_workers`; call `_break` if it is gone.  Does not wait."""
+        """See how large the cluster is, and post `_on_workers`.  Does not wait."""
+        raise NotImplementedError
+
+    def _why_gone(self) -> str | None:
+        """Why nothing will come from the cluster any more, if so."""
         raise NotImplementedError
 
     def _is_accident(self, error: BaseException) -> bool:
@@ -128,8 +133,8 @@ class ClusterBackend(Backend):
     def _stop(self, parts: list[Part]) -> None:
         """Stop what runs of them, if the cluster can.  Does not wait."""
 
-    def _look_after(self, part: Part) -> None:
-        """It has the head, which has not moved for long: see whether its worker is alive.  Does not wait."""
+    def _look_after(self, tasks: list[Any]) -> None:
+        """The head has not moved for long: see whether the workers that have these are alive.  Does not wait."""
 
     # ------------------------------------------------------------------------------------------------------ the lanes
 
@@ -156,11 +161,12 @@ class ClusterBackend(Backend):
         try:
             self._start(startable)
         except Exception as error:
+            if self._is_gone():
+                return
             for part in startable:
                 self._give_up(part)
                 part.failure = error
                 self._advance(part.slot)
-            self._look()
 
     def _waits(self, part: Part) -> bool:
         """Whether a buffer of it is on its way to the cluster: then it is sent when that is there."""
@@ -211,7 +217,7 @@ class ClusterBackend(Backend):
             self._events.append(Resized(*size))
 
     def _narrow_for(self, workers: int) -> bool:
-        return not self._window.wide and self._window.tickets < AHEAD_WINDOW_PER_LANE * workers
+        return not self.window.wide and self.window.tickets < AHEAD_WINDOW_PER_LANE * workers
 
     # ----------------------------------------------------------------------------------------------------- the window
 
@@ -274,21 +280,16 @@ class ClusterBackend(Backend):
     def _look_at_clock(self, now: float) -> None:
         if self._busy and now - self._looked >= LOOK_SECONDS:
             self._looked = now
+            if self._is_gone():
+                return
             self._look()
-            if now - self._stalled_since >= self._stall_seconds / 2 and (part := self._part_at_head()) is not None:
-                self._look_after(part)
+            if now - self._stalled_since >= self._stall_seconds / 2:
+                mine = [part.task for parts in self._lanes.values() for part in parts if part.task is not None]
+                self._look_after(mine)
         while self._alarms and self._alarms[0][0] <= now:
             _, attempt, part, index = heapq.heappop(self._alarms)
             if part.attempt == attempt and part.task is not None and not part.ended:
                 self._overrun(part, index)
-
-    def _part_at_head(self) -> Part | None:
-        """What the head is in, if the cluster has it."""
-        for parts in self._lanes.values():
-            for part in parts:
-                if part.ticket <= self._head < part.ticket + part.count:
-                    return part if part.task is not None else None
-        return None
 
     def _on_begun(self, part: Part, attempt: int, index: int) -> None:
         """The worker has begun with this ticket of a part."""
@@ -334,6 +335,8 @@ class ClusterBackend(Backend):
 
     def _on_lost(self, part: Part, error: BaseException) -> None:
         """The cluster has given it up: its workers died, somebody cancelled it, or it could not be loaded there."""
+        if self._is_gone():
+            return
         if self._is_accident(error) and part.accidents < ACCIDENTS_MOST:
             part.accidents += 1
             self._store.forget_places()
@@ -375,10 +378,13 @@ class ClusterBackend(Backend):
             if single.failure is None:
                 self._unsent.append(single)
 
-    def _break(self, text: str) -> None:
-        if not self._broken and not self._closing:
+    def _is_gone(self) -> bool:
+        """Whether the cluster is; then all that is not home fails, in order."""
+        why = self._why_gone()
+        if why is not None and not self._broken and not self._closing:
             self._broken = True
-            self._events.append(Broken(BrokenProcessPool(text)))
+            self._events.append(Broken(BrokenProcessPool(why)))
+        return why is not None
 
     # ------------------------------------------------------------------------------------------------- kill and close
 
