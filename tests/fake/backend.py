@@ -481,7 +481,7 @@ class FakeBackend(Backend):
         """What the worker's words say."""
         return int(lane.begun(number)) if self.knows else 0
 
-    def settled(self, lane: Any, number: int) -> int:
+    def settled(self, lane: Any, number: int, *, may_stop: bool = False) -> int:
         """The same, for good."""
         handed_back = lane.own_generation > lane.generation
         assert lane.recall > lane.generation or handed_back or not lane.alive, "settled before it was recalled"

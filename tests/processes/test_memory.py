@@ -182,7 +182,7 @@ def mebibyte(leak_check: None) -> Iterator[str]:
 SMALL = dedent("""
     import logging, os, sys, tempfile
     import numpy as np
-    del os.memfd_create
+    os.__dict__.pop("memfd_create", None)
     tempfile.tempdir = {folder!r}
     logging.basicConfig(level="ERROR")
     from ordered_executor import OrderedProcessPoolExecutor

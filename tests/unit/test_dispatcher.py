@@ -522,10 +522,12 @@ def test_taking_back() -> None:
     lane: LaneQueue = dispatcher.lanes[0]
     batch = take(dispatcher)
     assert tickets(batch) == [0, 1, 2, 3]
+    sent = list(batch.owners(0, batch.count))
     assert dispatcher.take_back(lane, lambda _: 2) == []
+    assert not {*sent[2:]} & {*batch.owners(0, batch.count)}  # they go with their holders, wherever they run
     assert (lane.tickets, dispatcher.waiting_tickets, batch.kept) == (2, 6, 2)
     assert dispatcher.next_lane() is None
-    assert [future.running() for future in batch.owners(0, batch.count)] == [True, True, False, False]
+    assert [future.running() for future in sent] == [True, True, False, False]
     dispatcher.arrived(lane, batch.number, 0, 1)
     assert dispatcher.returned(lane, batch.number, 1, recalled=True) == []
     assert [entry.first for entry in dispatcher.clear()] == [1, 2, 3, 4, 5, 6, 7]
@@ -618,5 +620,6 @@ def test_what_ran_when_its_worker_died_is_not_cancelled_later() -> None:
     """Although nobody is to blame; what stood behind it can be."""
     dispatcher = fast(with_lanes(1, *futures(4)))
     batch = take(dispatcher)
+    sent = list(batch.owners(0, batch.count))
     assert settle_loss(dispatcher, Lost(0, 0, None, ValueError(), begun=batch.number)) == ([], [])
-    assert [future.cancel() for future in batch.owners(0, batch.count)] == [False] + [True] * (batch.count - 1)
+    assert [future.cancel() for future in sent] == [False] + [True] * (batch.count - 1)

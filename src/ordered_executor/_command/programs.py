@@ -22,6 +22,8 @@ IN_MEMORY = 1024 * 1024  # output of one program that is kept in memory; the res
 _CHUNK = 64 * 1024
 # Seconds between the polite signal and the other.
 GRACE = 0.2
+# Seconds between two looks for the end of a program, where nothing tells of it: at first, and at most.
+_LOOK, _MOST_LOOK = 0.001, 0.1
 # Signals that Python ignores, and that a program expects as they are elsewhere.
 _DEFAULTS = [s for s in (getattr(signal, name, None) for name in ("SIGPIPE", "SIGXFSZ", "SIGINT")) if s is not None]
 NOT_RUN = 127  # the exit status that a shell has for a program that cannot be started
@@ -67,7 +69,7 @@ def run_program(
     note(pid)
     try:
         late = _collect(pid, {out: ran.out, err: ran.err}, timeout)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        _wait_for_end(pid)
     finally:
         note(0)  # while nobody else can have its number
         os.close(out)
@@ -97,11 +99,16 @@ def _collect(pid: int, pipes: dict[int, IO[bytes]], timeout: float | None) -> bo
     for fd in pipes:
         os.set_blocking(fd, False)
         poll.register(fd, select.POLLIN)
-    handle = _watch(pid, poll)
+    process = system.Process(pid, lambda: None)
+    handle = process.fd  # tells of its end, where there are such
+    if handle is not None:
+        poll.register(handle, select.POLLIN)
     try:
         left = set(pipes)
         while left or handle is not None:
             wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            if handle is None:
+                wait = _MOST_LOOK * 1000 if wait is None else min(wait, _MOST_LOOK * 1000)
             events = poll.poll(wait)
             if not events and deadline is not None and time.monotonic() >= deadline:
                 _signal_group(pid, signal.SIGKILL if late else signal.SIGTERM)
@@ -111,27 +118,33 @@ def _collect(pid: int, pipes: dict[int, IO[bytes]], timeout: float | None) -> bo
                 if fd != handle and not _pump(fd, pipes[fd]):
                     poll.unregister(fd)
                     left.discard(fd)
-            if any(fd == handle for fd, _ in events):
+            if any(fd == handle for fd, _ in events) or (handle is None and not events and _state(pid) == "Z"):
                 # It has ended.  What it has left running in the background may hold the pipes: that is not waited for.
                 for fd in left:
                     _pump(fd, pipes[fd])
                 break
     finally:
-        if handle is not None:
-            os.close(handle)
+        process.close()
     if late:
         _signal_group(pid, signal.SIGKILL)  # what it has started
     return late
 
 
-def _watch(pid: int, poll: select.poll) -> int | None:
-    """A descriptor that tells of the end of a process, where there are such; elsewhere its pipes tell."""
-    if not hasattr(os, "pidfd_open"):
-        return None
+def _wait_for_end(pid: int) -> None:
+    """Wait until it has ended, and leave it to be reaped: until then nobody else gets its number."""
+    if hasattr(os, "waitid"):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return
+    pause = _LOOK  # by the clock; mostly it has ended already, as its outputs have
+    while _state(pid) not in {"Z", None}:
+        time.sleep(pause)
+        pause = min(2 * pause, _MOST_LOOK)
+
+
+def _state(pid: int) -> str | None:
+    """`Z` if it waits to be reaped; None if nobody can tell."""
     with contextlib.suppress(OSError):
-        handle = os.pidfd_open(pid)
-        poll.register(handle, select.POLLIN)
-        return handle
+        return system.state(pid)
     return None
 
 

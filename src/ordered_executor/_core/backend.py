@@ -237,10 +237,11 @@ class Backend(ABC):
         """
         return ALL
 
-    def settled(self, lane: Any, number: int) -> int:
+    def settled(self, lane: Any, number: int, *, may_stop: bool = False) -> int:
         """After `recall`: from this index on nothing of the batch begins any more.  Never blocks.
 
-        `ALL` if nobody knows.  It may be one too many.
+        `ALL` if nobody knows.  It may be one too many.  `may_stop`: the scheduler asks.  To find out, it may stop the
+        worker for an instant.
         """
         return ALL
 

@@ -40,8 +40,8 @@ class CoreBatch(Batch):
         """Those that wait for these outcomes, as a segment has them."""
         raise NotImplementedError
 
-    def rest(self, start: int) -> list[Any]:
-        """What the lane has of it from an index on: futures, or a slice."""
+    def take_from(self, start: int) -> list[Any]:
+        """Take out what the lane has of it from an index on: futures, or a slice."""
         raise NotImplementedError
 
     def come_home(self, start: int, outcomes: list[Any], *, failed: bool, keeps_calls: bool) -> None:
@@ -73,7 +73,7 @@ class CoreBatch(Batch):
 
 
 class _Home:
-    """In the place of a future that is home."""
+    """In the place of a future that is home, or was taken back."""
 
     call: Any = None
     losses = 0
@@ -143,8 +143,14 @@ class FutureBatch(CoreBatch):
     def owners(self, start: int, count: int) -> list[Any]:
         return self.futures if count == self.count else self.futures[start : start + count]
 
-    def rest(self, start: int) -> list[Any]:
-        return self.futures[start : self.kept]
+    def take_from(self, start: int) -> list[Any]:
+        rest = self.futures[start : self.kept]
+        self._forget(start, self.count - start)
+        return rest
+
+    def _forget(self, start: int, count: int) -> None:
+        """What the others wait for must not keep these from going with their holders."""
+        self.futures[start : start + count] = [_HOME] * count
 
     def come_home(self, start: int, outcomes: list[Any], *, failed: bool, keeps_calls: bool) -> None:
         for future, outcome in zip(self.owners(start, len(outcomes)), outcomes, strict=True):
@@ -152,8 +158,8 @@ class FutureBatch(CoreBatch):
             if not keeps_calls and not (failed and is_failure(outcome)):  # messages name the rest
                 call = future.call
                 future.call = call[:1] if type(call) is tuple else (call.fn,)
-        if len(outcomes) < self.count:  # what the others wait for must not keep these from going with their holders
-            self.futures[start : start + len(outcomes)] = [_HOME] * len(outcomes)
+        if len(outcomes) < self.count:
+            self._forget(start, len(outcomes))
 
     def cancelled(self, index: int) -> bool:
         return not self.futures[index].leave()
@@ -255,7 +261,7 @@ class MapBatch(CoreBatch):
     def owners(self, start: int, count: int) -> list[Any]:
         return [self.slice]
 
-    def rest(self, start: int) -> list[Any]:
+    def take_from(self, start: int) -> list[Any]:
         return [Slice(self.span, self.slice.start + start, self.kept - start)] if start < self.kept else []
 
     def come_home(self, start: int, outcomes: list[Any], *, failed: bool, keeps_calls: bool) -> None:

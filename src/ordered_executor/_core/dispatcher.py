@@ -89,7 +89,7 @@ class Dispatcher:
 
         `begun`: the first of them has been, once.  Returns what was cancelled meanwhile, or is to be.
         """
-        entries = batch.rest(start)
+        entries = batch.take_from(start)
         batch.kept = min(start, batch.kept)
         cancelled = []
         for entry in entries:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from ordered_executor._base import system
 from ordered_executor._base.waiting import Latch
-from ordered_executor._core.backend import Backend
+from ordered_executor._core.backend import ALL, Backend
 from ordered_executor._core.backlog import Backlog
 from ordered_executor._core.batches import CoreBatch
 from ordered_executor._core.claims import Claims
@@ -150,13 +150,16 @@ class Inbox:
             if index < self._backend.begun(batch.lane, batch.number):
                 return False
             self._backend.recall(batch.lane)
-            batch.settled = self._backend.settled(batch.lane, batch.number)
+            settled = self._backend.settled(batch.lane, batch.number)
+            if settled == ALL:
+                return False  # nobody knows; the scheduler may find out
+            batch.settled = settled
         return index >= batch.settled
 
     def settled(self, batch: CoreBatch) -> int:
-        """From which index on nothing of a batch begins any more, of a lane that was recalled."""
+        """From which index on nothing of a batch begins any more, of a lane that was recalled.  On the scheduler."""
         if batch.settled is None:
-            batch.settled = self._backend.settled(batch.lane, batch.number)
+            batch.settled = self._backend.settled(batch.lane, batch.number, may_stop=True)
         return batch.settled
 
     def kill(self, future: Future[Any]) -> bool:

@@ -50,7 +50,7 @@ def fail_everything(dispatcher: Dispatcher, reason: BaseException) -> tuple[list
     entries: list[Any] = []
     for lane in list(dispatcher.lanes.values()):
         for batch in dispatcher.close_lane(lane.key).batches:
-            entries += batch.rest(batch.home)
+            entries += batch.take_from(batch.home)
     failed: list[Segment] = []
     cancelled: list[Any] = []
     for entry in entries + dispatcher.clear():

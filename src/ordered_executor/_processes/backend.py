@@ -340,8 +340,8 @@ class LokyBackend(Backend):
     def begun(self, lane: Any, number: int) -> int:
         return int(lane.begun(number))
 
-    def settled(self, lane: Any, number: int) -> int:
-        return int(lane.settled(number))
+    def settled(self, lane: Any, number: int, *, may_stop: bool = False) -> int:
+        return int(lane.settled(number, may_stop=may_stop))
 
     def hurry(self, on: bool) -> None:
         self._hurried = on

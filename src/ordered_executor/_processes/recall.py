@@ -31,8 +31,10 @@ LOG_START is past it, everything has.  In between it is PROGRESS, and one more w
 held.  If PROGRESS is nothing, a segment begins, with the first outcome that is missing or held: FLOOR's index, and one
 more.
 
-Without barriers (not on Linux, an old kernel, some sandboxes) nobody knows, and nothing is promised.  The worker
-follows the recall all the same: tasks that it has not begun come back when the running task has ended.
+Without barriers (not on Linux, an old kernel, some sandboxes) the scheduler stops the worker for an instant and reads
+one row.  Then b comes before the stop, and the row shows that the task runs; or it comes after, and the worker sees the
+recall.  Other threads do not stop a worker: a signal handler may come in the middle of that, and wait.  So they do not
+know, and promise nothing.  The worker follows the recall all the same.
 """
 
 from __future__ import annotations

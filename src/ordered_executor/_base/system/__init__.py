@@ -26,7 +26,7 @@ from ordered_executor._base.system.descriptors import above_streams, can_be_read
 from ordered_executor._base.system.lifeline import die_with_parent, watchdog
 from ordered_executor._base.system.memory import memory_file, memory_limits, reserve
 from ordered_executor._base.system.process import Process
-from ordered_executor._base.system.tree import descendants, kill_all
+from ordered_executor._base.system.tree import descendants, kill_all, state
 
 __all__ = [
     "DESCRIPTORS_A_LANE",
@@ -56,6 +56,7 @@ __all__ = [
     "roomy_pipe",
     "settle",
     "sigint_blocked",
+    "state",
     "watchdog",
 ]
 
