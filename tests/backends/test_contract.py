@@ -267,7 +267,7 @@ def test_shutdown_kill_does_not_wait_for_tasks(make: Make, valve: Valve) -> None
 
 def test_statistics_are_consistent(make: Make) -> None:
     """At rest everything submitted is behind the head."""
-    executor = make(retries=2)  # Dask may still restart the workers that the test before has killed
+    executor = make()
     list(executor.map(abs, range(10)))
     found = executor.statistics()
     assert (found.head, found.tail, found.in_flight, found.early) == (10, 10, 0, 0)

@@ -1,3 +1,6 @@
 from typing import Any
 
+class KilledWorker(Exception):
+    last_worker: Any
+
 def __getattr__(name: str) -> Any: ...
