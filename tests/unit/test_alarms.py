@@ -52,7 +52,7 @@ def test_those_who_are_due_are_asked_again() -> None:
 
 
 def test_who_is_gone_is_not_waited_for() -> None:
-    """One that is forgotten is never due, and may come again."""
+    """One that is forgotten is never due, whoever still touches it; it may come again, here or elsewhere."""
     alarms, sleeper = Alarms(), Sleeper(1.0)
     alarms.touch(sleeper)
     assert alarms.next() == 1.0
@@ -62,6 +62,8 @@ def test_who_is_gone_is_not_waited_for() -> None:
     alarms.forget(sleeper)
     assert alarms.next() == NEVER
     alarms.touch(sleeper)
+    assert alarms.next() == NEVER
+    alarms.add(sleeper)
     assert alarms.next() == 1.0
 
 
@@ -74,6 +76,7 @@ def test_who_is_gone_is_let_go() -> None:
         alarms.next()
         gone = weakref.ref(sleeper)
         alarms.forget(sleeper)
+        alarms.touch(sleeper)
         del sleeper, each
         assert gone() is None
         assert alarms.next() == 100.0

@@ -15,6 +15,7 @@ import itertools
 from typing import Protocol
 
 NEVER = float("inf")
+_FORGOTTEN = -NEVER
 
 
 class Watched(Protocol):
@@ -33,14 +34,20 @@ class Alarms:
         self._heap: list[tuple[float, int, Watched]] = []
         self._touched: dict[Watched, None] = {}
 
+    def add(self, lane: Watched) -> None:
+        """Begin with a lane."""
+        lane.alarm = NEVER
+        self.touch(lane)
+
     def touch(self, lane: Watched) -> None:
-        """It may be due earlier than it said."""
-        self._touched[lane] = None
+        """It may be due earlier than it said.  Nothing, if it was forgotten."""
+        if lane.alarm != _FORGOTTEN:
+            self._touched[lane] = None
 
     def forget(self, lane: Watched) -> None:
         """It is gone.  What it said may be due long after that, and would keep it till then."""
         self._touched.pop(lane, None)
-        lane.alarm = NEVER
+        lane.alarm = _FORGOTTEN
         self._heap = [entry for entry in self._heap if entry[2] is not lane]
         heapq.heapify(self._heap)
 

@@ -134,7 +134,7 @@ class LokyBackend(Backend):
                 return False
         lane.after = self._lost
         self._lanes.add(lane)
-        self._alarms.touch(lane)
+        self._alarms.add(lane)
         self._poller.watch(lane.reader_fd, partial(self._on_frames, lane))
         if lane.opening:
             opening, lane.opening = lane.opening, []
