@@ -49,6 +49,8 @@ class ThreadBackend(Backend):
             self._events.put(Ready(lane))
 
     def send(self, lane: Any, batch: Batch) -> None:
+        with self._changed:  # some may have been stopped before: they only end
+            lane.kills.update({(batch.number, index): reason for index, reason in batch.killed().items()})
         for index, call in enumerate(batch.calls()):
             lane.calls.put((batch.number, batch.first, index, call))
 

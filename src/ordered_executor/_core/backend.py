@@ -224,7 +224,8 @@ class Backend(ABC):
     def kill(self, lane: Any, number: int, index: int, reason: BaseException) -> None:
         """Stop the task, now or when it runs; if that comes too late, it keeps its outcome.
 
-        It ends with the reason: by a `Lost` that blames it, or by an outcome.
+        It ends with the reason: by a `Lost` that blames it, or by an outcome.  What was stopped before it is sent,
+        `Batch.killed` names.
         """
 
     def recall(self, lane: Any) -> None:
