@@ -1,6 +1,6 @@
 """Feeds the workers: reads ahead, puts pieces onto the board, and sends the first of those that wait.
 
-Bounds: for each worker, at most two pieces are read and not sent, and at most three are sent and not done.  A piece has
+Bounds: for each worker, at most four pieces are read and not sent, and at most six are sent and not done.  A piece has
 a slot, and there is a fixed number of slots.  When output cannot be written, slots are not given back, and nothing more
 is read.
 """
@@ -21,8 +21,9 @@ from .records import Records, Span
 from .slots import INPUT, STATE, WAITING
 from .sources import Reader
 
-# Pieces for each worker: read and not sent; sent (one runs, one waits for its end, one is on the way).
-READ_EACH, SENT_EACH = 2, 3
+# Pieces for each worker: read and not sent; sent (one runs, the others wait behind it, or are on the way).  A piece of
+# text takes some 10 ms.  On a busy machine the parent may come late by several; with fewer the workers would idle.
+READ_EACH, SENT_EACH = 4, 6
 # Seconds for which input that would make a short piece is held back, when there is other work.
 HOLD_SECONDS = 0.02
 # A piece that waits is cut up if it would take so many times as long as it should.
