@@ -167,16 +167,22 @@ def test_interrupted_put_loses_no_place(many: MakeQueue) -> None:
     results = many(in_q_max=1, out_q_max=1, worker_q_max=1)
     for number in range(3):
         results.put(number)
-    main = threading.get_ident()
+    main, came = threading.get_ident(), threading.Event()
 
     def interrupt() -> None:
         until(lambda: results._room.parked)
-        signal.pthread_kill(main, signal.SIGINT)
+        # Again and again: Python does not notice a signal that comes just before it waits for a lock.
+        while not came.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+            came.wait(1)
 
     with ThreadPoolExecutor(1) as threads:
         sent = threads.submit(interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            results.put("interrupted")
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                results.put("interrupted")
+        finally:
+            came.set()
         sent.result()
     assert results.get() == 0
     results.put(3, timeout=0)

@@ -19,6 +19,7 @@ from ordered_executor._channel.gate import Gate, Seat
 from ordered_executor._channel.shared_memory import CREDIT_BACK, HEAD, LIMIT, MASK, LaneMemory
 from ordered_executor._core.backend import Arrived
 from ordered_executor._core.window import Window
+from ordered_executor._processes.alarms import NEVER
 from ordered_executor._processes.backend import LokyBackend
 from ordered_executor._processes.sent_batches import SentBatch, SentBatches
 from ordered_executor._processes.worker_handle import ENDING, SERVING, LaneKind
@@ -104,6 +105,7 @@ class StubLane:
 
     def __init__(self, memory: LaneMemory) -> None:
         self.memory = memory
+        self.alarm = NEVER
         self.sent_batches = SentBatches(memory)
         self.seat = Seat()
         self.asks = (0, 0)
