@@ -38,6 +38,7 @@ from ordered_executor._clusters.parts import Parcel, Part, Slot
 from ordered_executor._clusters.store import Common, Store
 from ordered_executor._clusters.task import Home, come_home
 from ordered_executor._core.backend import Arrived, Backend, Broken, Event, Ready, Resized, Row, Snapshot
+from ordered_executor._core.demand import Demand
 from ordered_executor._core.dispatcher import AHEAD_WINDOW_PER_LANE
 from ordered_executor._core.window import Window
 
@@ -74,7 +75,7 @@ class ClusterBackend(Backend):
         self.first_workers: int = max(1, workers)
         self.window: Window = Window(window, window_bytes, self.first_workers)
         self._homeward = Homeward(self.window)
-        self.demand = self._homeward.demand
+        self.demand: Demand | None = self._homeward.demand
         self._narrow = False
         self._lanes: dict[Slot, deque[Part]] = {}  # what each has, in ticket order
         self._unsent: list[Part] = []
