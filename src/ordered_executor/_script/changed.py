@@ -38,11 +38,12 @@ def _values() -> Iterator[Any]:
         if goes_by_value(name):
             yield from list(getattr(module, "__dict__", {}).values())
     todo: list[type] = [object]
-    seen: set[type] = set()
+    # By identity: a metaclass may say in `__eq__` that the class is deprecated, as one of typing's on Python 3.14 does.
+    seen: set[int] = set()
     while todo:
         cls = todo.pop()
-        if cls not in seen:
-            seen.add(cls)
+        if id(cls) not in seen:
+            seen.add(id(cls))
             todo += type.__subclasses__(cls)
             home: Any = cls.__module__  # of some, a descriptor
             if key_table.known_key(cls) is not None or (isinstance(home, str) and goes_by_value(home)):
