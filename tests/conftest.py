@@ -25,8 +25,12 @@ if "LACKING" in os.environ and str(LACKING) not in sys.path:
 _CANCEL = "test_what_has_not_begun_does_not_begin"
 NEEDS = {
     **dict.fromkeys(
-        [f"{_CANCEL}[one_by_one]", f"{_CANCEL}[backwards]", f"{_CANCEL}[in_a_finalizer]"],
+        [f"{_CANCEL}[one_by_one]", f"{_CANCEL}[backwards]", f"{_CANCEL}[in_a_finalizer]", f"{_CANCEL}[in_a_callback]"],
         ("syscall", "without barriers cancel() answers False where a worker has the task: see docs/systems.md"),
+    ),
+    "test_workers_start_anyway[a folder that is gone]": (
+        "memfd",
+        "with names taken from os, multiprocessing's own tracker ends there in a SystemError of CPython 3.13.0",
     ),
     "test_the_main_thread_takes_the_signal": ("syscall", "no signal goes to one thread"),
     "test_memory_of_idle_workers_goes_back": ("madvise", "pages cannot be given back while they are mapped"),

@@ -28,6 +28,7 @@ from ordered_executor._base.system.descriptors import can_be_read, pipe
 _F_SETSIG: int | None = getattr(fcntl, "F_SETSIG", None)
 
 # Reads numbers, above zero of a process to be killed at the end of its input, below zero of one that is gone.
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _WATCHDOG = """
 import os, signal
 for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -130,9 +131,12 @@ class Watchdog:
             os.close(self._fd)
         read, self._fd = pipe()
         os.set_blocking(self._fd, False)  # one that is stopped does not hold us up: it gets a successor
+        # It inherits that they are blocked: Ctrl-C may come before it ignores it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
         try:
             fork_exec([sys.executable, "-I", "-S", "-c", _WATCHDOG.format(fd=read)], [read])
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(read)
         for pid in self._pids:
             self._tell_locked(pid)
