@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from ordered_executor.progress import process_map, progress
 
+tqdm.get_lock()  # it makes a semaphore, once for the program
 tqdm.monitor_interval = 0  # its thread, which looks for bars that stand still, would outlive the tests
 PLAIN = {"tqdm_class": tqdm, "ascii": True, "mininterval": 0, "ncols": 140}
 
