@@ -62,12 +62,14 @@ class Alarms:
         heap = self._heap
         while heap:
             at, _, lane = heap[0]
+            if at != lane.alarm:
+                heapq.heappop(heap)
+                continue
             due = asked[lane] if lane in asked else lane.due()
-            if at == lane.alarm and due <= at:
+            if due <= at:
                 return at
             heapq.heappop(heap)
-            if at == lane.alarm:
-                self._set(lane, due)
+            self._set(lane, due)
         return NEVER
 
     def _set(self, lane: Watched, due: float) -> None:

@@ -99,10 +99,7 @@ def _peek(lane: Lane, sent: SentBatch) -> Peeked | None:
     """Where no barrier can order what is read of a running worker, it is stopped for the time of the look."""
     if system.settle():
         return _read(lane, sent)
-    try:
-        return _read(lane, sent) if lane.process.stop() else None
-    finally:
-        lane.process.resume()
+    return lane.process.look(lambda: _read(lane, sent))
 
 
 def _read(lane: Lane, sent: SentBatch) -> Peeked | None:

@@ -272,17 +272,11 @@ class Lane:
         try:
             row = recall.settle(self.memory) if self.heeds else None
             if row is None and may_stop:
-                row = self._row_while_it_stands()
+                # On the scheduler, which alone stops workers.
+                row = self.process.look(lambda: recall.read_row(self.memory))
         except ValueError:  # nothing begins there any more
             row = self.last_row
         return ALL if row is None else recall.begun(row, number)
-
-    def _row_while_it_stands(self) -> Glance | None:
-        """On the scheduler, which alone stops workers: or another thread might let it go on meanwhile."""
-        try:
-            return recall.read_row(self.memory) if self.process.stop() else None
-        finally:
-            self.process.resume()
 
     def _row(self) -> Glance | None:
         try:

@@ -17,10 +17,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ordered_executor._base.system.descriptors import above_streams, can_be_read
 from ordered_executor._base.system.tree import state
+
+T = TypeVar("T")
 
 # On all architectures of Linux but one that is gone (alpha).
 _PIDFD_SEND_SIGNAL, _PIDFD_OPEN = 424, 434
@@ -165,6 +167,16 @@ class Process:
             return state(self.pid) in {"T", "t"}
         except OSError:
             return True  # nobody can tell: believe the signal
+
+    def look(self, look: Callable[[], T]) -> T | None:
+        """Stop it, look, and let it go on; None if it does not stand in time.
+
+        One thread at a time: another would let it go on meanwhile.
+        """
+        try:
+            return look() if self.stop() else None
+        finally:
+            self.resume()
 
     def resume(self) -> None:
         self.signal(signal.SIGCONT)
